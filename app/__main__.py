@@ -1,0 +1,16 @@
+"""`penstock` and `python -m app`: Faust's command line with the app already named."""
+
+import sys
+
+
+def main() -> None:
+    from faust.cli.faust import cli
+
+    # In place: Faust's group has this very list as the default of its look for -A.
+    if not any(a == "-A" or a.startswith("--app") for a in sys.argv[1:]):
+        sys.argv[1:1] = ["-A", "app"]
+    cli(prog_name="penstock")
+
+
+if __name__ == "__main__":
+    main()

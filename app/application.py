@@ -1,0 +1,269 @@
+"""The Faust app of a project: its stages, its broker's journal, its event log, its life."""
+
+import asyncio
+import logging
+import sqlite3
+import sys
+import time
+from typing import Any
+
+import faust
+from faust.app.base import BootStrategy
+from faust.tables.manager import TableManager
+
+from app import deadletters
+from app.broker.embedded import Transport as EmbeddedTransport
+from app.broker.retention import delete_finished
+from app.chains import StageSpec
+from app.deadletters import DeadLetter
+from app.errors import ChainError
+from app.events import Event
+from app.interactions import EventLog
+from app.journal import EmbeddedJournal, Journal
+from app.models.names import resolve
+from app.project import Project
+from app.settings import Settings
+from app.stage import Answer, Do, Stage, python_step
+from app.suspects import Suspects
+
+log = logging.getLogger(__name__)
+
+#: Seconds between looks for finished runs that are old enough to go.
+RETENTION_EVERY_S = 60.0
+
+
+class Boot(BootStrategy):
+    """Faust's services without its web server, which would listen on every address."""
+
+    enable_web = False
+
+
+class Tables(TableManager):
+    """Faust's tables, without the second that they wait for streams when there are none."""
+
+    async def on_start(self) -> None:
+        if self:
+            await super().on_start()
+        else:
+            await self._update_channels()
+            await self.recovery.start()
+
+
+class PenstockApp(faust.App):
+    """One Faust app for all the pipelines of a project."""
+
+    BootStrategy = Boot
+
+    def __init__(self, settings: Settings, project: Project) -> None:
+        super().__init__(
+            settings.app_id,
+            broker=settings.broker_url,
+            topic_partitions=settings.partitions,
+            topic_disable_leader=True,
+            # Not next to the checkout: Faust makes its folders wherever the worker starts.
+            datadir=str(settings.data / "faust"),
+            autodiscover=False,
+            # A stopping worker drains, see `drain`.
+            stream_wait_empty=True,
+            web_bind="127.0.0.1",
+            TableManager=Tables,
+        )
+        self.settings = settings
+        self.project = project
+        self.seeding = settings.seed
+        self.stages: dict[str, Stage] = {}
+        #: The readers of each topic: an offset is done when all of them are.
+        self.readers: dict[str, tuple[str, ...]] = {}
+        self.event_log = EventLog(
+            settings.logs,
+            max_bytes=settings.event_log_bytes,
+            files=settings.event_log_files,
+            redact=settings.redact if settings.secrets else None,
+        )
+        self.suspects: Suspects | None = None
+        self._journal: Journal | None = None
+        self._providers: Any = None
+        for spec in project.stages:
+            self._declare(spec)
+        self.task(self.delete_finished_runs)
+
+    # -- stages
+
+    def _declare(self, spec: StageSpec) -> None:
+        card = self.project.cards.get(spec.agent or "")
+        limit = spec.concurrency or (card.front.concurrency if card else None)
+        stage = Stage(self, spec, self._work(spec), limit or self.settings.concurrency)
+        self.stages[spec.name] = stage
+        self.readers[spec.reads] = (*self.readers.get(spec.reads, ()), spec.name)
+        topic = self.topic(
+            spec.reads,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+            # Faust ignores a topic that is missing for ever: 'internal' has it declared first.
+            internal=True,
+            partitions=self.settings.partitions,
+        )
+
+        async def consume(stream: Any) -> None:
+            await stage.consume(stream)
+
+        consume.__name__ = consume.__qualname__ = spec.name
+        consume.__doc__ = f"{spec.does}: {spec.reads} -> {spec.writes or 'the end'}"
+        self.agent(topic, name=spec.name)(consume)
+
+    def _work(self, spec: StageSpec) -> Do:
+        if spec.step is not None:
+            return python_step(self.project.registry.steps[spec.step])
+        card = self.project.cards[spec.agent or ""]
+        made: list[Do] = []
+
+        async def do(work: Any) -> Answer:
+            if not made:
+                # The SDK takes a second to import: not for a command that only reads.
+                from app.runner import agent_step
+
+                target = resolve(card.front.model, self.settings)
+                made.append(agent_step(spec, card, target, self.providers, self.project.registry))
+            return await made[0](work)
+
+        return do
+
+    @property
+    def providers(self) -> Any:
+        if self._providers is None:
+            from app.models.providers import Providers
+
+            self._providers = Providers()
+        return self._providers
+
+    def card_label(self, agent: str | None) -> str | None:
+        card = self.project.cards.get(agent or "")
+        return card.label if card else None
+
+    # -- the broker
+
+    @property
+    def journal(self) -> Journal:
+        if self._journal is None:
+            assert isinstance(self.transport, EmbeddedTransport)
+            self._journal = EmbeddedJournal(self.transport.store)
+        return self._journal
+
+    @property
+    def topic_names(self) -> list[str]:
+        """Every topic of the project, the dead letters' last."""
+        names = [name for chain in self.project.chains.values() for name in chain.topics]
+        return [*names, deadletters.topic_name(self.settings.app_id)]
+
+    def prepare(self) -> None:
+        """The worker can start: the project is sound, the models are named, the embedded file is
+        ours and its topics are there. Raises `PenstockError` with what to do."""
+        self.project.require_sound()
+        if self.settings.event_log:
+            self.event_log.open()
+        for spec in self.project.stages:
+            if spec.agent is not None:
+                resolve(self.project.cards[spec.agent].front.model, self.settings)
+        if isinstance(self.transport, EmbeddedTransport):
+            store = self.transport.store
+            store.lock.take()
+            there = store.topics()
+            for chain in self.project.chains.values():
+                counts = {name: there[name] for name in chain.topics if name in there}
+                if len(set(counts.values())) > 1:
+                    listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
+                    raise ChainError(
+                        f"{chain.file}: the topics of '{chain.name}' have unequal partition counts"
+                        f" ({listed}), so a run would not stay in one partition. Rename the topics"
+                        " that were added, or start with an empty database: PENSTOCK_DATA."
+                    )
+                # Topics that are there keep their partitions, and new ones get as many.
+                count = next(iter(counts.values()), self.settings.partitions)
+                for name in chain.topics:
+                    store.create(name, count)
+            store.create(deadletters.topic_name(self.settings.app_id), self.settings.partitions)
+            self.suspects = Suspects(store, list(self.stages))
+            present = self.suspects.convict()
+            if present:
+                log.warning(
+                    "The last worker died with %d events in flight; they are taken up again",
+                    present,
+                )
+
+    # -- life
+
+    async def on_start(self) -> None:
+        if self.settings.event_log:
+            self.event_log.start(asyncio.get_running_loop())
+        await super().on_start()
+
+    async def drain(self) -> None:
+        """Nothing new is taken; calls in flight have ended, or were cancelled at the limit."""
+        limit_s = self.settings.drain_s
+        busy = sum(stage.in_flight for stage in self.stages.values())
+        if busy:
+            log.info("Waiting up to %g s for %d events in flight", limit_s, busy)
+        left = await asyncio.gather(*(stage.drain(limit_s) for stage in self.stages.values()))
+        if sum(left):
+            log.warning(
+                "%d events were not finished in %g s (PENSTOCK_DRAIN_S); they are taken up again"
+                " by the next worker",
+                sum(left),
+                limit_s,
+            )
+
+    async def delete_finished_runs(self) -> None:
+        """Now and then, what finished longer ago than the retention leaves the embedded file."""
+        if not isinstance(self.transport, EmbeddedTransport) or not self.settings.retention_s:
+            return
+        pipelines = [
+            {topic: self.readers.get(topic, ()) for topic in chain.topics}
+            for chain in self.project.chains.values()
+        ]
+        while not self.should_stop:
+            before_s = time.time() - self.settings.retention_s
+            try:
+                count = await asyncio.to_thread(
+                    delete_finished, self.transport.store, pipelines, before_s
+                )
+            except sqlite3.Error as exc:
+                log.warning("Retention is put off: %s", exc)
+            else:
+                if count:
+                    log.info("Retention: deleted %d records of finished runs", count)
+            await self.sleep(min(RETENTION_EVERY_S, self.settings.retention_s))
+
+    async def on_shutdown(self) -> None:
+        await super().on_shutdown()
+        if self._providers is not None:
+            await self._providers.close()
+        await asyncio.to_thread(self.event_log.stop)
+        if isinstance(self.transport, EmbeddedTransport):
+            await asyncio.to_thread(self.transport.store.close)
+
+    # -- what people see
+
+    def show(self, text: str) -> None:
+        """`text` on the console, past the redirection of print() into the log."""
+        if sys.__stdout__ is not None:
+            print(text, file=sys.__stdout__, flush=True)
+
+    def finished(self, stage: Stage, event: Event, answer: Answer) -> None:
+        """Called when a step's end is durable."""
+        if log.isEnabledFor(logging.INFO):
+            usage = answer.usage
+            log.info(
+                "run %s: %s -> %s (%s, %.1f s, %d tokens)",
+                event.trace_id,
+                stage.spec.reads,
+                stage.spec.writes or "the end",
+                stage.spec.does,
+                usage.seconds if usage else 0.0,
+                usage.output_tokens if usage else 0,
+                extra={"action": "step_finished", "trace_id": event.trace_id},
+            )
+
+    def buried(self, stage: Stage, letter: DeadLetter) -> None:
+        """Called when a dead letter is durable."""

@@ -1,0 +1,118 @@
+"""Cards: `agents/NAME.md`, front matter over the instructions of one agent."""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+import re
+from typing import Any
+
+import jsonschema
+import pydantic
+from frontmatter.default_handlers import YAMLHandler
+
+from app.documents import Document
+from app.errors import CardError, ModelMisbehaved
+
+#: A section of a card that is added to the instructions when a stage asks for that task.
+TASK = re.compile(r"^##[ \t]+Task:[ \t]*(\S+)[ \t]*$", re.MULTILINE)
+
+
+class Front(pydantic.BaseModel):
+    """The front matter of a card. An unknown key is an error."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+    about: str = ""
+    model: str = ""
+    temperature: float = pydantic.Field(0.7, ge=0, le=2)
+    max_tokens: int = pydantic.Field(5000, ge=1)
+    concurrency: int | None = pydantic.Field(None, ge=1, le=100_000)
+    timeout_s: float = pydantic.Field(120.0, gt=0)
+    tools: list[str] = []
+    output: dict[str, Any] | None = None
+
+    @pydantic.field_validator("output")
+    @classmethod
+    def _is_a_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        if schema is None:
+            return None
+        try:
+            jsonschema.Draft202012Validator.check_schema(schema)
+        except jsonschema.SchemaError as exc:
+            raise ValueError(f"not a JSON Schema: {exc.message}") from exc
+        if schema.get("type") != "object":
+            raise ValueError("the schema of an agent's output begins with 'type: object'")
+        return schema
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What an agent is told, and how it is called.
+
+    `hash` is of the whole file, so two texts made by the same hash had the same instructions.
+    """
+
+    name: str
+    front: Front
+    common: str
+    tasks: dict[str, str]
+    hash: str
+    file: pathlib.Path
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.hash}"
+
+    def instructions(self, task: str | None) -> str:
+        """The text that the agent is told for `task`: the common part, then the task's."""
+        return f"{self.common}\n\n{self.tasks[task]}".strip() if task else self.common
+
+    @functools.cached_property
+    def validator(self) -> jsonschema.Draft202012Validator:
+        return jsonschema.Draft202012Validator(self.front.output or {})
+
+    def check_output(self, value: Any) -> None:
+        """Raises `ModelMisbehaved` that names the place where `value` breaks the card's schema."""
+        error = next(iter(self.validator.iter_errors(value)), None)
+        if error is not None:
+            place = "".join(f"[{p!r}]" for p in error.absolute_path)
+            raise ModelMisbehaved(
+                f"the answer does not fit the output of card '{self.name}'"
+                f"{' at ' + place if place else ''}: {error.message}"
+            )
+
+
+def read_card(file: pathlib.Path) -> Card:
+    """The card in `file`. Raises `CardError` with file, line and key."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise CardError(f"{file}: cannot be read: {exc}") from exc
+    handler = YAMLHandler()
+    body = text.lstrip("\ufeff")
+    if handler.detect(body):
+        try:
+            front_text, body = handler.split(body)
+        except ValueError as exc:
+            raise CardError(f"{file}:1: the front matter has no closing '---' line") from exc
+        # The opening '---' is line 1; the handler gives what stands between the two marks,
+        # beginning with the line break after the first.
+        first_line = 1 if front_text.startswith("\n") else 2
+    else:
+        front_text, first_line = "", 1
+    front = Document(file, front_text, CardError, first_line).check(Front)
+    common, *sections = TASK.split(body)
+    tasks = dict(zip(sections[::2], (s.strip() for s in sections[1::2]), strict=True))
+    if len(tasks) < len(sections) // 2:
+        raise CardError(f"{file}: two sections are for the same task")
+    if not common.strip() and not tasks:
+        raise CardError(f"{file}: there are no instructions below the front matter")
+    return Card(
+        name=file.stem,
+        front=front,
+        common=common.strip(),
+        tasks=tasks,
+        hash=hashlib.sha256(text.encode()).hexdigest()[:12],
+        file=file,
+    )

@@ -1,0 +1,219 @@
+"""Chains: `topics/NAME.yaml`, a whole pipeline as data."""
+
+import dataclasses
+import difflib
+import pathlib
+from typing import Annotated, Any
+
+import pydantic
+
+from app.documents import Document
+from app.errors import ChainError
+
+#: Kafka's own rule for the names of topics.
+TOPIC_NAME = r"^[a-zA-Z0-9._-]{1,249}$"
+TopicName = Annotated[str, pydantic.Field(pattern=TOPIC_NAME)]
+Name = Annotated[str, pydantic.Field(pattern=r"^[a-zA-Z0-9_-]{1,100}$")]
+
+
+class StageEntry(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+    reads: TopicName
+    agent: Name | None = None
+    task: str | None = None
+    step: Name | None = None
+    writes: TopicName | None = None
+    name: Name | None = None
+    carries: list[str] | None = None
+    concurrency: int | None = pydantic.Field(None, ge=1, le=100_000)
+
+    @pydantic.model_validator(mode="after")
+    def _one_thing_to_do(self) -> "StageEntry":
+        if (self.agent is None) == (self.step is None):
+            raise ValueError("a stage has either 'agent: CARD' or 'step: NAME', one of the two")
+        if self.task and self.step:
+            raise ValueError("'task' goes with 'agent', not with 'step'")
+        return self
+
+
+class ChainFile(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+    pipeline: Name
+    about: str = ""
+    topics: dict[TopicName, str | None] = pydantic.Field(min_length=1)
+    stages: list[StageEntry] = pydantic.Field(min_length=1)
+    entry: TopicName | None = None
+    seed: dict[str, Any] | None = None
+    every_s: float = pydantic.Field(0.0, ge=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageSpec:
+    """One stage as the chain file declares it; `name` is the Faust agent's name."""
+
+    pipeline: str
+    name: str
+    reads: str
+    agent: str | None = None
+    task: str | None = None
+    step: str | None = None
+    writes: str | None = None
+    carries: tuple[str, ...] | None = None
+    concurrency: int | None = None
+    place: str = ""
+
+    @property
+    def does(self) -> str:
+        """Who does the work, for people: the agent and its task, or the step."""
+        return (
+            f"{self.agent}{f' ({self.task})' if self.task else ''}"
+            if self.agent
+            else self.step or ""
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chain:
+    """A pipeline: its topics in the order of the file, its stages, and what seeds it."""
+
+    name: str
+    about: str
+    topics: dict[str, str]
+    stages: tuple[StageSpec, ...]
+    entry: str
+    seed: dict[str, Any] | None
+    every_s: float
+    file: pathlib.Path
+
+    def read_parts(self, given: dict[str, Any]) -> dict[str, Any]:
+        """What begins a run, checked. Raises `ChainError` that says what the pipeline takes."""
+        if self.entry not in given:
+            raise ChainError(
+                f"a run of '{self.name}' begins with '{self.entry}'"
+                f" ({self.topics[self.entry]}); found {', '.join(given) or 'nothing'}"
+            )
+        unknown = [name for name in given if name not in self.topics]
+        if unknown:
+            raise ChainError(
+                f"'{self.name}' has no part '{unknown[0]}'; it knows {', '.join(self.topics)}"
+            )
+        if given[self.entry] in (None, "", [], {}):
+            raise ChainError(f"'{self.entry}' is empty")
+        return given
+
+
+def read_chain(file: pathlib.Path) -> Chain:
+    """The chain in `file`, checked by itself. Raises `ChainError` with file, line and key."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ChainError(f"{file}: cannot be read: {exc}") from exc
+    document = Document(file, text, ChainError)
+    read = document.check(ChainFile)
+    entry = read.entry or next(iter(read.topics))
+    stages = []
+    for index, stage in enumerate(read.stages):
+        doer = f"{stage.agent}_{stage.task}" if stage.task else stage.agent or stage.step
+        stages.append(
+            StageSpec(
+                pipeline=read.pipeline,
+                name=stage.name or f"{read.pipeline}_{doer}_{stage.reads}".replace(".", "_"),
+                reads=stage.reads,
+                agent=stage.agent,
+                task=stage.task,
+                step=stage.step,
+                writes=stage.writes,
+                carries=None if stage.carries is None else tuple(stage.carries),
+                concurrency=stage.concurrency,
+                place=document.where("stages", index),
+            )
+        )
+    chain = Chain(
+        name=read.pipeline,
+        about=read.about,
+        topics={name: about or "" for name, about in read.topics.items()},
+        stages=tuple(stages),
+        entry=entry,
+        seed=read.seed,
+        every_s=read.every_s,
+        file=file,
+    )
+    _check(chain, document)
+    return chain
+
+
+def _check(chain: Chain, document: Document) -> None:
+    written = {stage.writes for stage in chain.stages if stage.writes}
+    if chain.entry not in chain.topics:
+        raise _undeclared(document, chain, chain.entry, "entry")
+    for index, stage in enumerate(chain.stages):
+        for key, topic in (("reads", stage.reads), ("writes", stage.writes)):
+            if topic is not None and topic not in chain.topics:
+                raise _undeclared(document, chain, topic, "stages", index, key)
+        if stage.reads not in written and stage.reads != chain.entry:
+            close = difflib.get_close_matches(stage.reads, written, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise document.fail(
+                f"stage '{stage.name}' reads '{stage.reads}', which no stage writes and which is"
+                f" not the entry ('{chain.entry}').{hint}",
+                "stages",
+                index,
+                "reads",
+            )
+        for part in stage.carries or ():
+            if part not in chain.topics:
+                raise _undeclared(document, chain, part, "stages", index, "carries")
+    if all(stage.reads != chain.entry for stage in chain.stages):
+        raise document.fail(f"no stage reads the entry, '{chain.entry}'", "stages")
+    names = [stage.name for stage in chain.stages]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise document.fail(f"two stages are named '{name}'", "stages", index)
+    circle = _find_circle(chain)
+    if circle:
+        index = next(i for i, stage in enumerate(chain.stages) if stage.reads == circle[-2])
+        raise document.fail(
+            f"a cycle without an exit: {' -> '.join(circle)}. Every run would go round for ever.",
+            "stages",
+            index,
+            "writes",
+        )
+    if chain.seed is not None:
+        try:
+            chain.read_parts(chain.seed)
+        except ChainError as exc:
+            raise document.fail(f"seed: {exc.message}", "seed") from exc
+    elif chain.every_s:
+        raise document.fail("'every_s' starts runs from 'seed', and there is none", "every_s")
+
+
+def _undeclared(document: Document, chain: Chain, topic: str, *place: str | int) -> Exception:
+    close = difflib.get_close_matches(topic, chain.topics, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return document.fail(
+        f"'{topic}' is not one of the topics ({', '.join(chain.topics)}).{hint}", *place
+    )
+
+
+def _find_circle(chain: Chain) -> list[str]:
+    """The topics of a cycle, first and last the same, or nothing."""
+    onward: dict[str, list[str]] = {}
+    for stage in chain.stages:
+        if stage.writes:
+            onward.setdefault(stage.reads, []).append(stage.writes)
+    done: set[str] = set()
+
+    def visit(topic: str, path: list[str]) -> list[str]:
+        if topic in path:
+            return [*path[path.index(topic) :], topic]
+        if topic in done:
+            return []
+        for after in onward.get(topic, ()):
+            if found := visit(after, [*path, topic]):
+                return found
+        done.add(topic)
+        return []
+
+    return next((found for topic in onward if (found := visit(topic, []))), [])

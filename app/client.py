@@ -1,0 +1,123 @@
+"""The client: begin runs, follow them and read them, from any process.
+
+from app.client import Client
+
+async with Client() as client:
+    trace_id = await client.submit("story", {"premise": "A shy volcano"})
+    async for entry in client.follow(trace_id):
+        print(entry.topic, entry.event.agent)
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+from faust.types import TP
+
+from app.broker.reading import EmbeddedReader
+from app.broker.store import Store
+from app.errors import OperatorError, SettingsError
+from app.events import first_event
+from app.project import Project, read_project
+from app.runs import RUNNING, Entry, Run, Runs
+from app.settings import Settings
+from app.submitting import encode
+
+#: Seconds between looks at a run that somebody follows.
+LOOK_S = 0.05
+
+
+class Client:
+    """The pipelines of a project, from outside their worker. Raises `PenstockError`s."""
+
+    def __init__(self, settings: Settings | None = None, project: Project | None = None) -> None:
+        self.settings = settings or Settings.read()
+        self.project = project or read_project(self.settings.root)
+        if not self.settings.embedded:
+            raise OperatorError(
+                "submitting to and reading from Kafka is not here yet: it comes with the Kafka"
+                " broker's own release. Unset PENSTOCK_BROKER for the embedded broker."
+            )
+        self.store = Store(self.settings.database)
+        self.reader = EmbeddedReader(self.store)
+        self.runs = Runs(self.settings, self.project, self.reader)
+
+    async def __aenter__(self) -> "Client":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.reader.close()
+
+    def worker_running(self) -> bool:
+        """Whether a worker is there to do the work."""
+        return self.reader.worker_running()
+
+    async def submit(
+        self, pipeline: str, parts: dict[str, Any], trace_id: str | None = None
+    ) -> str:
+        """The run has begun, durably; its trace id. A `trace_id` that was submitted before is not
+        begun again. Raises `ChainError`, `EventTooLarge` or `BrokerUnavailable`."""
+        (first,) = await self.submit_many(pipeline, [(parts, trace_id)])
+        return first
+
+    async def submit_many(
+        self, pipeline: str, runs: list[tuple[dict[str, Any], str | None]]
+    ) -> list[str]:
+        """All of the runs have begun, or none of them; their trace ids, in order."""
+        self.project.require_sound()
+        chain = self.project.chain(pipeline)
+        rows = []
+        for parts, trace_id in runs:
+            if trace_id is not None:
+                trace_id = _checked(trace_id)
+            event = first_event(chain.name, chain.read_parts(parts), trace_id)
+            rows.append((event, encode(event, self.settings)))
+        return await asyncio.to_thread(self._append, chain.name, rows)
+
+    def _append(self, pipeline: str, rows: list[tuple[Any, bytes]]) -> list[str]:
+        chain = self.project.chain(pipeline)
+        for topic in chain.topics:
+            self.store.create(topic, self.settings.partitions)
+        for event, raw in rows:
+            tp = TP(chain.entry, self.store.partition_of(chain.entry, event.key))
+            self.store.submit(event.id, tp, event.key, raw)
+        self.store.commit_now()
+        return [event.trace_id for event, _ in rows]
+
+    async def read(self, trace_id: str) -> Run:
+        """The run as it is now. Raises `NotFound`."""
+        return await asyncio.to_thread(self.runs.read, _checked(trace_id))
+
+    async def follow(self, trace_id: str) -> AsyncIterator[Entry]:
+        """Each event of the run, as it is made, until the run is over."""
+        told: set[str] = set()
+        seen = None
+        while True:
+            version = self.reader.version()
+            if version != seen:
+                seen = version
+                run = await self.read(trace_id)
+                for entry in run.entries:
+                    if entry.event.id not in told:
+                        told.add(entry.event.id)
+                        yield entry
+                if run.state != RUNNING:
+                    return
+            await asyncio.sleep(LOOK_S)
+
+    async def wait(self, trace_id: str) -> Run:
+        """The run, once it is over."""
+        async for _ in self.follow(trace_id):
+            pass
+        return await self.read(trace_id)
+
+
+def _checked(trace_id: str) -> str:
+    try:
+        return str(uuid.UUID(trace_id))
+    except ValueError as exc:
+        raise SettingsError(f"{trace_id!r} is not a trace id: it is a UUID") from exc

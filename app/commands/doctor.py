@@ -1,0 +1,130 @@
+"""`doctor`: is everything there that a pipeline needs? Says what to do about what is not."""
+
+import asyncio
+import json
+import pathlib
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import AsyncIterator
+
+from app.broker.database import damaged
+from app.broker.embedded import Transport
+from app.commands.command import Command, json_option
+from app.errors import ModelError, PenstockError
+from app.models.names import Target, resolve
+from app.screens import output, printable
+
+#: Less free disk than this, in bytes, is worth a word before it is gone.
+LOW_DISK = 200_000_000
+#: Seconds that a model has for its sentence.
+ASK_S = 60.0
+
+Finding = tuple[bool, str, str]
+
+
+class doctor(Command):
+    """Check broker, models, cards, chains and folders, and say what to do."""
+
+    options = [json_option]
+
+    async def run(self, as_json: bool) -> int:  # type: ignore[override]
+        as_json = self.wants_json(as_json)
+        well = True
+        async for good, what, text in self._look():
+            well = well and good
+            if as_json:
+                output.print_json(
+                    json.dumps({"ok": good, "check": what, "detail": text}), indent=None
+                )
+            else:
+                mark, style = ("ok", "green") if good else ("✗", "bold red")
+                output.print(f"[{style}]{mark:<3}[/] {what:<10}", end=" ")
+                output.print(printable(text), markup=False)
+        return 0 if well else 1
+
+    async def _look(self) -> AsyncIterator[Finding]:
+        project, settings = self.app.project, self.app.settings
+        cards, chains = len(project.cards), len(project.chains)
+        yield (
+            not project.problems,
+            "project",
+            "\n               ".join(project.problems)
+            or f"{cards} cards, {chains} chains in {project.root.absolute()}",
+        )
+        for what, folder in (("data", settings.data), ("logs", settings.logs)):
+            yield folder_is_well(what, folder)
+        yield await asyncio.to_thread(self._broker)
+        targets: dict[Target, list[str]] = {}
+        for name, card in project.cards.items():
+            try:
+                targets.setdefault(resolve(card.front.model, settings), []).append(name)
+            except PenstockError as exc:
+                yield False, "model", f"card '{name}': {exc.message}"
+        for target, names in targets.items():
+            yield await self._model(target, names)
+
+    def _broker(self) -> Finding:
+        settings = self.app.settings
+        if not settings.embedded:
+            return False, "broker", "Kafka is experimental: it cannot be checked yet"
+        try:
+            assert isinstance(self.app.transport, Transport)
+            store = self.app.transport.store
+            (found,) = store.reader.execute("pragma quick_check(1)").fetchone()
+        except PenstockError as exc:
+            return False, "broker", exc.message
+        except sqlite3.DatabaseError as exc:
+            found = str(exc)
+        if found != "ok":
+            return False, "broker", damaged(settings.database, Exception(found))
+        runs = "a worker is running" if store.lock.is_held() else "no worker is running"
+        size = sum(
+            file.stat().st_size
+            for file in settings.database.parent.glob(settings.database.name + "*")
+        )
+        return True, "broker", f"{settings.database}, {size / 1e6:.1f} MB; {runs}"
+
+    async def _model(self, target: Target, names: list[str]) -> Finding:
+        from app.runner import ask_once
+
+        try:
+            _, usage = await ask_once(target, self.app.providers, ASK_S)
+        except ModelError as exc:
+            return (
+                False,
+                "model",
+                f"{self.app.settings.redact(exc.message)} (cards: {', '.join(names)})",
+            )
+        finally:
+            await self.app.providers.close()
+        what = "answered" if target.provider != "offline" else "made sample text"
+        return (
+            True,
+            "model",
+            (
+                f"{usage.model} {what} in {usage.seconds:.2f} s, {usage.output_tokens} tokens"
+                f" (cards: {', '.join(names)})"
+            ),
+        )
+
+
+def folder_is_well(what: str, folder: pathlib.Path) -> Finding:
+    """Whether `folder` can be written, and has room."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        free = shutil.disk_usage(folder).free
+    except OSError as exc:
+        return (
+            False,
+            what,
+            (
+                f"{folder.absolute()} cannot be written: {exc}."
+                f" Name another folder: PENSTOCK_{what.upper()}"
+            ),
+        )
+    if free < LOW_DISK:
+        return False, what, f"{folder.absolute()}: only {free / 1e6:.0f} MB are free"
+    return True, what, f"{folder.absolute()}, {free / 1e9:.1f} GB free"

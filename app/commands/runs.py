@@ -1,0 +1,268 @@
+"""Commands about runs: begin one, follow it, read it."""
+
+import contextlib
+import json
+import logging
+import pathlib
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from faust.cli.base import argument, option
+
+from app.client import Client
+from app.commands.command import Command, json_option
+from app.errors import NotFound, SettingsError
+from app.runs import DEAD, Run
+from app.screens import output, progress, put, run_tree, say, show_answer, step_line
+from app.steps.present import as_text
+
+
+def run_as_dict(run: Run) -> dict[str, Any]:
+    """The run for programs: its state, its events in order, its dead letters."""
+    return {
+        "trace_id": run.trace_id,
+        "pipeline": run.pipeline,
+        "state": run.state,
+        "events": [
+            {
+                "topic": entry.topic,
+                "partition": entry.partition,
+                "offset": entry.offset,
+                "waits_for": entry.waits_for,
+                **msgspec.to_builtins(entry.event),
+            }
+            for entry in run.entries
+        ],
+        "dead_letters": msgspec.to_builtins(run.letters),
+    }
+
+
+async def follow(client: Client, trace_id: str, quiet: bool = False) -> Run:
+    """The run, once it is over, with a line on the screen for each stage on the way."""
+    async for entry in client.follow(trace_id):
+        if entry.event.parent_id is not None and not quiet:
+            progress.print(step_line(entry))
+    return await client.read(trace_id)
+
+
+def show_letters(run: Run) -> None:
+    for letter in run.letters:
+        say(f"{letter.stage}: {letter.cause}: {letter.message}", style="red")
+    say(f"The run ended as a dead letter. All of it: penstock trace {run.trace_id}", style="red")
+
+
+class _Begin(Command):
+    """Begin a run and follow it to its end."""
+
+    abstract = True
+
+    async def begin(self, pipeline: str, text: str | None, as_json: bool) -> int:
+        self.app.project.require_sound()
+        chain = self.app.project.chain(pipeline)
+        text = text or (chain.seed or {}).get(chain.entry)
+        if not text:
+            raise SettingsError(f"say what to begin with: penstock run {pipeline} TEXT")
+        client = Client(self.app.settings, self.app.project)
+        async with client, self._somebody_works(client):
+            trace_id = await client.submit(pipeline, {chain.entry: text})
+            if not as_json:
+                say(f"{pipeline}: {as_text(text)}  (run {trace_id})")
+            run = await follow(client, trace_id, quiet=as_json)
+        if as_json:
+            put(json.dumps(run_as_dict(run), ensure_ascii=False))
+        elif run.state == DEAD:
+            show_letters(run)
+        else:
+            progress.print()
+            show_answer(run)
+        return 1 if run.state == DEAD else 0
+
+    @contextlib.asynccontextmanager
+    async def _somebody_works(self, client: Client) -> AsyncIterator[None]:
+        """A worker runs: the one that is there, or else one in this process."""
+        if client.worker_running():
+            yield
+            return
+        app = self.app
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+        # Only the run that was asked for, shown by the command itself.
+        app.seeding = "0"
+        app.show = lambda text: None  # type: ignore[method-assign]
+        app.prepare()
+        try:
+            await app.start()
+            yield
+        finally:
+            await app.stop()
+
+
+class story(_Begin):
+    """Write a story from a premise, now, and print it."""
+
+    options = [argument("premise", required=False), json_option]
+
+    async def run(self, premise: str | None, as_json: bool) -> int:  # type: ignore[override]
+        return await self.begin("story", premise, self.wants_json(as_json))
+
+
+class run(_Begin):
+    """Begin a run of a pipeline, now, and print what it makes."""
+
+    options = [argument("pipeline"), argument("text", required=False), json_option]
+
+    async def run(self, pipeline: str, text: str | None, as_json: bool) -> int:  # type: ignore[override]
+        return await self.begin(pipeline, text, self.wants_json(as_json))
+
+
+class submit(Command):
+    """Put a run, or a file of runs, on for the worker."""
+
+    options = [
+        argument("pipeline"),
+        argument("text", required=False),
+        option("--premise", default=None, show_default=False, help="The premise of a story."),
+        option(
+            "--part",
+            "parts",
+            multiple=True,
+            show_default=False,
+            metavar="NAME=VALUE",
+            help="What the run begins with, by name; may be repeated.",
+        ),
+        option(
+            "--file",
+            "file",
+            default=None,
+            show_default=False,
+            metavar="RUNS.JSONL",
+            help="One run a line: {\"premise\": ...}, with an optional trace_id. '-' is stdin.",
+        ),
+        option(
+            "--trace-id",
+            default=None,
+            show_default=False,
+            help="A UUID of your own; one that was used before begins nothing.",
+        ),
+        option("--wait", is_flag=True, show_default=False, help="Follow the runs to their end."),
+        json_option,
+    ]
+
+    async def run(  # type: ignore[override]
+        self,
+        pipeline: str,
+        text: str | None,
+        premise: str | None,
+        parts: tuple[str, ...],
+        file: str | None,
+        trace_id: str | None,
+        wait: bool,
+        as_json: bool,
+    ) -> int:
+        chain = self.app.project.chain(pipeline)
+        as_json = self.wants_json(as_json)
+        if file is not None:
+            runs = read_runs(file)
+        else:
+            given: dict[str, Any] = {}
+            if text is not None:
+                given[chain.entry] = text
+            if premise is not None:
+                given["premise"] = premise
+            for part in parts:
+                name, sign, value = part.partition("=")
+                if not sign:
+                    raise SettingsError(f"--part {part!r}: expected NAME=VALUE")
+                given[name] = value
+            runs = [(given, trace_id)]
+        async with Client(self.app.settings, self.app.project) as client:
+            trace_ids = await client.submit_many(pipeline, runs)
+            working = client.worker_running()
+            if not working:
+                say(
+                    "No worker is running: the runs wait. Start one with: penstock worker",
+                    style="yellow",
+                )
+            if not wait:
+                for one in trace_ids:
+                    put(json.dumps({"trace_id": one}) if as_json else one)
+                return 0
+            codes = [await self._wait(client, one, as_json) for one in trace_ids]
+        return max(codes, default=0)
+
+    async def _wait(self, client: Client, trace_id: str, as_json: bool) -> int:
+        if not as_json:
+            say(f"run {trace_id}")
+        run = await follow(client, trace_id, quiet=as_json)
+        if as_json:
+            put(json.dumps(run_as_dict(run), ensure_ascii=False))
+        elif run.state == DEAD:
+            show_letters(run)
+        else:
+            show_answer(run)
+        return 1 if run.state == DEAD else 0
+
+
+def read_runs(file: str) -> list[tuple[dict[str, Any], str | None]]:
+    """The runs of a JSON lines file. Raises `SettingsError` that names the line."""
+    try:
+        text = sys.stdin.read() if file == "-" else pathlib.Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"--file {file}: {exc}") from exc
+    runs = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            parts = json.loads(line)
+        except ValueError as exc:
+            raise SettingsError(f"{file}:{number}: not JSON: {exc}") from exc
+        if not isinstance(parts, dict):
+            raise SettingsError(f'{file}:{number}: expected an object like {{"premise": "..."}}')
+        trace_id = parts.pop("trace_id", None)
+        if trace_id is not None and not isinstance(trace_id, str):
+            raise SettingsError(f"{file}:{number}: trace_id is {trace_id!r}: expected a UUID")
+        runs.append((parts, trace_id))
+    if not runs:
+        raise SettingsError(f"--file {file}: there is no run in it")
+    return runs
+
+
+class trace(Command):
+    """Draw a run as a tree: times, agents, tokens."""
+
+    options = [argument("trace_id"), json_option]
+
+    async def run(self, trace_id: str, as_json: bool) -> None:  # type: ignore[override]
+        async with Client(self.app.settings, self.app.project) as client:
+            run = await client.read(trace_id)
+        if self.wants_json(as_json):
+            put(json.dumps(run_as_dict(run), ensure_ascii=False))
+        else:
+            output.print(run_tree(run))
+
+
+class dead_letters(Command):
+    """List the dead letters, or show one."""
+
+    options = [argument("letter_id", required=False), json_option]
+
+    async def run(self, letter_id: str | None, as_json: bool) -> None:  # type: ignore[override]
+        async with Client(self.app.settings, self.app.project) as client:
+            letters = [letter for _, letter in client.runs.letters()]
+        if letter_id is not None:
+            letters = [one for one in letters if one.id == letter_id]
+            if not letters:
+                raise NotFound(f"there is no dead letter {letter_id}")
+        if self.wants_json(as_json):
+            for one in letters:
+                put(json.dumps(msgspec.to_builtins(one), ensure_ascii=False))
+            return
+        if not letters:
+            say("There are no dead letters.")
+        for one in letters:
+            put(f"{one.id}  run {one.trace_id}  {one.stage}  {one.cause}: {one.message}")
+            if letter_id is not None:
+                put(one.detail)
+                put(one.raw if one.raw is not None else one.raw_base64 or "")

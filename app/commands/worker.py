@@ -1,0 +1,66 @@
+"""`worker`: Faust's own command, with the checks before it starts."""
+
+from typing import Any, NoReturn
+
+import faust.cli.worker
+
+from app.application import PenstockApp
+from app.commands.command import exits_cleanly
+from app.models.names import resolve
+from app.screens import say
+
+
+class worker(faust.cli.worker.worker):
+    """Start a worker that runs the pipelines."""
+
+    app: PenstockApp
+
+    def __call__(self, *args: Any, **options: Any) -> NoReturn:
+        with exits_cleanly():
+            self.app.prepare()
+            for line in greeting(self.app):
+                say(line)
+        super().__call__(*args, **options)
+
+    def _init_worker_options(self, *args: Any, **options: Any) -> None:
+        super()._init_worker_options(*args, **options)
+        # The page is not here yet, and Faust's own server would listen on every address.
+        self.app.conf.web_enabled = False
+
+    def _banner_data(self, worker: Any) -> Any:
+        hidden = ("transport", "store", "  web", "drivers", "appdir", "datadir")
+        return [row for row in super()._banner_data(worker) if row[0] not in hidden]
+
+
+def greeting(app: PenstockApp) -> list[str]:
+    """What a person wants to know before the first event: models, pipelines, places."""
+    settings = app.settings
+    models = {}
+    for spec in app.project.stages:
+        if spec.agent is not None:
+            target = resolve(app.project.cards[spec.agent].front.model, settings)
+            models[target.label] = target
+    lines = []
+    for label, target in sorted(models.items()):
+        if target.provider == "offline":
+            lines.append(
+                f"model      {label}: no model is configured, so sample text is made in process."
+                " Set PENSTOCK_MODEL or OPENAI_API_KEY for a real one."
+            )
+        elif not target.name:
+            lines.append(f"model      {target.provider}, the SDK's default model ({_default()})")
+        else:
+            lines.append(f"model      {label}{f' at {target.base_url}' if target.base_url else ''}")
+    lines.append(
+        f"pipelines  {', '.join(sorted(app.project.chains))}  ({app.project.root.absolute()})"
+    )
+    lines.append(f"broker     {settings.redact(settings.broker_url)}")
+    log = app.event_log.path if settings.event_log else "off (PENSTOCK_EVENT_LOG)"
+    lines.append(f"event log  {log}")
+    return lines
+
+
+def _default() -> str:
+    from agents.models import get_default_model
+
+    return get_default_model()

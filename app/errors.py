@@ -1,0 +1,125 @@
+"""Every error that Penstock raises on purpose, ordered by who can act on it.
+
+PenstockError
+├── OperatorError            whoever starts the program
+│   ├── SettingsError          a PENSTOCK_* variable
+│   ├── WorkerRunning          a second worker on one embedded file
+│   ├── DatabaseUnusable       a damaged or newer database file
+│   └── NotFound               a run, a pipeline or a file that is not there
+├── ProjectError             the author of cards, chains and steps
+│   ├── CardError
+│   ├── ChainError
+│   └── StepError
+├── EventError               one event: it becomes a dead letter
+│   ├── MalformedEvent
+│   ├── EventTooLarge
+│   └── StepFailed
+├── Unavailable              something that may pass: the event is tried again
+├── ModelError               what a model provider did
+│   ├── ModelUnavailable       (also Unavailable)
+│   │   └── ModelLocked        somebody must act: a key, a quota
+│   ├── ModelRefused           will not pass: a dead letter at once
+│   └── ModelMisbehaved        an answer that cannot be used
+└── BrokerUnavailable        the place where topics live
+"""
+
+import click
+
+
+class PenstockError(click.ClickException):
+    """Something went wrong that a person can act on."""
+
+    # A ClickException, so that every command line shows the sentence and exits with 1, and no
+    # user's mistake ends in a traceback wherever in the program it is noticed.
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or (type(self).__doc__ or "").split("\n")[0])
+
+
+class OperatorError(PenstockError):
+    """The program cannot run like this."""
+
+
+class SettingsError(OperatorError):
+    """A setting has a value that cannot be used."""
+
+
+class WorkerRunning(OperatorError):
+    """Another worker already holds the embedded broker."""
+
+
+class DatabaseUnusable(OperatorError):
+    """The database file cannot be used."""
+
+
+class NotFound(OperatorError):
+    """There is no such thing here."""
+
+
+class ProjectError(PenstockError):
+    """A card, a chain or a step cannot be used."""
+
+
+class CardError(ProjectError):
+    """A card in agents/ cannot be used."""
+
+
+class ChainError(ProjectError):
+    """A chain in topics/ cannot be used."""
+
+
+class StepError(ProjectError):
+    """A Python step cannot be used."""
+
+
+class EventError(PenstockError):
+    """An event cannot be processed."""
+
+
+class MalformedEvent(EventError):
+    """A record is not an event."""
+
+
+class EventTooLarge(EventError):
+    """An event is larger than the broker takes."""
+
+
+class StepFailed(EventError):
+    """A step raised an error of its own."""
+
+
+class Unavailable(PenstockError):
+    """What a step needs is not there now; `retry_after_s`, in seconds, is when to try again.
+
+    `counts` is False when the failure says nothing about the event: its provider is down.
+    """
+
+    counts = True
+
+    def __init__(self, message: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ModelError(PenstockError):
+    """A model call failed."""
+
+
+class ModelUnavailable(Unavailable, ModelError):
+    """The provider does not answer now."""
+
+
+class ModelLocked(ModelUnavailable):
+    """The provider answers nobody with this key or quota until somebody acts."""
+
+
+class ModelRefused(ModelError):
+    """The provider will not answer this call, however often it is asked."""
+
+
+class ModelMisbehaved(ModelError):
+    """The model's answer cannot be used."""
+
+
+class BrokerUnavailable(PenstockError):
+    """The broker does not answer or cannot write."""

@@ -1,0 +1,139 @@
+"""The journal: the durable record of each finished call, and the three verbs of a step.
+
+    recall   the recorded answer of a call, or nothing
+    record   a future that is done when the answer is durable
+    finish   the step's end: outputs appended, its entries gone, the event done
+
+One implementation a broker; the stage is the same on all of them.
+"""
+
+import asyncio
+import collections
+import dataclasses
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from faust.types import TP
+
+from app.broker.store import Store
+
+#: An output: its topic, its key, its value.
+Output = tuple[str, bytes, bytes]
+#: Where an output went, in the order of the outputs.
+Places = Sequence[tuple[int, int]]
+
+
+class Journal(Protocol):
+    """What a stage needs of a broker."""
+
+    #: Set while new work may be taken: cleared when the broker is behind, full or away.
+    room: asyncio.Event
+
+    def is_done(self, stage: str, message: Any) -> bool:
+        """Whether `stage` has finished the event of `message` before."""
+
+    def again(self, stage: str, message: Any) -> None:
+        """`message` was delivered, and its event is finished: let the broker forget it."""
+
+    def recall(self, key: str) -> bytes | None:
+        """The recorded answer of a call, or nothing."""
+
+    def record(self, key: str, message: Any, answer: bytes) -> asyncio.Future[None]:
+        """Done when `answer` is durable: from then on, the call is never made again."""
+
+    def finish(
+        self,
+        stage: str,
+        message: Any,
+        outputs: Sequence[Output],
+        step: str | None,
+        then: Callable[[Places], None],
+    ) -> Awaitable[None] | None:
+        """The step's end. `then` is called with each output's partition and offset when they are
+        durable. With `step`, that step's entries go; without, they stay (a dead letter's, so that
+        its replay pays nothing again). What is returned, if anything, is to be awaited."""
+
+
+class EmbeddedJournal:
+    """The verbs on the embedded broker, where `finish` is one transaction of all that it does."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.room = store.room
+
+    def is_done(self, stage: str, message: Any) -> bool:
+        return self.store.position(stage, message.tp).is_done(message.offset)
+
+    def again(self, stage: str, message: Any) -> None:
+        pass  # its position is in the file already
+
+    def recall(self, key: str) -> bytes | None:
+        step = self.store.entries.get(key[: key.rindex("/")])
+        return None if step is None else step.get(key)
+
+    def record(self, key: str, message: Any, answer: bytes) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def durable(_: int) -> None:
+            if not future.done():
+                future.set_result(None)
+
+        self.store.enter(key, answer, durable)
+        return future
+
+    def finish(
+        self,
+        stage: str,
+        message: Any,
+        outputs: Sequence[Output],
+        step: str | None,
+        then: Callable[[Places], None],
+    ) -> Awaitable[None] | None:
+        store = self.store
+        now = int(time.time() * 1000)
+        rows = [
+            (TP(topic, store.partition_of(topic, key)), now, key, value)
+            for topic, key, value in outputs
+        ]
+
+        def durable(offsets: list[int]) -> None:
+            then([(row[0].partition, offset) for row, offset in zip(rows, offsets, strict=True)])
+
+        store.finish(stage, message.tp, message.offset, rows, step, durable)
+        return None if self.room.is_set() else _wait(self.room)
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+@dataclasses.dataclass(slots=True)
+class Calls:
+    """The journalled calls of one step over one event."""
+
+    journal: Journal
+    step: str
+    message: Any
+    _made: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    _pending: list[asyncio.Future[None]] = dataclasses.field(default_factory=list)
+
+    async def once(self, request: bytes, call: Callable[[], Awaitable[bytes]]) -> bytes:
+        """The answer to `request`: the recorded one, or else that of `call`, which is recorded.
+
+        The key is the request's hash and its occurrence within the step. Nothing goes out before
+        the answers that came before are durable.
+        """
+        digest = hashlib.blake2b(request, digest_size=16).hexdigest()
+        key = f"{self.step}/{digest}-{self._made[digest]}"
+        self._made[digest] += 1
+        answer = self.journal.recall(key)
+        if answer is not None:
+            return answer
+        pending, self._pending = self._pending, []
+        for recorded in pending:
+            await recorded
+        answer = await call()
+        self._pending.append(self.journal.record(key, self.message, answer))
+        return answer

@@ -1,0 +1,72 @@
+"""Names of models: `PROVIDER/NAME`, or the address of any compatible server."""
+
+import dataclasses
+import difflib
+from urllib.parse import urlsplit
+
+from app.errors import SettingsError
+from app.settings import Settings
+
+OFFLINE = "offline/storyteller"
+MISTRAL_URL = "https://api.mistral.ai/v1"
+OLLAMA_URL = "http://localhost:11434"
+PROVIDERS = ("offline", "openai", "ollama", "mistral")
+FORMS = "offline, openai/NAME, ollama/NAME, mistral/NAME or http://HOST:PORT/v1#NAME"
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Where a model is: `name` as its server knows it, `label` as Penstock writes it down.
+
+    `base_url` is None for OpenAI itself. `name` is empty for the SDK's default model.
+    """
+
+    provider: str
+    name: str
+    base_url: str | None = None
+    api_key: str = dataclasses.field(default="", repr=False)
+
+    @property
+    def label(self) -> str:
+        return f"{self.provider}/{self.name or 'default'}"
+
+
+def resolve(text: str, settings: Settings) -> Target:
+    """The model that `text` names, or the settings' when it is empty.
+
+    Raises `SettingsError` that says which names there are, or which key is missing.
+    """
+    text = text or settings.model
+    if not text:
+        text = "openai/" if settings.openai_api_key or settings.openai_base_url else OFFLINE
+    if text.startswith(("http://", "https://")):
+        url, _, name = text.partition("#")
+        if not urlsplit(url).hostname:
+            raise SettingsError(f"model {text!r}: there is no host in this address. {FORMS}")
+        return Target("server", name or "default", url, settings.openai_api_key or "none")
+    provider, _, name = text.partition("/")
+    if provider not in PROVIDERS:
+        close = difflib.get_close_matches(provider, PROVIDERS, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise SettingsError(f"model {text!r}: '{provider}' is not a provider.{hint} Use {FORMS}.")
+    if provider == "offline":
+        if name not in ("", "storyteller"):
+            raise SettingsError(f"model {text!r}: the offline model is '{OFFLINE}'")
+        return Target("offline", "storyteller")
+    if provider == "openai":
+        key, base_url = settings.openai_api_key, settings.openai_base_url or None
+        if not key and not base_url:
+            raise SettingsError(
+                f"model {text!r}: OPENAI_API_KEY is not set. Set it, or use another model: {FORMS}."
+            )
+        return Target("openai", name, base_url, key or "none")
+    if not name:
+        raise SettingsError(f"model {text!r}: the name is missing: {provider}/NAME")
+    if provider == "ollama":
+        host = settings.ollama_host or OLLAMA_URL
+        if "://" not in host:
+            host = f"http://{host}"
+        return Target("ollama", name, f"{host.rstrip('/')}/v1", "ollama")
+    if not settings.mistral_api_key:
+        raise SettingsError(f"model {text!r}: MISTRAL_API_KEY is not set.")
+    return Target("mistral", name, MISTRAL_URL, settings.mistral_api_key)

@@ -1,0 +1,74 @@
+"""Seeding: the runs that nobody submits. Each pipeline's seed, once; and a timer's, when due."""
+
+import asyncio
+import logging
+import math
+import time
+import uuid
+from typing import Any
+
+import msgspec
+
+from app.application import PenstockApp
+from app.chains import Chain
+from app.events import NAMESPACE, first_event, seed_trace_id
+from app.submitting import submit
+
+log = logging.getLogger(__name__)
+
+
+def add_seeding(app: PenstockApp) -> None:
+    """The app seeds its pipelines when it has started, and again whenever a timer is due."""
+
+    @app.task
+    async def initiate_pipeline_once() -> None:
+        for chain in app.project.chains.values():
+            if chain.seed is not None:
+                await _seed(app, chain)
+
+    @app.task
+    async def create_runs_at_interval() -> None:
+        timers = [
+            _run_timer(app, chain, every_s)
+            for chain in app.project.chains.values()
+            if chain.seed is not None and (every_s := app.settings.every_s or chain.every_s)
+        ]
+        await asyncio.gather(*timers)
+
+
+async def _seed(app: PenstockApp, chain: Chain) -> None:
+    assert chain.seed is not None
+    if app.seeding == "0":
+        return
+    trace_id = seed_trace_id(app.settings.app_id, chain.name, _canonical(chain.seed))
+    if app.seeding == "again":
+        trace_id = str(uuid.uuid4())
+    event = first_event(chain.name, chain.seed, trace_id, "initiate_pipeline_once")
+    if await submit(app, chain, event, kept=True):
+        log.info("run %s: seeded %s", trace_id, chain.name, extra={"action": "seeded"})
+    else:
+        log.info(
+            "%s was seeded before, as run %s (PENSTOCK_SEED=again seeds it anew)",
+            chain.name,
+            trace_id,
+        )
+
+
+async def _run_timer(app: PenstockApp, chain: Chain, every_s: float) -> None:
+    """A run at each multiple of `every_s`, named after its due time: however often the worker is
+    restarted, one due time makes one run."""
+    assert chain.seed is not None
+    due = math.floor(time.time() / every_s) * every_s
+    while not app.should_stop:
+        trace_id = str(
+            uuid.uuid5(NAMESPACE, f"timer|{app.settings.app_id}|{chain.name}|{every_s}|{due:.3f}")
+        )
+        event = first_event(chain.name, chain.seed, trace_id, "create_runs_at_interval")
+        if await submit(app, chain, event):
+            log.info("run %s: started by the timer of %s", trace_id, chain.name)
+        due += every_s
+        await app.sleep(max(0.0, due - time.time()))
+
+
+def _canonical(seed: dict[str, Any]) -> str:
+    return msgspec.json.encode(dict(sorted(seed.items()))).decode()

@@ -1,0 +1,185 @@
+"""The settings: one frozen object, read once from the environment."""
+
+import dataclasses
+import difflib
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from app.errors import SettingsError
+
+PREFIX = "PENSTOCK_"
+#: Names with this prefix belong to the tests and are not read by the program.
+TEST_PREFIX = "PENSTOCK_TEST_"
+#: Where an installed package keeps the cards and chains that it ships.
+SHARED_PROJECT = pathlib.Path(sys.prefix) / "share" / "penstock"
+
+
+def _setting(default: Any, about: str, parse: Callable[[str], Any] = str) -> Any:
+    return dataclasses.field(default=default, metadata={"about": about, "parse": parse})
+
+
+def _switch(text: str) -> bool:
+    words = {"1": True, "on": True, "yes": True, "true": True}
+    words |= {"0": False, "off": False, "no": False, "false": False}
+    if text.lower() not in words:
+        raise ValueError("expected on or off")
+    return words[text.lower()]
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.strip().isdigit() or not least <= int(text) <= most:
+            raise ValueError(f"expected a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise ValueError("expected a number of seconds, 0 or more")
+    return value
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"expected one of {', '.join(words)}")
+        return text
+
+    return parse
+
+
+def _broker(text: str) -> str:
+    scheme = urlsplit(text.split(";")[0]).scheme
+    if scheme not in ("sqlite", "kafka"):
+        raise ValueError("expected sqlite:///ABSOLUTE/PATH or kafka://HOST:PORT")
+    return text
+
+
+def _name(text: str) -> str:
+    if not text or not all(c.isalnum() or c in "._-" for c in text):
+        raise ValueError("expected letters, digits, '.', '_' and '-'")
+    return text
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the environment asked for. Read with `Settings.read()`, never from `os.environ`."""
+
+    broker: str = _setting("", "sqlite:///ABSOLUTE/PATH (embedded) or kafka://HOST:PORT", _broker)
+    model: str = _setting("", "the model of cards that name none, as PROVIDER/NAME")
+    data: pathlib.Path = _setting(
+        pathlib.Path("data"), "folder of the embedded database and other state", pathlib.Path
+    )
+    logs: pathlib.Path = _setting(pathlib.Path("logs"), "folder of the event log", pathlib.Path)
+    project: pathlib.Path = _setting(
+        pathlib.Path("."), "folder that holds agents/, topics/ and steps/", pathlib.Path
+    )
+    app_id: str = _setting("penstock", "name of the app: its consumer group on Kafka", _name)
+    worker_id: str = _setting("", "name of this worker (Kafka: static membership)", _name)
+    partitions: int = _setting(4, "partitions of each topic", _whole(1, 1024))
+    seed: str = _setting(
+        "1", "1: seed each pipeline once, again: seed it anew, 0: never", _one_of("1", "0", "again")
+    )
+    every_s: float = _setting(
+        0.0, "seconds between runs that the timer starts; 0: no timer", _seconds
+    )
+    concurrency: int = _setting(200, "events in flight per stage", _whole(1, 100_000))
+    attempts: int = _setting(5, "tries of an event before it is a dead letter", _whole(1, 100))
+    drain_s: float = _setting(20.0, "seconds that a stopping worker waits for calls", _seconds)
+    event_log: bool = _setting(True, "write logs/broker_interactions.json", _switch)
+    event_log_bytes: int = _setting(
+        50_000_000, "size at which the event log is rotated", _whole(1_000, 10**12)
+    )
+    event_log_files: int = _setting(5, "rotated event logs to keep", _whole(0, 1_000))
+    log_instructions: bool = _setting(
+        True, "repeat an agent's instructions in the log line of its answer", _switch
+    )
+    max_event_bytes: int = _setting(
+        1_000_000, "largest event, in bytes of JSON", _whole(1_000, 10**9)
+    )
+    retention_s: float = _setting(
+        7 * 86400.0, "seconds that finished runs are kept; 0: for ever", _seconds
+    )
+    #: Not PENSTOCK_*: the names that the providers' own tools use. Never shown or logged.
+    openai_api_key: str = dataclasses.field(default="", repr=False)
+    openai_base_url: str = ""
+    mistral_api_key: str = dataclasses.field(default="", repr=False)
+    ollama_host: str = ""
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """The settings of `environ`. Raises `SettingsError` for an unknown name or a bad value."""
+        environ = os.environ if environ is None else environ
+        known = {PREFIX + f.name.upper(): f for f in dataclasses.fields(cls) if f.metadata}
+        values: dict[str, Any] = {}
+        for name, text in sorted(environ.items()):
+            if not name.startswith(PREFIX) or name.startswith(TEST_PREFIX):
+                continue
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f" Did you mean {close[0]}?" if close else ""
+                raise SettingsError(
+                    f"{name} is not a setting.{hint} The settings are: {', '.join(known)}."
+                )
+            if text == "":
+                continue
+            try:
+                values[known[name].name] = known[name].metadata["parse"](text)
+            except ValueError as exc:
+                raise SettingsError(f"{name}={text!r}: {exc}.") from exc
+        for name in ("openai_api_key", "openai_base_url", "mistral_api_key", "ollama_host"):
+            values[name] = environ.get(name.upper(), "")
+        return cls(**values)
+
+    @property
+    def root(self) -> pathlib.Path:
+        """The project's folder: the one named, else the one shipped with the package."""
+        if (self.project / "topics").is_dir() or not SHARED_PROJECT.is_dir():
+            return self.project
+        return SHARED_PROJECT
+
+    @property
+    def broker_url(self) -> str:
+        """The broker, with the embedded one's default place filled in."""
+        return self.broker or f"sqlite://{(self.data / 'penstock.db').absolute()}"
+
+    @property
+    def embedded(self) -> bool:
+        return self.broker_url.startswith("sqlite:")
+
+    @property
+    def database(self) -> pathlib.Path:
+        """The embedded broker's file."""
+        return pathlib.Path(unquote(urlsplit(self.broker_url).path))
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be written anywhere: long enough to be a secret, and set."""
+        found = [self.openai_api_key, self.mistral_api_key]
+        found += [urlsplit(url).password or "" for url in self.broker_url.split(";")]
+        return tuple(s for s in found if len(s) >= 6)
+
+    def redact(self, text: str) -> str:
+        """`text` without any of the secrets."""
+        for secret in self.secrets:
+            text = text.replace(secret, "[secret]")
+        return text
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """Name, default and meaning of every setting, for `penstock settings` and the docs."""
+    rows = []
+    for field in dataclasses.fields(Settings):
+        if field.metadata:
+            rows.append((PREFIX + field.name.upper(), str(field.default), field.metadata["about"]))
+    return rows

@@ -1,0 +1,442 @@
+"""A stage: consume, step, produce. The only code behind the app's Faust agents.
+
+Events of one key are processed in their order, those of different keys at the same time, up to
+the stage's limit. A step ends in `finish`: its outputs, or a dead letter.
+"""
+
+import asyncio
+import collections
+import dataclasses
+import inspect
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from app import deadletters, events
+from app.chains import StageSpec
+from app.errors import EventTooLarge, MalformedEvent, StepFailed, Unavailable
+from app.events import Event, Usage
+from app.journal import Calls, Journal, Places
+from app.steps import FanOut
+from app.suspects import KilledWorker
+
+if TYPE_CHECKING:
+    from app.application import PenstockApp
+
+log = logging.getLogger(__name__)
+
+#: What a Python step's own client raises when something may pass.
+PASSING = (Unavailable, ConnectionError, TimeoutError)
+
+
+@dataclasses.dataclass(slots=True)
+class Answer:
+    """What a step made: a value for each output, and what it used."""
+
+    values: list[Any]
+    usage: Usage | None = None
+    card: str | None = None
+    #: The instructions that made it, for the event log.
+    instructions: str | None = None
+
+
+@dataclasses.dataclass(slots=True)
+class Flight:
+    """One event on its way through the stage, and every message that brought it."""
+
+    message: Any
+    repeats: list[Any] = dataclasses.field(default_factory=list)
+
+
+class Tries:
+    """How often an event was tried, and when again. A failure while its provider is down does not
+    count (`counts` is False): that says nothing about the event."""
+
+    __slots__ = ("counted", "limit", "made")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.made = 0
+        self.counted = 0
+
+    def spent(self, error: BaseException) -> bool:
+        self.counted += getattr(error, "counts", True)
+        return self.counted >= self.limit
+
+    def pause_s(self, error: BaseException) -> float:
+        """Seconds until the next try: doubled each time, scattered so that callers do not come
+        back all at once, and never before the provider's own Retry-After."""
+        if not getattr(error, "counts", True):
+            return 0.0  # the outage's own pause comes next
+        own = min(30.0, 0.25 * 2.0**self.counted) * (0.5 + random.random())
+        return max(own, getattr(error, "retry_after_s", None) or 0.0)
+
+
+class StepWork:
+    """What a step is given: see `app.steps.Work`."""
+
+    __slots__ = ("_show", "calls", "event")
+
+    def __init__(self, event: Event, calls: Calls, show: Callable[[str], None]) -> None:
+        self.event = event
+        self.calls = calls
+        self._show = show
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        return self.event.parts
+
+    async def call(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        async def made() -> bytes:
+            return msgspec.json.encode(await run(function, *args))
+
+        return msgspec.json.decode(await self.calls.once(msgspec.json.encode([name, args]), made))
+
+    def show(self, text: str) -> None:
+        self._show(text)
+
+
+Do = Callable[[StepWork], Awaitable[Answer]]
+
+
+async def run(function: Callable[..., Any], *args: Any) -> Any:
+    """What `function` gives: awaited when it is a coroutine function, else run in a thread."""
+    if inspect.iscoroutinefunction(function):
+        return await function(*args)
+    return await asyncio.to_thread(function, *args)
+
+
+class Stage:
+    """One stage of a chain, bound to the app that runs it."""
+
+    def __init__(self, app: "PenstockApp", spec: StageSpec, do: Do, limit: int) -> None:
+        self.app = app
+        self.spec = spec
+        self.name = spec.name
+        self._do = do
+        self._limit = limit
+        self._live = 0
+        self._free = asyncio.Event()
+        self._flights: dict[tuple[Any, int], Flight] = {}
+        self._lanes: dict[Any, collections.deque[tuple[Flight, Any]]] = {}
+        # asyncio keeps only weak references to tasks: one that nobody holds can vanish.
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    @property
+    def in_flight(self) -> int:
+        return self._live
+
+    # -- taking events
+
+    async def consume(self, stream: Any) -> None:
+        """Every event of `stream` is taken, in order, as soon as there is room for it."""
+        app = self.app
+        buffer = None
+        async for event in stream.noack().events():
+            buffer = buffer or stream.channel.queue
+            while True:
+                await self._admit()
+                self._take(event.message)
+                # What else is in the buffer is taken without another trip through the stream
+                # (13,800 -> 16,300 steps a second).
+                if buffer.empty():
+                    break
+                event = buffer.get_nowait()
+                if event.message.generation_id != app.consumer_generation_id:
+                    break  # of before a rebalance: it is delivered again
+
+    async def _admit(self) -> None:
+        """There is room for one more event, here, at the broker and in the event log."""
+        while self._live >= self._limit:
+            self._free.clear()
+            await self._free.wait()
+        for room in (self.app.journal.room, self.app.event_log.room):
+            if not room.is_set():
+                await room.wait()
+
+    def _take(self, message: Any) -> None:
+        if self._draining:
+            return  # not acked: it is delivered to whoever comes next
+        journal = self.app.journal
+        if journal.is_done(self.name, message):
+            journal.again(self.name, message)
+            return
+        place = (message.tp, message.offset)
+        flight = self._flights.get(place)
+        if flight is not None:
+            flight.repeats.append(message)
+            return
+        flight = self._flights[place] = Flight(message)
+        self._live += 1
+        key = message.key or place
+        lane = self._lanes.get(key)
+        if lane is not None:
+            lane.append((flight, place))
+            return
+        self._lanes[key] = collections.deque([(flight, place)])
+        task = asyncio.get_running_loop().create_task(self._run_lane(key))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run_lane(self, key: Any) -> None:
+        """The events of one key, one after the other."""
+        lane = self._lanes[key]
+        try:
+            while lane:
+                flight, place = lane[0]
+                try:
+                    await self._process_watched(flight)
+                finally:
+                    lane.popleft()
+                    del self._flights[place]
+                    self._live -= 1
+                    if not self._free.is_set():
+                        self._free.set()
+        finally:
+            # Cancelled: what is left in the lane is delivered again to whoever comes next.
+            for _, place in lane:
+                del self._flights[place]
+                self._live -= 1
+            del self._lanes[key]
+
+    async def drain(self, limit_s: float) -> int:
+        """Nothing new is taken; what is in flight has ended, or was cancelled after `limit_s` and
+        stays un-acked. How many were cancelled."""
+        self._draining = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=limit_s)
+        left = list(self._tasks)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+        return len(left)
+
+    # -- one event
+
+    async def _process_watched(self, flight: Flight) -> None:
+        """Processed where a crash leaves a trace of it; alone, when it was there at others."""
+        suspects = self.app.suspects
+        if suspects is None:
+            await self._process(flight)
+            return
+        mark, record = suspects.place(self.name, flight.message)
+        try:
+            alone = suspects.check(self.name, record)
+        except KilledWorker as exc:
+            await self._bury(flight, self._read(flight), exc, 0)
+            return
+        crew = suspects.crew
+        if alone:
+            async with crew.alone():
+                slot = suspects.in_flight.enter(mark, record)
+                try:
+                    await self._process(flight)
+                finally:
+                    suspects.in_flight.leave(slot)
+            return
+        await crew.join()
+        slot = suspects.in_flight.enter(mark, record)
+        try:
+            await self._process(flight)
+        finally:
+            suspects.in_flight.leave(slot)
+            crew.leave()
+
+    def _read(self, flight: Flight) -> Event | None:
+        try:
+            return events.load(flight.message.value)
+        except MalformedEvent:
+            return None
+
+    async def _process(self, flight: Flight) -> None:
+        message = flight.message
+        event: Event | None = None
+        tries = Tries(self.app.settings.attempts)
+        try:
+            raw = message.value
+            if raw is not None and len(raw) > self.app.settings.max_event_bytes:
+                raise EventTooLarge(
+                    f"a record of {len(raw)} bytes on '{message.topic}'; the largest event is"
+                    f" {self.app.settings.max_event_bytes} (PENSTOCK_MAX_EVENT_BYTES)"
+                )
+            event = events.load(raw)
+            self._log("consume", message.topic, event, message.partition, message.offset)
+            step = f"{self.name}/{event.id}"
+            answer = await self._answer(event, step, message, tries)
+            outputs = self._outputs(event, answer, tries.made)
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:
+            await self._bury(flight, event, exc, tries.made)
+            return
+        rows = [(self.spec.writes or "", made.key, raw_) for made, raw_ in outputs]
+
+        def durable(places: Places) -> None:
+            for (made, _), place in zip(outputs, places, strict=True):
+                told = answer.instructions if self.app.settings.log_instructions else None
+                self._log("produce", self.spec.writes or "", made, *place, instructions=told)
+            self.app.finished(self, event, answer)
+
+        await self._finish(flight, rows, step, durable)
+
+    async def _finish(
+        self,
+        flight: Flight,
+        rows: list[tuple[str, bytes, bytes]],
+        step: str | None,
+        durable: Callable[[Places], None],
+    ) -> None:
+        journal: Journal = self.app.journal
+        waiting = journal.finish(self.name, flight.message, rows, step, durable)
+        if waiting is not None:
+            await waiting
+        for message in flight.repeats:
+            journal.again(self.name, message)
+
+    async def _answer(self, event: Event, step: str, message: Any, tries: "Tries") -> Answer:
+        """The step's answer, tried again while what it fails by may pass."""
+        while True:
+            tries.made += 1
+            try:
+                calls = Calls(self.app.journal, step, message)
+                return await self._do(StepWork(event, calls, self.app.show))
+            except PASSING as exc:
+                if tries.spent(exc):
+                    raise
+                pause_s = tries.pause_s(exc)
+                log.warning(
+                    "run %s: %s failed (%s); again in %.1f s",
+                    event.trace_id,
+                    self.name,
+                    exc,
+                    pause_s,
+                    extra={"action": "retry", "trace_id": event.trace_id},
+                )
+                await asyncio.sleep(pause_s)
+
+    def _outputs(self, event: Event, answer: Answer, attempts: int) -> list[tuple[Event, bytes]]:
+        """An event for each value that the step made, as record; checked against the size."""
+        topic = self.spec.writes
+        if topic is None:
+            return []
+        kept = event.parts
+        if self.spec.carries is not None:
+            kept = {name: part for name, part in kept.items() if name in self.spec.carries}
+        made = []
+        for index, value in enumerate(answer.values):
+            output = Event(
+                id=events.derive_id(event.id, self.name, topic, index, event.replay),
+                trace_id=event.trace_id,
+                parent_id=event.id,
+                pipeline=event.pipeline,
+                stage=self.name,
+                agent=self.spec.agent,
+                card=answer.card,
+                parts={**kept, topic: value},
+                usage=answer.usage,
+                created=time.time(),
+                attempt=attempts,
+                forked_from=event.forked_from,
+            )
+            try:
+                raw = events.dump(output)
+            except TypeError as exc:
+                raise StepFailed(
+                    f"'{self.spec.does}' answered with something that JSON cannot hold: {exc}"
+                ) from exc
+            if len(raw) > self.app.settings.max_event_bytes:
+                raise EventTooLarge(
+                    f"'{self.spec.does}' made an event of {len(raw)} bytes for '{topic}'; the"
+                    f" largest is {self.app.settings.max_event_bytes} (PENSTOCK_MAX_EVENT_BYTES)."
+                    " Let the chain carry less ('carries'), or raise the limit."
+                )
+            made.append((output, raw))
+        return made
+
+    async def _bury(
+        self, flight: Flight, event: Event | None, error: Exception, attempts: int
+    ) -> None:
+        """The event ends as a dead letter, its journal entries kept for a replay."""
+        letter = deadletters.write(
+            self.spec.pipeline, self.name, flight.message, event, error, attempts
+        )
+        redact = self.app.settings.redact
+        letter = msgspec.structs.replace(
+            letter, message=redact(letter.message), detail=redact(letter.detail)
+        )
+        log.error(
+            "run %s ends as a dead letter in %s: %s: %s",
+            letter.trace_id,
+            self.name,
+            letter.cause,
+            letter.message,
+            extra={"action": "dead_letter", "trace_id": letter.trace_id},
+        )
+        topic = deadletters.topic_name(self.app.settings.app_id)
+        key = flight.message.key or letter.trace_id.encode()
+
+        def durable(places: Places) -> None:
+            ((partition, offset),) = places
+            self.app.event_log.write(
+                "produce",
+                topic,
+                letter.trace_id,
+                letter,
+                stage=self.name,
+                agent=self.spec.agent,
+                partition=partition,
+                offset=offset,
+            )
+            self.app.buried(self, letter)
+
+        await self._finish(flight, [(topic, key, deadletters.dump(letter))], None, durable)
+
+    def _log(
+        self,
+        what: str,
+        topic: str,
+        event: Event,
+        partition: int,
+        offset: int,
+        instructions: str | None = None,
+    ) -> None:
+        fields: dict[str, Any] = {
+            "stage": self.name,
+            "agent": event.agent if what == "produce" else self.spec.agent,
+            "card": event.card if what == "produce" else self.app.card_label(self.spec.agent),
+            "partition": partition,
+            "offset": offset,
+        }
+        if what == "produce":
+            fields["usage"] = event.usage
+            if instructions is not None:
+                fields["instructions"] = instructions
+        self.app.event_log.write(what, topic, event.trace_id, event, **fields)
+
+
+def python_step(function: Callable[..., Any]) -> Do:
+    """The stage's work as a Python step: what it returns becomes the values of the outputs."""
+    plain = not inspect.iscoroutinefunction(function)
+
+    async def do(work: StepWork) -> Answer:
+        started = time.perf_counter()
+        try:
+            made = await (asyncio.to_thread(function, work) if plain else function(work))
+        except (*PASSING, StepFailed):
+            raise
+        except Exception as exc:
+            raise StepFailed(f"{type(exc).__name__}: {exc}") from exc
+        seconds = time.perf_counter() - started
+        before = work.event.usage
+        usage = Usage(model=before.model if before else "", seconds=seconds)
+        if isinstance(made, FanOut):
+            return Answer(list(made.answers), usage)
+        return Answer([] if made is None else [made], usage)
+
+    return do

@@ -1,0 +1,118 @@
+"""Python steps and tools: functions that a chain or a card calls by name.
+
+    from app.steps import Work, step
+
+    @step("shout")
+    async def shout(work: Work) -> str:
+        return work.parts["text"].upper()
+
+What a step returns becomes the part named after the topic that its stage writes: text, or anything
+that JSON can hold. `None` ends the run there; `FanOut([a, b])` sends one event each.
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+import inspect
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from app.errors import StepError
+from app.events import Event
+
+
+class Work(Protocol):
+    """What a step is given: one event, and calls that are journalled."""
+
+    event: Event
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What the run has made so far, by name."""
+
+    async def call(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        """The answer of `function(*args)`, recorded: when the step is taken up again after a
+        crash, the recorded answer comes back and the function is not called. `args` and the
+        answer are JSON values. A plain function runs in a thread."""
+
+    def show(self, text: str) -> None:
+        """`text` on the worker's console."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FanOut:
+    """Several outputs of one step, in order."""
+
+    answers: Sequence[Any]
+
+
+Step = Callable[[Work], Awaitable[Any] | Any]
+
+
+@dataclasses.dataclass
+class Registry:
+    """The steps and tools that chains and cards may name."""
+
+    steps: dict[str, Step] = dataclasses.field(default_factory=dict)
+    tools: dict[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
+    places: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def collecting(self, place: str) -> Iterator[None]:
+        """Inside, `@step` and `@tool` register here, as coming from `place`."""
+        token = _collecting.set((self, place))
+        try:
+            yield
+        finally:
+            _collecting.reset(token)
+
+    def _add(self, kind: str, name: str, function: Callable[..., Any], place: str) -> None:
+        known: dict[str, Callable[..., Any]] = getattr(self, kind)
+        if name in known:
+            raise StepError(
+                f"{place}: '{name}' is already registered by {self.places[kind + name]}"
+            )
+        known[name] = function
+        self.places[kind + name] = place
+
+
+_collecting: contextvars.ContextVar[tuple[Registry, str] | None] = contextvars.ContextVar(
+    "collecting", default=None
+)
+
+
+def step(name: str) -> Callable[[Step], Step]:
+    """Register the function below as the step `name`: `async def`, or `def` to run in a thread."""
+
+    def register(function: Step) -> Step:
+        collector = _collecting.get()
+        if collector is not None:
+            registry, place = collector
+            if len(inspect.signature(function).parameters) != 1:
+                raise StepError(f"{place}: the step '{name}' takes one argument, the work")
+            registry._add("steps", name, function, place)
+        return function
+
+    return register
+
+
+def tool(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the function below as the tool `name`, for the `tools` of cards."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        collector = _collecting.get()
+        if collector is not None:
+            registry, place = collector
+            registry._add("tools", name, function, place)
+        return function
+
+    return register
+
+
+def built_in() -> Registry:
+    """A registry that holds the steps that come with Penstock."""
+    from app.steps.present import present
+
+    registry = Registry()
+    registry._add("steps", "present", present, "Penstock")
+    return registry

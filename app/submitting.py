@@ -1,0 +1,61 @@
+"""Submitting: the first event of a run, onto the entry of its pipeline."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from faust.types import TP
+
+from app import events
+from app.broker.embedded import Transport as EmbeddedTransport
+from app.chains import Chain
+from app.errors import EventTooLarge
+from app.events import Event
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.application import PenstockApp
+
+
+def encode(event: Event, settings: Settings) -> bytes:
+    """`event` as record. Raises `EventTooLarge`: better here than as a dead letter."""
+    raw = events.dump(event)
+    if len(raw) > settings.max_event_bytes:
+        raise EventTooLarge(
+            f"the run's first event has {len(raw)} bytes; the largest is"
+            f" {settings.max_event_bytes} (PENSTOCK_MAX_EVENT_BYTES)"
+        )
+    return raw
+
+
+async def submit(app: "PenstockApp", chain: Chain, event: Event, *, kept: bool = False) -> bool:
+    """From inside the worker: the run has begun, or had before (False)."""
+    raw = encode(event, app.settings)
+    transport = app.transport
+    if isinstance(transport, EmbeddedTransport):
+        store = transport.store
+        tp = TP(chain.entry, store.partition_of(chain.entry, event.key))
+        future: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        store.submit(event.id, tp, event.key, raw, future.set_result, kept=kept)
+        if not store.running:
+            store.commit_now()
+        offset = await future
+        if offset is None:
+            return False
+        partition = tp.partition
+    else:
+        producer = await app.maybe_start_producer()
+        sent = await producer.send_and_wait(chain.entry, event.key, raw, None, None, None)
+        partition, offset = sent.partition, sent.offset
+    app.event_log.write(
+        "produce",
+        chain.entry,
+        event.trace_id,
+        event,
+        stage=event.stage,
+        agent=None,
+        card=None,
+        partition=partition,
+        offset=offset,
+        usage=None,
+    )
+    return True

@@ -1,0 +1,175 @@
+"""Suspects: events that were in flight when the worker died, and what that says about them.
+
+What is in flight stands in a small file that is mapped into memory. It is never synced: it has to
+survive the death of the process, not of the machine, and so it costs under a microsecond an event.
+When a worker starts and finds the file of one that died, everything in it was present at a crash.
+What was alone at a crash has probably caused it; what was present at two runs alone next, so that
+the next crash, if there is one, says who it was. After three deaths alone it is a dead letter.
+"""
+
+import asyncio
+import contextlib
+import mmap
+import pathlib
+import sqlite3
+import struct
+import zlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from app.broker.database import SHIFT
+from app.broker.store import Store
+from app.errors import EventError
+
+#: Crashes at which an event may be present before it runs alone, and alone before it is dead.
+ALONE_AFTER, DEAD_AFTER = 2, 3
+#: The stage (a CRC-32 of its name) and the record's id; a free slot is all zeros.
+SLOT = struct.Struct("<QQ")
+GROW = 4096
+
+
+class KilledWorker(EventError):
+    """The worker died each time that this event was in flight alone."""
+
+
+class InFlight:
+    """The slots of the events in flight, in a file that outlives the process."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+        self._file = open(path, "a+b")  # noqa: SIM115 - mapped for as long as the worker runs
+        self._free: list[int] = []
+        self._map: mmap.mmap | None = None
+        self._size = 0
+
+    def left_behind(self) -> list[tuple[int, int]]:
+        """Stage and record of what was in flight when the last worker died; the file is empty
+        afterwards."""
+        self._file.seek(0)
+        raw = self._file.read()
+        whole = len(raw) - len(raw) % SLOT.size
+        found = [slot for slot in SLOT.iter_unpack(raw[:whole]) if slot != (0, 0)]
+        self._file.truncate(0)
+        return found
+
+    def enter(self, stage: int, record: int) -> int:
+        """The event stands in the file; the slot to `leave`."""
+        if not self._free:
+            self._grow()
+        assert self._map is not None
+        slot = self._free.pop()
+        SLOT.pack_into(self._map, slot, stage, record)
+        return slot
+
+    def leave(self, slot: int) -> None:
+        assert self._map is not None
+        SLOT.pack_into(self._map, slot, 0, 0)
+        self._free.append(slot)
+
+    def _grow(self) -> None:
+        size = self._size + GROW * SLOT.size
+        self._file.truncate(size)
+        if self._map is None:
+            self._map = mmap.mmap(self._file.fileno(), size)
+        else:
+            self._map.resize(size)
+        self._free += range(self._size, size, SLOT.size)
+        self._size = size
+
+    def close(self) -> None:
+        if self._map is not None:
+            self._map.close()
+        self._file.close()
+
+
+class Crew:
+    """Who is at work: everybody at once, or one alone."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self._alone = asyncio.Lock()
+        self._open = asyncio.Event()
+        self._open.set()
+        self._empty = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Inside, nobody else is at work."""
+        async with self._alone:
+            self._open.clear()
+            try:
+                while self.running:
+                    self._empty.clear()
+                    await self._empty.wait()
+                yield
+            finally:
+                self._open.set()
+
+    async def join(self) -> None:
+        """At work with the others, until `leave`."""
+        while not self._open.is_set():
+            await self._open.wait()
+        self.running += 1
+
+    def leave(self) -> None:
+        self.running -= 1
+        if not self.running:
+            self._empty.set()
+
+
+class Suspects:
+    """What was present at the crashes of earlier workers, by stage and record."""
+
+    def __init__(self, store: Store, stages: list[str]) -> None:
+        self.store = store
+        self.crew = Crew()
+        self.in_flight = InFlight(store.path.with_name(store.path.name + ".in-flight"))
+        self._marks = {name: zlib.crc32(name.encode()) | 1 << 32 for name in stages}
+        self._known: dict[tuple[str, int], tuple[int, int]] = {}
+
+    def convict(self) -> int:
+        """Count the last worker's death, if it died, against what was in flight; how many."""
+        names = {mark: name for name, mark in self._marks.items()}
+        found = {
+            (names[stage], record)
+            for stage, record in self.in_flight.left_behind()
+            if stage in names
+        }
+        column = "alone" if len(found) == 1 else "present"
+
+        def job(db: sqlite3.Connection) -> None:
+            for stage, record in found:
+                position = self.store.stored_position(db, stage, record >> SHIFT)
+                if position.is_done(record & ((1 << SHIFT) - 1)):
+                    continue  # it had finished, and only its slot had not been cleared yet
+                db.execute(
+                    f"insert into suspect (reader, record, present, alone) values (?, ?, ?, ?)"
+                    f" on conflict (reader, record) do update set {column} = {column} + 1",
+                    (stage, record, int(column == "present"), int(column == "alone")),
+                )
+            for stage, record, present, alone in db.execute("select * from suspect").fetchall():
+                position = self.store.stored_position(db, stage, record >> SHIFT)
+                if position.is_done(record & ((1 << SHIFT) - 1)):
+                    db.execute(
+                        "delete from suspect where reader = ? and record = ?", (stage, record)
+                    )
+                else:
+                    self._known[stage, record] = (present, alone)
+
+        self.store.writer.run(job)
+        return len(found)
+
+    def place(self, stage: str, message: Any) -> tuple[int, int]:
+        """How the file names an event."""
+        return self._marks[stage], (self.store.part(message.tp) << SHIFT) + message.offset
+
+    def check(self, stage: str, record: int) -> bool:
+        """Whether the event has to run alone. Raises `KilledWorker` when it must not run."""
+        if not self._known:
+            return False
+        present, alone = self._known.get((stage, record), (0, 0))
+        if alone >= DEAD_AFTER:
+            raise KilledWorker(
+                f"the worker died {alone} times while this event was alone in flight"
+            )
+        return present >= ALONE_AFTER or alone > 0

@@ -1,0 +1,114 @@
+"""The real programs, as processes: what a person would start, kill and read the output of."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+ROOT = pathlib.Path(__file__).parent.parent
+#: Seconds that a condition may take on a machine that is busy with other things.
+PATIENCE_S = 60.0
+
+
+def wait_until(condition: Callable[[], Any], what: str, limit_s: float = PATIENCE_S) -> Any:
+    """What `condition` gives, once it is true. Fails with `what` when that does not come."""
+    deadline = time.monotonic() + limit_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {limit_s:g} s for {what}")
+        time.sleep(0.02)
+
+
+def environment(folder: pathlib.Path, **settings: str) -> dict[str, str]:
+    """The environment of a program whose data, logs and settings are all under `folder`."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "OPENAI_"))}
+    return kept | {
+        "PENSTOCK_DATA": str(folder / "data"),
+        "PENSTOCK_LOGS": str(folder / "logs"),
+        "PYTHONPATH": str(ROOT),
+        "NO_COLOR": "1",
+        "COLUMNS": "160",
+        **settings,
+    }
+
+
+def penstock(
+    *arguments: str, env: dict[str, str], cwd: pathlib.Path = ROOT, timeout_s: float = PATIENCE_S
+) -> subprocess.CompletedProcess[str]:
+    """`penstock ARGUMENTS`, run to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "app", *arguments],
+        env=env, cwd=cwd, capture_output=True, text=True, timeout=timeout_s, check=False,
+    )
+
+
+class Worker:
+    """A worker as a process of its own. Its output is in `output`, a file."""
+
+    def __init__(
+        self,
+        env: dict[str, str],
+        folder: pathlib.Path,
+        *,
+        cwd: pathlib.Path = ROOT,
+        command: tuple[str, ...] = ("-m", "app", "worker", "-l", "info"),
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.output = folder / f"worker-{time.time_ns()}.log"
+        with self.output.open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, *command],
+                env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            )
+
+    def text(self) -> str:
+        return self.output.read_text(errors="replace")
+
+    def wait_for(self, text: str, limit_s: float = PATIENCE_S) -> None:
+        """The output holds `text`. Fails with the whole output when the process ends first."""
+
+        def there() -> bool:
+            if text in self.text():
+                return True
+            assert self.process.poll() is None, f"the worker ended:\n{self.text()}"
+            return False
+
+        wait_until(there, f"{text!r} in:\n{self.text()[-3000:]}", limit_s)
+
+    def ready(self) -> "Worker":
+        self.wait_for("Worker ready")
+        return self
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, limit_s: float = PATIENCE_S) -> int:
+        """SIGTERM; the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(limit_s)
+
+
+@contextlib.contextmanager
+def worker(env: dict[str, str], folder: pathlib.Path, **options: Any) -> Iterator[Worker]:
+    """A worker that is ready, and gone afterwards whatever happens."""
+    running = Worker(env, folder, **options)
+    try:
+        yield running.ready()
+    finally:
+        running.kill()
+
+
+def read_json_lines(file: pathlib.Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
