@@ -21,6 +21,7 @@ from app.events import Event
 from app.interactions import EventLog
 from app.journal import EmbeddedJournal, Journal
 from app.models.names import resolve
+from app.outages import Outage
 from app.project import Project
 from app.settings import Settings
 from app.stage import Answer, Do, Stage, python_step
@@ -137,6 +138,11 @@ class PenstockApp(faust.App):
 
             self._providers = Providers()
         return self._providers
+
+    @property
+    def outages(self) -> list[Outage]:
+        """Of each provider that has been called, whether it is up."""
+        return [provider.outage for provider in self._providers or ()]
 
     def card_label(self, agent: str | None) -> str | None:
         card = self.project.cards.get(agent or "")

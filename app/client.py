@@ -9,16 +9,18 @@ async with Client() as client:
 """
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 from faust.types import TP
 
 from app.broker.reading import EmbeddedReader
 from app.broker.store import Store
-from app.errors import OperatorError, SettingsError
-from app.events import first_event
+from app.errors import NotFound, OperatorError, SettingsError
+from app.events import Event, derive_id, first_event
 from app.project import Project, read_project
 from app.runs import RUNNING, Entry, Run, Runs
 from app.settings import Settings
@@ -76,17 +78,46 @@ class Client:
                 trace_id = _checked(trace_id)
             event = first_event(chain.name, chain.read_parts(parts), trace_id)
             rows.append((event, encode(event, self.settings)))
-        return await asyncio.to_thread(self._append, chain.name, rows)
+        await asyncio.to_thread(self._append, chain.entry, rows)
+        return [event.trace_id for event, _ in rows]
 
-    def _append(self, pipeline: str, rows: list[tuple[Any, bytes]]) -> list[str]:
-        chain = self.project.chain(pipeline)
-        for topic in chain.topics:
-            self.store.create(topic, self.settings.partitions)
+    def _append(self, topic: str, rows: list[tuple[Event, bytes]]) -> None:
+        self.store.create(topic, self._partitions(topic))
         for event, raw in rows:
-            tp = TP(chain.entry, self.store.partition_of(chain.entry, event.key))
+            tp = TP(topic, self.store.partition_of(topic, event.key))
             self.store.submit(event.id, tp, event.key, raw)
         self.store.commit_now()
-        return [event.trace_id for event, _ in rows]
+
+    def _partitions(self, topic: str) -> int:
+        """As many as the pipeline's other topics have, when there are any yet."""
+        chain = next(c for c in self.project.chains.values() if topic in c.topics)
+        there = (self.store.partitions(name) for name in chain.topics)
+        return next((count for count in there if count), self.settings.partitions)
+
+    async def rerun(self, trace_id: str, topic: str) -> str:
+        """A new run that goes on from the old one's event on `topic`; its trace id.
+
+        It has a trace of its own, `forked_from` the old one, and pays for what it does anew.
+        Raises `NotFound` when the old run has no event there.
+        """
+        self.project.require_sound()
+        run = await self.read(trace_id)
+        entry = next((entry for entry in run.entries if entry.topic == topic), None)
+        if entry is None:
+            there = ", ".join(dict.fromkeys(entry.topic for entry in run.entries))
+            raise NotFound(f"run {run.trace_id} has no event on '{topic}'; it has some on {there}")
+        fork = str(uuid.uuid4())
+        event = msgspec.structs.replace(
+            entry.event,
+            id=derive_id(fork, "rerun", topic),
+            trace_id=fork,
+            parent_id=None,
+            created=time.time(),
+            forked_from=run.trace_id,
+        )
+        raw = encode(event, self.settings)
+        await asyncio.to_thread(self._append, topic, [(event, raw)])
+        return fork
 
     async def read(self, trace_id: str) -> Run:
         """The run as it is now. Raises `NotFound`."""

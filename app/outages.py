@@ -25,7 +25,8 @@ class Outage:
 
     def __init__(self, name: str, jitter: Callable[[], float] = random.random) -> None:
         self.name = name
-        self.cause: str | None = None
+        #: The last failure, while the provider is down.
+        self.error: Unavailable | None = None
         self.since: float | None = None
         self._failures = 0
         self._pause_s = FIRST_PROBE_S
@@ -64,7 +65,7 @@ class Outage:
                 time.time() - self.since,
                 extra={"action": "provider_up"},
             )
-        self._failures, self.since, self.cause = 0, None, None
+        self._failures, self.since, self.error = 0, None, None
         self._pause_s = FIRST_PROBE_S
         self.left()
 
@@ -82,7 +83,7 @@ class Outage:
                 )
             else:
                 self._pause_s = min(LAST_PROBE_S, self._pause_s * 2)
-            self.cause = error.message
+            self.error = error
             pause = max(self._pause_s * (0.75 + self._jitter() / 2), error.retry_after_s or 0.0)
             self._probe_at = asyncio.get_running_loop().time() + pause
         self.left()

@@ -191,6 +191,14 @@ class Stage:
                 flight, place = lane[0]
                 try:
                     await self._process_watched(flight)
+                except Exception:
+                    # A fault of ours: the event stays un-acked, and a restart takes it up again.
+                    log.exception(
+                        "run %s: %s could neither finish nor bury an event",
+                        (flight.message.key or b"").decode(errors="replace"),
+                        self.name,
+                        extra={"action": "stage_fault"},
+                    )
                 finally:
                     lane.popleft()
                     del self._flights[place]

@@ -9,6 +9,7 @@ import logging
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 CHUNKS = (128, 32, 8, 2, 1)
 #: Seconds between tries of a batch that could not be written.
 RETRY_S = 0.5
+#: Seconds to wait for another process that is writing before it is worth a word.
+LOCKED_S = 10.0
 
 #: A record before it has an offset: partition, milliseconds, key, value, headers.
 Pending = tuple[int, int, bytes | None, bytes | None, bytes | None]
@@ -102,6 +105,8 @@ class Writer:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
+        #: A batch was never written: nothing may be written after it.
+        self.gave_up = False
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="penstock-writer", daemon=True)
@@ -111,8 +116,14 @@ class Writer:
         """Returns when all that was handed over before is written, or cannot be."""
         self._closing.set()
         self._jobs.put(None)
-        if self._thread is not None:
-            self._thread.join()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
+        # What came in behind the end mark is run here, so that nobody waits for it in vain.
+        while not self._jobs.empty():
+            job = self._jobs.get()
+            if job is not None:
+                job()
 
     def put(
         self,
@@ -127,14 +138,14 @@ class Writer:
             failed = False
             while True:
                 try:
-                    with self.turn:
-                        self.write(batch)
+                    self.write_patiently(batch)
                     break
                 except sqlite3.Error as exc:
                     if not failed:
                         stuck(exc)
                     failed = True
                     if self._closing.wait(RETRY_S):
+                        self.gave_up = True
                         return
             if failed:
                 stuck(None)
@@ -142,20 +153,41 @@ class Writer:
 
         self._jobs.put(job)
 
+    def write_patiently(self, batch: Batch) -> None:
+        """`write`, waiting up to `LOCKED_S` for another process that is writing."""
+        self._patiently(lambda: self.write(batch))
+
+    def _patiently(self, action: Callable[[], None]) -> None:
+        deadline = time.monotonic() + LOCKED_S
+        while True:
+            try:
+                with self.turn:
+                    action()
+                return
+            except sqlite3.OperationalError as exc:
+                if "locked" not in str(exc) or time.monotonic() > deadline:
+                    raise
+
     def run(self, job: Callable[[sqlite3.Connection], Any]) -> Any:
         """What `job` gives, run between two batches in a transaction of its own."""
         done = threading.Event()
         result: list[Any] = []
 
+        def transaction() -> None:
+            try:
+                self.db.execute("begin immediate")
+                made = job(self.db)
+                self.db.execute("commit")
+            except BaseException:
+                self._roll_back()
+                raise
+            result.append(made)
+
         def call() -> None:
-            with self.turn:
-                try:
-                    self.db.execute("begin immediate")
-                    result.append(job(self.db))
-                    self.db.execute("commit")
-                except Exception as exc:
-                    self._roll_back()
-                    result.append(exc)
+            try:
+                self._patiently(transaction)
+            except Exception as exc:
+                result.append(exc)
             done.set()
 
         if self._thread is None:

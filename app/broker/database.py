@@ -95,7 +95,9 @@ def _prepare(db: sqlite3.Connection, path: pathlib.Path) -> None:
         )
     # A statement that is refused by a full disk or another process is tried again by its caller;
     # FULL, because a commit that a power cut can undo would not be 'recorded'.
-    db.execute("pragma busy_timeout = 10000")
+    # A short wait for other processes, because a small batch is committed on the event loop;
+    # whoever can afford to wait longer tries again, see `Writer`.
+    db.execute("pragma busy_timeout = 20")
     db.execute("pragma journal_mode = wal")
     db.execute("pragma synchronous = full")
     if version < VERSION or application != APPLICATION_ID:

@@ -98,7 +98,7 @@ class Store:
         if self._loop is not None:
             self.writer.stop()
             self._loop = None
-            if self._open:
+            if self._open and not self.writer.gave_up:
                 self._commit_here(self._take_open())
         self.reader.close()
         self.writer.db.close()
@@ -283,8 +283,7 @@ class Store:
         """
         batch = self._take_open()
         try:
-            with self.writer.turn:
-                self.writer.write(batch)
+            self.writer.write_patiently(batch)
         except sqlite3.Error as exc:
             raise BrokerUnavailable(self._why(exc)) from exc
         self._note(batch)

@@ -1,5 +1,6 @@
 """Commands about runs: begin one, follow it, read it."""
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -11,9 +12,9 @@ from typing import Any
 import msgspec
 from faust.cli.base import argument, option
 
-from app.client import Client
+from app.client import LOOK_S, Client
 from app.commands.command import Command, json_option
-from app.errors import NotFound, SettingsError
+from app.errors import ModelLocked, NotFound, SettingsError
 from app.runs import DEAD, Run
 from app.screens import output, progress, put, run_tree, say, show_answer, step_line
 from app.steps.present import as_text
@@ -53,6 +54,36 @@ def show_letters(run: Run) -> None:
     say(f"The run ended as a dead letter. All of it: penstock trace {run.trace_id}", style="red")
 
 
+async def show_begun(client: Client, trace_ids: list[str], wait: bool, as_json: bool) -> int:
+    """The new runs' trace ids, or with `wait` what they make; the command's exit code."""
+    if not client.worker_running():
+        say(
+            "No worker is running: the runs wait. Start one with: penstock worker",
+            style="yellow",
+        )
+    code = 0
+    for trace_id in trace_ids:
+        if not wait:
+            put(json.dumps({"trace_id": trace_id}) if as_json else trace_id)
+            continue
+        if not as_json:
+            say(f"run {trace_id}")
+        run = await follow(client, trace_id, quiet=as_json)
+        code = max(code, show_run(run, as_json))
+    return code
+
+
+def show_run(run: Run, as_json: bool) -> int:
+    """A run that is over: its last part, or why it died; the command's exit code."""
+    if as_json:
+        put(json.dumps(run_as_dict(run), ensure_ascii=False))
+    elif run.state == DEAD:
+        show_letters(run)
+    else:
+        show_answer(run)
+    return 1 if run.state == DEAD else 0
+
+
 class _Begin(Command):
     """Begin a run and follow it to its end."""
 
@@ -69,15 +100,26 @@ class _Begin(Command):
             trace_id = await client.submit(pipeline, {chain.entry: text})
             if not as_json:
                 say(f"{pipeline}: {as_text(text)}  (run {trace_id})")
-            run = await follow(client, trace_id, quiet=as_json)
-        if as_json:
-            put(json.dumps(run_as_dict(run), ensure_ascii=False))
-        elif run.state == DEAD:
-            show_letters(run)
-        else:
-            progress.print()
-            show_answer(run)
-        return 1 if run.state == DEAD else 0
+            run = await self._follow(client, trace_id, as_json)
+        return show_run(run, as_json)
+
+    async def _follow(self, client: Client, trace_id: str, quiet: bool) -> Run:
+        """The run, once it is over. Raises what keeps it from going on when only a person can
+        mend that: the run stays where it is."""
+        following = asyncio.ensure_future(follow(client, trace_id, quiet=quiet))
+        try:
+            while True:
+                done, _ = await asyncio.wait([following], timeout=LOOK_S)
+                if done:
+                    return following.result()
+                for outage in self.app.outages:
+                    if isinstance(outage.error, ModelLocked):
+                        raise ModelLocked(
+                            f"{outage.error.message}. The run {trace_id} waits: when it is mended,"
+                            " a worker goes on with it (penstock worker)."
+                        )
+        finally:
+            following.cancel()
 
     @contextlib.asynccontextmanager
     async def _somebody_works(self, client: Client) -> AsyncIterator[None]:
@@ -178,30 +220,7 @@ class submit(Command):
             runs = [(given, trace_id)]
         async with Client(self.app.settings, self.app.project) as client:
             trace_ids = await client.submit_many(pipeline, runs)
-            working = client.worker_running()
-            if not working:
-                say(
-                    "No worker is running: the runs wait. Start one with: penstock worker",
-                    style="yellow",
-                )
-            if not wait:
-                for one in trace_ids:
-                    put(json.dumps({"trace_id": one}) if as_json else one)
-                return 0
-            codes = [await self._wait(client, one, as_json) for one in trace_ids]
-        return max(codes, default=0)
-
-    async def _wait(self, client: Client, trace_id: str, as_json: bool) -> int:
-        if not as_json:
-            say(f"run {trace_id}")
-        run = await follow(client, trace_id, quiet=as_json)
-        if as_json:
-            put(json.dumps(run_as_dict(run), ensure_ascii=False))
-        elif run.state == DEAD:
-            show_letters(run)
-        else:
-            show_answer(run)
-        return 1 if run.state == DEAD else 0
+            return await show_begun(client, trace_ids, wait, as_json)
 
 
 def read_runs(file: str) -> list[tuple[dict[str, Any], str | None]]:
@@ -227,6 +246,30 @@ def read_runs(file: str) -> list[tuple[dict[str, Any], str | None]]:
     if not runs:
         raise SettingsError(f"--file {file}: there is no run in it")
     return runs
+
+
+class rerun(Command):
+    """Run again from a step on, as a new run."""
+
+    options = [
+        argument("trace_id"),
+        option(
+            "--from",
+            "topic",
+            required=True,
+            show_default=False,
+            metavar="TOPIC",
+            help="The topic whose event the new run goes on from.",
+        ),
+        option("--wait", is_flag=True, show_default=False, help="Follow the run to its end."),
+        json_option,
+    ]
+
+    async def run(self, trace_id: str, topic: str, wait: bool, as_json: bool) -> int:  # type: ignore[override]
+        as_json = self.wants_json(as_json)
+        async with Client(self.app.settings, self.app.project) as client:
+            fork = await client.rerun(trace_id, topic)
+            return await show_begun(client, [fork], wait, as_json)
 
 
 class trace(Command):
