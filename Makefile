@@ -28,7 +28,7 @@ story: $(READY) ## Write a story: make story PREMISE="Tim the Flying Dog"
 	@$(PENSTOCK) story -- "$$PREMISE"
 
 worker: $(READY) ## Run a worker: faust -A app worker
-	$(BIN)/faust -A app worker --loglevel info
+	$(BIN)/faust -A app worker -l info $(ARGS)
 
 test: lint types ## Lint, types and all tests: unit, contract, acceptance and the short chaos
 	@echo "== all tests"
@@ -63,7 +63,9 @@ types: $(READY) ## Mypy
 	$(BIN)/mypy
 
 redpanda: ## Start Redpanda and its Console in Docker
-	docker compose -f redpanda-compose.yml up -d
+	@if docker compose version >/dev/null 2>&1; then compose="docker compose"; else compose=docker-compose; fi; \
+	echo "$$compose -f redpanda-compose.yml up -d"; \
+	$$compose -f redpanda-compose.yml up -d
 
 compose-check: ## Read every compose file as Docker Compose does
 	@if command -v docker-compose >/dev/null; then compose=docker-compose; \

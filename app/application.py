@@ -24,8 +24,9 @@ from app.models.names import resolve
 from app.outages import Outage
 from app.project import Project
 from app.settings import Settings
-from app.stage import Answer, Do, Stage, python_step
+from app.stage import Stage
 from app.suspects import Suspects
+from app.work import Answer, Do, python_step
 
 log = logging.getLogger(__name__)
 

@@ -42,8 +42,8 @@ from app.events import Event, Usage
 from app.journal import Calls
 from app.models.names import Target
 from app.models.providers import OBJECT, PLAIN, SCHEMA, Provider, Providers, explain
-from app.stage import Answer, Do, StepWork
 from app.steps import Registry
+from app.work import Answer, Do, StepWork
 
 _items: TypeAdapter[list[TResponseOutputItem]] = TypeAdapter(list[TResponseOutputItem])
 _config = RunConfig(tracing_disabled=True)

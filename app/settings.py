@@ -7,7 +7,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from app.errors import SettingsError
 
@@ -32,7 +32,7 @@ def _switch(text: str) -> bool:
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not text.strip().isdigit() or not least <= int(text) <= most:
+        if not text.strip().isdecimal() or not least <= int(text) <= most:
             raise ValueError(f"expected a whole number from {least} to {most}")
         return int(text)
 
@@ -59,14 +59,17 @@ def _one_of(*words: str) -> Callable[[str], str]:
 
 
 def _broker(text: str) -> str:
-    scheme = urlsplit(text.split(";")[0]).scheme
-    if scheme not in ("sqlite", "kafka"):
+    url = urlsplit(text.split(";")[0])
+    # sqlite://data/x.db would silently be /x.db, on a host 'data'.
+    file = url.scheme == "sqlite" and not url.netloc and url.path[:1] == "/" != url.path
+    if not file and not (url.scheme == "kafka" and url.hostname):
         raise ValueError("expected sqlite:///ABSOLUTE/PATH or kafka://HOST:PORT")
     return text
 
 
 def _name(text: str) -> str:
-    if not text or not all(c.isalnum() or c in "._-" for c in text):
+    # Kafka's rule for the names of groups and topics, which are made from it.
+    if not text or not all(c.isascii() and (c.isalnum() or c in "._-") for c in text):
         raise ValueError("expected letters, digits, '.', '_' and '-'")
     return text
 
@@ -126,8 +129,10 @@ class Settings:
             if not name.startswith(PREFIX) or name.startswith(TEST_PREFIX):
                 continue
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f" Did you mean {close[0]}?" if close else ""
+                # Without the prefix, which makes any two names look alike.
+                words = [word.removeprefix(PREFIX) for word in known]
+                close = difflib.get_close_matches(name.removeprefix(PREFIX), words, n=1)
+                hint = f" Did you mean {PREFIX}{close[0]}?" if close else ""
                 raise SettingsError(
                     f"{name} is not a setting.{hint} The settings are: {', '.join(known)}."
                 )
@@ -151,7 +156,7 @@ class Settings:
     @property
     def broker_url(self) -> str:
         """The broker, with the embedded one's default place filled in."""
-        return self.broker or f"sqlite://{(self.data / 'penstock.db').absolute()}"
+        return self.broker or f"sqlite://{quote(str((self.data / 'penstock.db').absolute()))}"
 
     @property
     def embedded(self) -> bool:
@@ -166,8 +171,11 @@ class Settings:
     def secrets(self) -> tuple[str, ...]:
         """What must never be written anywhere: long enough to be a secret, and set."""
         found = [self.openai_api_key, self.mistral_api_key]
-        found += [urlsplit(url).password or "" for url in self.broker_url.split(";")]
-        return tuple(s for s in found if len(s) >= 6)
+        for url in self.broker_url.split(";"):
+            password = urlsplit(url if "://" in url else f"//{url}").password or ""
+            found += [password, unquote(password)]
+        # The longest first: one may begin with another.
+        return tuple(sorted({s for s in found if len(s) >= 6}, key=len, reverse=True))
 
     def redact(self, text: str) -> str:
         """`text` without any of the secrets."""

@@ -10,7 +10,6 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any
-from urllib.parse import unquote
 
 import msgspec
 from faust.assignor.client_assignment import ClientAssignment
@@ -334,7 +333,7 @@ class Transport(base.Transport):
     def store(self) -> Store:
         """The file, opened when it is first needed."""
         if self._store is None:
-            self._store = Store(pathlib.Path(unquote(self.url[0].path)))
+            self._store = Store(pathlib.Path(self.url[0].path))
         return self._store
 
     def ensure(self, topic: str) -> None:

@@ -24,7 +24,9 @@ class new(Command):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise SettingsError(f"{folder}: is there already, and not empty. Choose another name.")
         try:
-            shutil.copytree(SCAFFOLD, folder, dirs_exist_ok=True)
+            shutil.copytree(
+                SCAFFOLD, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+            )
         except OSError as exc:
             raise SettingsError(f"{folder}: cannot be made: {exc}") from exc
         # Under another name in the package: a .gitignore there would hide the scaffold's own files.

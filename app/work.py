@@ -1,0 +1,110 @@
+"""Work: what a step is given, what it answers, and how often it is tried."""
+
+import asyncio
+import dataclasses
+import inspect
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from app.errors import StepFailed, Unavailable
+from app.events import Event, Usage
+from app.journal import Calls
+from app.steps import FanOut
+
+#: What a Python step's own client raises when something may pass.
+PASSING = (Unavailable, ConnectionError, TimeoutError)
+
+
+@dataclasses.dataclass(slots=True)
+class Answer:
+    """What a step made: a value for each output, and what it used."""
+
+    values: list[Any]
+    usage: Usage | None = None
+    card: str | None = None
+    #: The instructions that made it, for the event log.
+    instructions: str | None = None
+
+
+class Tries:
+    """How often an event was tried, and when again. A failure while its provider is down does not
+    count (`counts` is False): that says nothing about the event."""
+
+    __slots__ = ("counted", "limit", "made")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.made = 0
+        self.counted = 0
+
+    def spent(self, error: BaseException) -> bool:
+        self.counted += getattr(error, "counts", True)
+        return self.counted >= self.limit
+
+    def pause_s(self, error: BaseException) -> float:
+        """Seconds until the next try: doubled each time, scattered so that callers do not come
+        back all at once, and never before the provider's own Retry-After."""
+        if not getattr(error, "counts", True):
+            return 0.0  # the outage's own pause comes next
+        own = min(30.0, 0.25 * 2.0**self.counted) * (0.5 + random.random())
+        return max(own, getattr(error, "retry_after_s", None) or 0.0)
+
+
+class StepWork:
+    """What a step is given: see `app.steps.Work`."""
+
+    __slots__ = ("_show", "calls", "event")
+
+    def __init__(self, event: Event, calls: Calls, show: Callable[[str], None]) -> None:
+        self.event = event
+        self.calls = calls
+        self._show = show
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        return self.event.parts
+
+    async def call(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        async def made() -> bytes:
+            return msgspec.json.encode(await run(function, *args))
+
+        return msgspec.json.decode(await self.calls.once(msgspec.json.encode([name, args]), made))
+
+    def show(self, text: str) -> None:
+        self._show(text)
+
+
+Do = Callable[[StepWork], Awaitable[Answer]]
+
+
+async def run(function: Callable[..., Any], *args: Any) -> Any:
+    """What `function` gives: awaited when it is a coroutine function, else run in a thread."""
+    if inspect.iscoroutinefunction(function):
+        return await function(*args)
+    return await asyncio.to_thread(function, *args)
+
+
+def python_step(function: Callable[..., Any]) -> Do:
+    """The stage's work as a Python step: what it returns becomes the values of the outputs."""
+    plain = not inspect.iscoroutinefunction(function)
+
+    async def do(work: StepWork) -> Answer:
+        started = time.perf_counter()
+        try:
+            made = await (asyncio.to_thread(function, work) if plain else function(work))
+        except (*PASSING, StepFailed):
+            raise
+        except Exception as exc:
+            raise StepFailed(f"{type(exc).__name__}: {exc}") from exc
+        seconds = time.perf_counter() - started
+        before = work.event.usage
+        usage = Usage(model=before.model if before else "", seconds=seconds)
+        if isinstance(made, FanOut):
+            return Answer(list(made.answers), usage)
+        return Answer([] if made is None else [made], usage)
+
+    return do
