@@ -1,6 +1,7 @@
 """The Faust app of a project: its stages, its broker's journal, its event log, its life."""
 
 import asyncio
+import gc
 import logging
 import sqlite3
 import sys
@@ -205,6 +206,12 @@ class PenstockApp(faust.App):
         if self.settings.event_log:
             self.event_log.start(asyncio.get_running_loop())
         await super().on_start()
+
+    async def on_started(self) -> None:
+        await super().on_started()
+        # What is there now stays for the worker's life: no collection need look at it again.
+        gc.collect()
+        gc.freeze()
 
     async def drain(self) -> None:
         """Nothing new is taken; calls in flight have ended, or were cancelled at the limit."""

@@ -96,16 +96,17 @@ def read_card(file: pathlib.Path) -> Card:
             front_text, body = handler.split(body)
         except ValueError as exc:
             raise CardError(f"{file}:1: the front matter has no closing '---' line") from exc
-        # The opening '---' is line 1; the handler gives what stands between the two marks,
-        # beginning with the line break after the first.
-        first_line = 1 if front_text.startswith("\n") else 2
+        # The handler takes the first mark and the empty lines after it away.
+        first_line = 1 + text[: text.index(front_text)].count("\n")
     else:
         front_text, first_line = "", 1
     front = Document(file, front_text, CardError, first_line).check(Front)
     common, *sections = TASK.split(body)
-    tasks = dict(zip(sections[::2], (s.strip() for s in sections[1::2]), strict=True))
-    if len(tasks) < len(sections) // 2:
-        raise CardError(f"{file}: two sections are for the same task")
+    tasks: dict[str, str] = {}
+    for task, section in zip(sections[::2], sections[1::2], strict=True):
+        if task in tasks:
+            raise CardError(f"{file}: two sections are for the task '{task}'; one is enough")
+        tasks[task] = section.strip()
     if not common.strip() and not tasks:
         raise CardError(f"{file}: there are no instructions below the front matter")
     return Card(

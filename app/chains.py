@@ -170,10 +170,12 @@ def _check(chain: Chain, document: Document) -> None:
     names = [stage.name for stage in chain.stages]
     for index, name in enumerate(names):
         if name in names[:index]:
-            raise document.fail(f"two stages are named '{name}'", "stages", index)
+            raise document.fail(
+                f"two stages are named '{name}': give one of them another 'name'", "stages", index
+            )
     circle = _find_circle(chain)
     if circle:
-        index = next(i for i, stage in enumerate(chain.stages) if stage.reads == circle[-2])
+        index = next(i for i, s in enumerate(chain.stages) if [s.reads, s.writes] == circle[-2:])
         raise document.fail(
             f"a cycle without an exit: {' -> '.join(circle)}. Every run would go round for ever.",
             "stages",

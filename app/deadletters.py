@@ -76,8 +76,8 @@ def write(
         partition=message.partition,
         offset=message.offset,
         cause=type(error).__name__,
-        message=error.message if isinstance(error, PenstockError) else str(error),
-        detail="" if known and error.__cause__ is None else _traceback(error),
+        message=_text(error.message if isinstance(error, PenstockError) else str(error)),
+        detail="" if known and error.__cause__ is None else _text(_traceback(error)),
         attempts=attempts,
         failed=time.time(),
         event_id=event.id if event is not None else None,
@@ -85,6 +85,11 @@ def write(
         raw=text,
         raw_base64=coded,
     )
+
+
+def _text(said: str) -> str:
+    """`said` as JSON can hold it: the name of a file may have bytes in it that are not UTF-8."""
+    return said.encode(errors="replace").decode()
 
 
 def _traceback(error: BaseException) -> str:

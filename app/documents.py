@@ -12,6 +12,8 @@ from app.errors import ProjectError
 
 Place = tuple[str | int, ...]
 M = TypeVar("M", bound=pydantic.BaseModel)
+#: Keys are text; '<<' merges another mapping in.
+KEY_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
 
 class Document:
@@ -37,7 +39,9 @@ class Document:
         except yaml.MarkedYAMLError as exc:
             mark = exc.problem_mark
             line = first_line + (mark.line if mark else 0)
-            raise error(f"{file}:{line}: not YAML: {exc.problem or exc}") from exc
+            # The problem alone is half a sentence: 'but found another document'.
+            problem = ", ".join(text for text in (exc.context, exc.problem) if text)
+            raise error(f"{file}:{line}: not YAML: {problem or exc}") from exc
         except (yaml.YAMLError, ValueError) as exc:
             raise error(f"{file}:{first_line}: not YAML: {exc}") from exc
         if node is None:
@@ -47,23 +51,32 @@ class Document:
         else:
             self._walk(node, ())
 
-    def _walk(self, node: yaml.Node, place: Place) -> None:
+    def _walk(self, node: yaml.Node, place: Place, around: tuple[yaml.Node, ...] = ()) -> None:
+        if node in around:
+            line = self.first_line + node.start_mark.line
+            raise self.error(f"{self.file}:{line}: what begins here contains itself, by an alias")
+        around = (*around, node)
         if isinstance(node, yaml.MappingNode):
             seen = set()
             for key, value in node.value:
                 inner = (*place, str(key.value))
                 line = self.first_line + key.start_mark.line
+                if key.tag not in KEY_TAGS:
+                    raise self.error(
+                        f"{self.file}:{line}: the key {key.value} is not text to YAML, which reads"
+                        f" words such as yes, no, on, off and numbers as values: write '{key.value}'"
+                    )
                 # YAML lets the last of two equal keys win in silence; nobody means that.
                 if key.value in seen:
                     raise self.error(f"{self.file}:{line}: '{key.value}' stands here twice")
                 seen.add(key.value)
                 self.lines[inner] = line
-                self._walk(value, inner)
+                self._walk(value, inner, around)
         elif isinstance(node, yaml.SequenceNode):
             for index, value in enumerate(node.value):
                 inner = (*place, index)
                 self.lines[inner] = self.first_line + value.start_mark.line
-                self._walk(value, inner)
+                self._walk(value, inner, around)
 
     def where(self, *place: str | int) -> str:
         """`file:line` of a key, or of the nearest thing around it."""

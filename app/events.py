@@ -55,7 +55,7 @@ def load(raw: bytes | None) -> Event:
         raise MalformedEvent("the record is empty")
     try:
         return _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedEvent(f"not an event: {exc}") from exc
 
 

@@ -117,6 +117,8 @@ class Calls:
     step: str
     message: Any
     _made: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    #: The numbers of calls that failed, by request: the next equal request is that call again.
+    _failed: dict[str, list[int]] = dataclasses.field(default_factory=dict)
     _pending: list[asyncio.Future[None]] = dataclasses.field(default_factory=list)
 
     async def once(self, request: bytes, call: Callable[[], Awaitable[bytes]]) -> bytes:
@@ -126,14 +128,31 @@ class Calls:
         the answers that came before are durable.
         """
         digest = hashlib.blake2b(request, digest_size=16).hexdigest()
-        key = f"{self.step}/{digest}-{self._made[digest]}"
-        self._made[digest] += 1
+        if failed := self._failed.get(digest):
+            number = failed.pop(0)
+        else:
+            number = self._made[digest]
+            self._made[digest] += 1
+        key = f"{self.step}/{digest}-{number}"
         answer = self.journal.recall(key)
         if answer is not None:
             return answer
-        pending, self._pending = self._pending, []
-        for recorded in pending:
-            await recorded
-        answer = await call()
+        try:
+            if self._pending:
+                await self._recorded()
+            answer = await call()
+        except BaseException:
+            self._failed.setdefault(digest, []).append(number)
+            raise
         self._pending.append(self.journal.record(key, self.message, answer))
         return answer
+
+    async def _recorded(self) -> None:
+        """The answers so far are durable. Several calls of a step may wait for the same ones (a
+        model that asks for two tools), so each is left in place until it is done, and is not
+        cancelled with whoever waits."""
+        for recorded in tuple(self._pending):
+            if not recorded.done():
+                await asyncio.wait((recorded,))
+            recorded.result()
+        self._pending = [recorded for recorded in self._pending if not recorded.done()]

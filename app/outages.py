@@ -9,6 +9,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from typing import Any
 
 from app.errors import ModelLocked, Unavailable
 
@@ -31,7 +32,9 @@ class Outage:
         self._failures = 0
         self._pause_s = FIRST_PROBE_S
         self._probe_at = 0.0
-        self._probing = False
+        #: Whose turn it is. Only it may end its turn: calls that were under way when the provider
+        #: went down fail late, and must neither let another prober through nor lengthen the pause.
+        self._prober: asyncio.Task[Any] | None = None
         self._changed = asyncio.Event()
         self._jitter = jitter
 
@@ -42,19 +45,22 @@ class Outage:
     async def passage(self) -> None:
         """The provider is up, or it is this caller's turn to find out.
 
-        Whoever returns from here makes one call and reports it: `succeeded`, `failed` or `left`.
+        Whoever returns from here makes one call and reports it, in the same task: `succeeded`,
+        `failed` or `left`.
         """
         while self.down:
-            if self._probing:
+            if self._prober is not None:
                 await self._changed.wait()
                 continue
-            self._probing = True
+            self._prober = asyncio.current_task()
             try:
-                await asyncio.sleep(max(0.0, self._probe_at - asyncio.get_running_loop().time()))
+                async with asyncio.timeout_at(self._probe_at):
+                    await self._changed.wait()  # up already: a call that was under way got through
+            except TimeoutError:
+                return
             except asyncio.CancelledError:
                 self.left()
                 raise
-            return
 
     def succeeded(self) -> None:
         """The provider answered, be it a refusal: it is there."""
@@ -67,30 +73,37 @@ class Outage:
             )
         self._failures, self.since, self.error = 0, None, None
         self._pause_s = FIRST_PROBE_S
-        self.left()
+        self._turn_ends()
 
     def failed(self, error: Unavailable) -> bool:
         """The call failed. True when the provider counts as down: then the try is not counted."""
         self._failures += 1
-        if self._failures >= DOWN_AFTER or isinstance(error, ModelLocked) or self.down:
-            if self.since is None:
-                self.since = time.time()
-                log.error(
-                    "%s does not answer: %s. Its stages pause; asking again until it does",
-                    self.name,
-                    error.message,
-                    extra={"action": "provider_down"},
-                )
-            else:
-                self._pause_s = min(LAST_PROBE_S, self._pause_s * 2)
-            self.error = error
-            pause = max(self._pause_s * (0.75 + self._jitter() / 2), error.retry_after_s or 0.0)
-            self._probe_at = asyncio.get_running_loop().time() + pause
+        if not self.down and (self._failures >= DOWN_AFTER or isinstance(error, ModelLocked)):
+            self.since = time.time()
+            log.error(
+                "%s does not answer: %s. Its stages pause; asking again until it does",
+                self.name,
+                error.message,
+                extra={"action": "provider_down"},
+            )
+            self._pause(error)
+        elif self.down and self._prober is asyncio.current_task():
+            self._pause_s = min(LAST_PROBE_S, self._pause_s * 2)
+            self._pause(error)
         self.left()
         return self.down
 
     def left(self) -> None:
         """The caller is gone; if it was the prober, it is somebody else's turn."""
-        self._probing = False
+        if self._prober is asyncio.current_task():
+            self._turn_ends()
+
+    def _pause(self, error: Unavailable) -> None:
+        self.error = error
+        pause = max(self._pause_s * (0.75 + self._jitter() / 2), error.retry_after_s or 0.0)
+        self._probe_at = asyncio.get_running_loop().time() + pause
+
+    def _turn_ends(self) -> None:
+        self._prober = None
         self._changed.set()
         self._changed = asyncio.Event()

@@ -146,7 +146,7 @@ def _load_steps(file: pathlib.Path, registry: Registry) -> None:
             found.loader.exec_module(module)
         except ProjectError:
             raise
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             line = next(
                 (
                     f.lineno

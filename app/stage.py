@@ -145,12 +145,12 @@ class Stage:
         self._draining = True
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=limit_s)
-        left = list(self._tasks)
+        left, count = list(self._tasks), self._live
         for task in left:
             task.cancel()
         if left:
             await asyncio.wait(left)
-        return len(left)
+        return count
 
     # -- one event
 
@@ -241,6 +241,11 @@ class Stage:
             try:
                 calls = Calls(self.app.journal, step, message)
                 return await self._do(StepWork(event, calls, self.app.show))
+            except asyncio.CancelledError as exc:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                raise StepFailed("the step was cancelled by something that it started") from exc
             except PASSING as exc:
                 if tries.spent(exc):
                     raise
@@ -281,7 +286,7 @@ class Stage:
             )
             try:
                 raw = events.dump(output)
-            except TypeError as exc:
+            except (TypeError, ValueError, RecursionError) as exc:
                 raise StepFailed(
                     f"'{self.spec.does}' answered with something that JSON cannot hold: {exc}"
                 ) from exc

@@ -35,7 +35,12 @@ async def submit(app: "PenstockApp", chain: Chain, event: Event, *, kept: bool =
         store = transport.store
         tp = TP(chain.entry, store.partition_of(chain.entry, event.key))
         future: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-        store.submit(event.id, tp, event.key, raw, future.set_result, kept=kept)
+
+        def durable(offset: int | None) -> None:
+            if not future.done():  # a worker that stops cancels who waits here
+                future.set_result(offset)
+
+        store.submit(event.id, tp, event.key, raw, durable, kept=kept)
         if not store.running:
             store.commit_now()
         offset = await future

@@ -85,17 +85,24 @@ async def run(function: Callable[..., Any], *args: Any) -> Any:
     """What `function` gives: awaited when it is a coroutine function, else run in a thread."""
     if inspect.iscoroutinefunction(function):
         return await function(*args)
-    return await asyncio.to_thread(function, *args)
+
+    def call() -> Any:
+        try:
+            return function(*args)
+        except StopIteration as exc:
+            # asyncio cannot carry it out of the thread: whoever waits would wait for ever.
+            raise RuntimeError("the function raised StopIteration") from exc
+
+    return await asyncio.to_thread(call)
 
 
 def python_step(function: Callable[..., Any]) -> Do:
     """The stage's work as a Python step: what it returns becomes the values of the outputs."""
-    plain = not inspect.iscoroutinefunction(function)
 
     async def do(work: StepWork) -> Answer:
         started = time.perf_counter()
         try:
-            made = await (asyncio.to_thread(function, work) if plain else function(work))
+            made = await run(function, work)
         except (*PASSING, StepFailed):
             raise
         except Exception as exc:

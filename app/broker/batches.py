@@ -79,7 +79,15 @@ class Batch:
         self.offsets: list[int] = []
 
     def __bool__(self) -> bool:
-        return bool(self.records or self.enter or self.drop or self.touched or self.submissions)
+        # Waiters alone too: who flushes waits for a batch of its own when another is being written.
+        return bool(
+            self.records
+            or self.enter
+            or self.drop
+            or self.touched
+            or self.submissions
+            or self.waiters
+        )
 
     def cut(self) -> None:
         """The positions as they are now: with all that this batch and those before it finished."""
@@ -107,6 +115,7 @@ class Writer:
         self._closing = threading.Event()
         #: A batch was never written: nothing may be written after it.
         self.gave_up = False
+        self.retry_s = RETRY_S
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="penstock-writer", daemon=True)
@@ -136,7 +145,8 @@ class Writer:
 
         def job() -> None:
             failed = False
-            while True:
+            while not self.gave_up:
+                last = self._closing.is_set()
                 try:
                     self.write_patiently(batch)
                     break
@@ -144,9 +154,10 @@ class Writer:
                     if not failed:
                         stuck(exc)
                     failed = True
-                    if self._closing.wait(RETRY_S):
-                        self.gave_up = True
-                        return
+                    self.gave_up = last
+                    self._closing.wait(self.retry_s)
+            if self.gave_up:
+                return
             if failed:
                 stuck(None)
             committed(batch)

@@ -4,6 +4,7 @@ import fcntl
 import os
 import pathlib
 import sqlite3
+import time
 from typing import IO
 
 from app.errors import BrokerUnavailable, DatabaseUnusable, WorkerRunning
@@ -11,6 +12,10 @@ from app.errors import BrokerUnavailable, DatabaseUnusable, WorkerRunning
 #: Raised when a table changes; a file from a newer Penstock is refused, never guessed at.
 VERSION = 1
 APPLICATION_ID = 0x70656E73  # "pens"
+#: Seconds to wait for another process that makes the file.
+MAKING_S = 10.0
+#: Seconds to try for the worker's lock: whoever only looks at it holds it for a moment.
+GLANCE_S = 0.1
 
 #: A record's id is `partition id << SHIFT | offset`: appended at the end of its partition's range,
 #: and the only index on records (a second one, on keys, costs 17 % of the throughput).
@@ -52,15 +57,19 @@ def connect(path: pathlib.Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(
-            path, check_same_thread=False, isolation_level=None, cached_statements=256, timeout=10
+            path,
+            check_same_thread=False,
+            isolation_level=None,
+            cached_statements=256,
+            timeout=MAKING_S,
         )
     except (OSError, sqlite3.OperationalError) as exc:
-        raise BrokerUnavailable(f"{path}: cannot be opened: {exc}") from exc
+        raise _unopened(path, exc) from exc
     try:
-        _prepare(db, path)
+        _prepare_patiently(db, path)
     except sqlite3.OperationalError as exc:
         db.close()
-        raise BrokerUnavailable(f"{path}: cannot be opened: {exc}") from exc
+        raise _unopened(path, exc) from exc
     except sqlite3.DatabaseError as exc:
         db.close()
         raise DatabaseUnusable(damaged(path, exc)) from exc
@@ -68,6 +77,13 @@ def connect(path: pathlib.Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _unopened(path: pathlib.Path, exc: Exception) -> BrokerUnavailable:
+    return BrokerUnavailable(
+        f"{path}: cannot be opened: {exc}. Make its folder writable, or name another place:"
+        " PENSTOCK_DATA or PENSTOCK_BROKER."
+    )
 
 
 def damaged(path: pathlib.Path, exc: Exception) -> str:
@@ -79,10 +95,24 @@ def damaged(path: pathlib.Path, exc: Exception) -> str:
     )
 
 
+def _prepare_patiently(db: sqlite3.Connection, path: pathlib.Path) -> None:
+    """`_prepare`, again while another process makes the file: SQLite does not wait for the lock
+    with which it turns the log on."""
+    deadline = time.monotonic() + MAKING_S
+    while True:
+        try:
+            return _prepare(db, path)
+        except sqlite3.OperationalError as exc:
+            if "locked" not in str(exc) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.005)
+
+
 def _prepare(db: sqlite3.Connection, path: pathlib.Path) -> None:
-    (version,) = db.execute("pragma user_version").fetchone()
-    (application,) = db.execute("pragma application_id").fetchone()
+    # The tables first: somebody may make the file in between, its name and its tables at once.
     (tables,) = db.execute("select count(*) from sqlite_master").fetchone()
+    (application,) = db.execute("pragma application_id").fetchone()
+    (version,) = db.execute("pragma user_version").fetchone()
     if tables and application != APPLICATION_ID:
         raise DatabaseUnusable(
             f"{path}: this is a database of another program. Name another file: PENSTOCK_BROKER"
@@ -95,13 +125,13 @@ def _prepare(db: sqlite3.Connection, path: pathlib.Path) -> None:
         )
     # A statement that is refused by a full disk or another process is tried again by its caller;
     # FULL, because a commit that a power cut can undo would not be 'recorded'.
-    # A short wait for other processes, because a small batch is committed on the event loop;
-    # whoever can afford to wait longer tries again, see `Writer`.
-    db.execute("pragma busy_timeout = 20")
     db.execute("pragma journal_mode = wal")
     db.execute("pragma synchronous = full")
     if version < VERSION or application != APPLICATION_ID:
         db.executescript(f"begin immediate; {SCHEMA} commit;")
+    # A short wait for other processes, because a small batch is committed on the event loop;
+    # whoever can afford to wait longer tries again, see `Writer`.
+    db.execute("pragma busy_timeout = 20")
 
 
 class WorkerLock:
@@ -117,9 +147,11 @@ class WorkerLock:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = open(self.path, "a+")  # noqa: SIM115 - kept open for as long as the lock is held
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
+        deadline = time.monotonic() + GLANCE_S
+        while not _locked(file):
+            if time.monotonic() < deadline:
+                time.sleep(0.005)
+                continue
             file.seek(0)
             pid = file.read().strip()
             file.close()
@@ -127,7 +159,7 @@ class WorkerLock:
                 f"{self.path}: a worker is already running{f' (process {pid})' if pid else ''}."
                 " The embedded broker has one worker. Stop that one, or use Kafka for many:"
                 " PENSTOCK_BROKER=kafka://localhost:9092"
-            ) from exc
+            )
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -151,3 +183,11 @@ class WorkerLock:
         except OSError:
             return True
         return False
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

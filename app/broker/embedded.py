@@ -92,6 +92,36 @@ class Producer(FaustProducer):
         return True
 
 
+class Acks(dict[TP, "TopicAcks"]):
+    """In place of Faust's lists and sets of acked offsets, by partition."""
+
+    def __init__(self, consumer: "Consumer") -> None:
+        super().__init__()
+        self.consumer = consumer
+
+    def __missing__(self, tp: TP) -> "TopicAcks":
+        acks = self[tp] = TopicAcks(self.consumer, tp)
+        return acks
+
+
+class TopicAcks:
+    """What Faust's compiled stream writes its acks to: it does so past `Consumer.ack`, so without
+    this the messages of an agent that is no stage would come again after every restart."""
+
+    def __init__(self, consumer: "Consumer", tp: TP) -> None:
+        self.consumer = consumer
+        self.tp = tp
+
+    def __contains__(self, offset: int) -> bool:
+        return False  # finishing it again changes nothing
+
+    def add(self, offset: int) -> None:
+        self.consumer.finish(self.tp, offset)
+
+    def append(self, offset: int) -> None:
+        pass  # the same offset, for the other list
+
+
 class Consumer(FaustConsumer):
     """Delivers every record that one of its readers has not finished.
 
@@ -106,6 +136,8 @@ class Consumer(FaustConsumer):
         self._assigned: set[TP] = set()
         self._next: dict[TP, int] = {}
         self._wake = asyncio.Event()
+        self._acked: Any = Acks(self)
+        self._acked_index: Any = self._acked
         self.store = self.transport.store
         self.store.wake = self._wake.set
 
@@ -151,11 +183,15 @@ class Consumer(FaustConsumer):
             return False
         message.acked = True
         self._unacked_messages.discard(message)
-        if self.readers(message.topic) == ("",) and self.app.topics.acks_enabled_for(message.topic):
-            self.store.finish("", message.tp, message.offset)
+        if self.app.topics.acks_enabled_for(message.topic):
+            self.finish(message.tp, message.offset)
         if self._waiting_for_ack is not None and not self._waiting_for_ack.done():
             self._waiting_for_ack.set_result(None)
         return True
+
+    def finish(self, tp: TP, offset: int) -> None:
+        if self.readers(tp.topic) == ("",):
+            self.store.finish("", tp, offset)
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         return False  # positions ride with the steps
@@ -174,6 +210,10 @@ class Consumer(FaustConsumer):
     # -- where to read
 
     async def perform_seek(self) -> None:
+        # After a table's recovery Faust lets the partitions go while the flow runs, and empties the
+        # streams' buffers only then: what was delivered in between would wait for a restart.
+        # It resumes the flow itself, after the buffers.
+        self.stop_flow()
         await self.seek_to_committed()
 
     async def seek_to_committed(self) -> Mapping[TP, int]:

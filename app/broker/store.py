@@ -158,7 +158,7 @@ class Store:
         count = self.partitions(topic)
         if count is None:
             raise BrokerUnavailable(f"{self.path}: there is no topic '{topic}'")
-        return _hash(key or b"") % count
+        return 0 if key is None else _hash(key) % count
 
     # -- reading
 
@@ -244,6 +244,7 @@ class Store:
     def enter(self, key: str, answer: bytes, waiter: Waiter) -> None:
         """A journal entry, durable when `waiter` is called."""
         self.entries.setdefault(step_of(key), {})[key] = answer
+        self._open.drop.pop(key, None)
         self._open.enter[key] = answer
         self._open.waiters.append((waiter, -1))
         self._touch()
@@ -364,13 +365,20 @@ class Store:
             tp = self._names[part]
             self._ends[tp] = max(offset + 1, self._ends.get(tp, 0))
         for waiter, index in batch.waiters:
-            waiter(batch.offsets[index] if index >= 0 else -1)
+            try:
+                waiter(batch.offsets[index] if index >= 0 else -1)
+            except Exception:
+                # One that fails must not keep the others, and all later batches, waiting.
+                log.exception("%s: whoever waited for a commit failed", self.path)
         for (_, _, (part, *_), told), place in zip(batch.submissions, batch.submitted, strict=True):
             if place is not None:
                 tp = self._names[part]
                 self._ends[tp] = max(place + 1, self._ends.get(tp, 0))
             if told is not None:
-                told(place)
+                try:
+                    told(place)
+                except Exception:
+                    log.exception("%s: whoever waited for a commit failed", self.path)
 
     def _why(self, error: Exception) -> str:
         text = str(error)
@@ -399,4 +407,4 @@ def step_of(key: str) -> str:
 
 @functools.lru_cache(maxsize=65536)
 def _hash(key: bytes) -> int:
-    return (murmur2(key) if key else 0) & 0x7FFFFFFF
+    return int(murmur2(key)) & 0x7FFFFFFF

@@ -1,6 +1,7 @@
 """A command of ours: one sentence and exit code 1 for a user's mistake, never a traceback."""
 
 import asyncio
+import sqlite3
 from typing import Any, NoReturn
 
 from faust.cli.base import AppCommand, option
@@ -35,7 +36,8 @@ class Command(AppCommand):
 
 
 class exits_cleanly:
-    """Inside, a `PenstockError` is printed and exits with 1; Ctrl-C exits with 130."""
+    """Inside, a `PenstockError` or a damaged database is one sentence and exits with 1; Ctrl-C
+    exits with 130."""
 
     def __enter__(self) -> None:
         pass
@@ -43,6 +45,9 @@ class exits_cleanly:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, PenstockError):
             say(f"Error: {error.message}", style="red")
+            raise SystemExit(1) from None
+        if isinstance(error, sqlite3.DatabaseError):
+            say(f"Error: the database cannot be read: {error}. What to do: penstock doctor")
             raise SystemExit(1) from None
         if isinstance(error, KeyboardInterrupt):
             say("Interrupted.")

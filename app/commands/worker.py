@@ -1,8 +1,10 @@
 """`worker`: Faust's own command, with the checks before it starts."""
 
+import logging
 from typing import Any, NoReturn
 
 import faust.cli.worker
+from mode.utils.logging import level_number
 
 from app.application import PenstockApp
 from app.commands.command import exits_cleanly
@@ -21,6 +23,15 @@ class worker(faust.cli.worker.worker):
             for line in greeting(self.app):
                 say(line)
         super().__call__(*args, **options)
+
+    def on_worker_created(self, worker: Any) -> None:
+        super().on_worker_created(worker)
+        # The console's level is the handler's: without one of their own, the loggers would make a
+        # record of every step and every send, only to drop it.
+        level = level_number(worker.loglevel or "WARN")
+        logging.getLogger("app").setLevel(level)
+        for name in ("faust", "mode"):
+            logging.getLogger(name).setLevel(max(level, logging.INFO))
 
     def _init_worker_options(self, *args: Any, **options: Any) -> None:
         super()._init_worker_options(*args, **options)

@@ -41,8 +41,8 @@ def resolve(text: str, settings: Settings) -> Target:
         text = "openai/" if settings.openai_api_key or settings.openai_base_url else OFFLINE
     if text.startswith(("http://", "https://")):
         url, _, name = text.partition("#")
-        if not urlsplit(url).hostname:
-            raise SettingsError(f"model {text!r}: there is no host in this address. {FORMS}")
+        if not _host(url):
+            raise SettingsError(f"model {text!r}: there is no host in this address. Use {FORMS}.")
         return Target("server", name or "default", url, settings.openai_api_key or "none")
     provider, _, name = text.partition("/")
     if provider not in PROVIDERS:
@@ -63,10 +63,30 @@ def resolve(text: str, settings: Settings) -> Target:
     if not name:
         raise SettingsError(f"model {text!r}: the name is missing: {provider}/NAME")
     if provider == "ollama":
-        host = settings.ollama_host or OLLAMA_URL
-        if "://" not in host:
-            host = f"http://{host}"
-        return Target("ollama", name, f"{host.rstrip('/')}/v1", "ollama")
+        return Target("ollama", name, f"{_ollama_url(settings.ollama_host)}/v1", "ollama")
     if not settings.mistral_api_key:
-        raise SettingsError(f"model {text!r}: MISTRAL_API_KEY is not set.")
+        raise SettingsError(
+            f"model {text!r}: MISTRAL_API_KEY is not set. Set it, or use another model: {FORMS}."
+        )
     return Target("mistral", name, MISTRAL_URL, settings.mistral_api_key)
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def _ollama_url(host: str) -> str:
+    """The server's address from OLLAMA_HOST, as Ollama's own tools read it: without a scheme, what
+    is not there is localhost and port 11434."""
+    if not host or "://" in host:
+        return (host or OLLAMA_URL).rstrip("/")
+    try:
+        url = urlsplit(f"http://{host}")
+        port = url.port or 11434
+    except ValueError as exc:
+        raise SettingsError(f"OLLAMA_HOST={host!r}: {exc}. Expected HOST:PORT.") from exc
+    name = url.netloc.rpartition("@")[2].removesuffix(f":{url.port}") or "localhost"
+    return f"http://{name}:{port}{url.path.rstrip('/')}"
