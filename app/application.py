@@ -11,8 +11,10 @@ from typing import Any
 import faust
 from faust.app.base import BootStrategy
 from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
 
 from app import deadletters
+from app.broker import kafka
 from app.broker.embedded import Transport as EmbeddedTransport
 from app.broker.retention import delete_finished
 from app.chains import StageSpec
@@ -44,6 +46,14 @@ class Boot(BootStrategy):
 class Tables(TableManager):
     """Faust's tables, without the second that they wait for streams when there are none."""
 
+    @property
+    def recovery(self) -> Recovery:
+        if self._recovery is None:
+            self._recovery = kafka.CarefulRecovery(
+                self.app, self, beacon=self.beacon, loop=self.loop
+            )
+        return self._recovery
+
     async def on_start(self) -> None:
         if self:
             await super().on_start()
@@ -70,10 +80,12 @@ class PenstockApp(faust.App):
             stream_wait_empty=True,
             web_bind="127.0.0.1",
             TableManager=Tables,
+            **({} if settings.embedded else kafka.faust_settings(settings)),
         )
         self.settings = settings
         self.project = project
         self.seeding = settings.seed
+        self.timers = True
         self.stages: dict[str, Stage] = {}
         #: The readers of each topic: an offset is done when all of them are.
         self.readers: dict[str, tuple[str, ...]] = {}
@@ -85,6 +97,8 @@ class PenstockApp(faust.App):
         )
         self.suspects: Suspects | None = None
         self._journal: Journal | None = None
+        if not settings.embedded:
+            self._journal = kafka.KafkaJournal(self, settings.partitions)
         self._providers: Any = None
         for spec in project.stages:
             self._declare(spec)
@@ -205,6 +219,11 @@ class PenstockApp(faust.App):
     async def on_start(self) -> None:
         if self.settings.event_log:
             self.event_log.start(asyncio.get_running_loop())
+        if not self.settings.embedded:
+            from app.broker.kafka_outages import say_once, until_it_answers
+
+            say_once()
+            await until_it_answers(self)
         await super().on_start()
 
     async def on_started(self) -> None:
@@ -212,6 +231,15 @@ class PenstockApp(faust.App):
         # What is there now stays for the worker's life: no collection need look at it again.
         gc.collect()
         gc.freeze()
+
+    async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
+        if self.settings.embedded:
+            await super()._consumer_wait_empty(consumer, logger)
+            return
+        # In a rebalance what is in flight goes on, and joins its redelivery.
+        if self.should_stop:
+            await self.drain()
+        await consumer.commit()
 
     async def drain(self) -> None:
         """Nothing new is taken; calls in flight have ended, or were cancelled at the limit."""

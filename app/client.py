@@ -12,19 +12,23 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from faust.types import TP
 
-from app.broker.reading import EmbeddedReader
+from app import deadletters
+from app.broker.reading import EmbeddedReader, Reader
 from app.broker.store import Store
-from app.errors import NotFound, OperatorError, SettingsError
+from app.errors import NotFound, SettingsError
 from app.events import Event, derive_id, first_event
 from app.project import Project, read_project
 from app.runs import RUNNING, Entry, Run, Runs
 from app.settings import Settings
 from app.submitting import encode
+
+if TYPE_CHECKING:
+    from app.broker.kafka_reading import KafkaReader
 
 #: Seconds between looks at a run that somebody follows.
 LOOK_S = 0.05
@@ -36,13 +40,13 @@ class Client:
     def __init__(self, settings: Settings | None = None, project: Project | None = None) -> None:
         self.settings = settings or Settings.read()
         self.project = project or read_project(self.settings.root)
-        if not self.settings.embedded:
-            raise OperatorError(
-                "submitting to and reading from Kafka is not here yet: it comes with the Kafka"
-                " broker's own release. Unset PENSTOCK_BROKER for the embedded broker."
-            )
-        self.store = Store(self.settings.database)
-        self.reader = EmbeddedReader(self.store)
+        self.reader: Reader
+        self._kafka: KafkaReader | None = None
+        if self.settings.embedded:
+            self.store = Store(self.settings.database)
+            self.reader = EmbeddedReader(self.store)
+        else:
+            self.reader = self._kafka = _kafka_reader(self.settings, self.project)
         self.runs = Runs(self.settings, self.project, self.reader)
 
     async def __aenter__(self) -> "Client":
@@ -82,6 +86,9 @@ class Client:
         return [event.trace_id for event, _ in rows]
 
     def _append(self, topic: str, rows: list[tuple[Event, bytes]]) -> None:
+        if self._kafka is not None:
+            self._kafka.append(topic, [(event.key, raw) for event, raw in rows])
+            return
         self.store.create(topic, self._partitions(topic))
         for event, raw in rows:
             tp = TP(topic, self.store.partition_of(topic, event.key))
@@ -145,6 +152,14 @@ class Client:
         async for _ in self.follow(trace_id):
             pass
         return await self.read(trace_id)
+
+
+def _kafka_reader(settings: Settings, project: Project) -> "KafkaReader":
+    # Its driver takes a tenth of a second to import.
+    from app.broker.kafka_reading import KafkaReader
+
+    topics = [name for chain in project.chains.values() for name in chain.topics]
+    return KafkaReader(settings, [*topics, deadletters.topic_name(settings.app_id)])
 
 
 def _checked(trace_id: str) -> str:

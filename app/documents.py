@@ -63,8 +63,8 @@ class Document:
                 line = self.first_line + key.start_mark.line
                 if key.tag not in KEY_TAGS:
                     raise self.error(
-                        f"{self.file}:{line}: the key {key.value} is not text to YAML, which reads"
-                        f" words such as yes, no, on, off and numbers as values: write '{key.value}'"
+                        f"{self.file}:{line}: the key {key.value} is not text to YAML, which takes"
+                        f" words such as on and no, and numbers, for values: write '{key.value}'"
                     )
                 # YAML lets the last of two equal keys win in silence; nobody means that.
                 if key.value in seen:

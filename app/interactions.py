@@ -7,6 +7,7 @@ own, a `produce` only after the broker's ack, so a line means that the record ex
 
 import asyncio
 import collections
+import contextlib
 import logging
 import logging.handlers
 import os
@@ -115,7 +116,8 @@ class EventLog:
                 if len(self._lines) <= EBB and self._loop is not None and not self.room.is_set():
                     self._loop.call_soon_threadsafe(self.room.set)
             if self._closing:
-                file.close()
+                with contextlib.suppress(OSError, ValueError):  # it was said, if it was to be
+                    file.close()
                 return
 
     def _format(self, line: dict[str, Any], record: logging.LogRecord) -> str:
@@ -124,7 +126,13 @@ class EventLog:
         line["timestamp"] = f"{whole}.{int(seconds % 1 * 1e6):06d}Z"
         line["event_id"] = str(uuid.uuid4())
         record.msg = line
-        text = self._formatter.format(record)
+        try:
+            text = self._formatter.format(record)
+        except Exception as exc:
+            # What JSON cannot hold must not take this thread, and so the pipeline, with it.
+            kept = ("timestamp", "event", "topic", "trace_id", "event_id")
+            record.msg = {k: line[k] for k in kept} | {"message": None, "unwritable": str(exc)}
+            text = self._formatter.format(record)
         return text if self._redact is None else self._redact(text)
 
 
@@ -160,6 +168,13 @@ class RotatingFile(logging.handlers.RotatingFileHandler):
             if not self._failed:
                 self._failed = True
                 log.exception("%s: cannot be written; the pipeline runs on", self.baseFilename)
+
+    def doRollover(self) -> None:
+        super().doRollover()
+        if not self.backupCount and self.stream is not None:
+            # The standard library goes on with the same file then, which would grow for ever.
+            self.stream.seek(0)
+            self.stream.truncate()
 
     def _put(self, lines: list[str]) -> None:
         if lines:

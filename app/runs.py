@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from app import deadletters, events
-from app.broker.reading import EmbeddedReader, Found
+from app.broker.reading import Found, Reader
 from app.deadletters import DeadLetter
 from app.errors import MalformedEvent, NotFound
 from app.events import Event
@@ -63,22 +63,23 @@ class Run:
 class Runs:
     """Reads runs from the topics of a project."""
 
-    def __init__(self, settings: Settings, project: Project, reader: EmbeddedReader) -> None:
+    def __init__(self, settings: Settings, project: Project, reader: Reader) -> None:
         self.settings = settings
         self.project = project
         self.reader = reader
 
     def read(self, trace_id: str) -> Run:
         """The run as it is now. Raises `NotFound`."""
-        self.reader.forget()
         key = trace_id.encode()
         entries = []
-        for chain in self.project.chains.values():
-            for topic in chain.topics:
-                readers = [stage.name for stage in chain.stages if stage.reads == topic]
-                for record in self.reader.find(topic, key):
-                    entries += self._entry(record, readers)
-        letters = tuple(letter for _, letter in self.letters(key) if letter.trace_id == trace_id)
+        with self.reader.snapshot():
+            for chain in self.project.chains.values():
+                for topic in chain.topics:
+                    readers = [stage.name for stage in chain.stages if stage.reads == topic]
+                    for record in self.reader.find(topic, key):
+                        entries += self._entry(record, readers)
+            found = self.letters(key)
+        letters = tuple(letter for _, letter in found if letter.trace_id == trace_id)
         if not entries and not letters:
             raise NotFound(f"there is no run {trace_id} on the topics of this project")
         entries.sort(key=lambda entry: entry.event.created)

@@ -31,7 +31,9 @@ def add_seeding(app: PenstockApp) -> None:
         timers = [
             _run_timer(app, chain, every_s)
             for chain in app.project.chains.values()
-            if chain.seed is not None and (every_s := app.settings.every_s or chain.every_s)
+            if app.timers
+            and chain.seed is not None
+            and (every_s := app.settings.every_s or chain.every_s)
         ]
         await asyncio.gather(*timers)
 
@@ -71,4 +73,4 @@ async def _run_timer(app: PenstockApp, chain: Chain, every_s: float) -> None:
 
 
 def _canonical(seed: dict[str, Any]) -> str:
-    return msgspec.json.encode(dict(sorted(seed.items()))).decode()
+    return msgspec.json.encode(seed, order="sorted").decode()

@@ -7,8 +7,9 @@ from faust.types import TP
 
 from app import events
 from app.broker.embedded import Transport as EmbeddedTransport
+from app.broker.kafka import KafkaJournal
 from app.chains import Chain
-from app.errors import EventTooLarge
+from app.errors import EventTooLarge, MalformedEvent
 from app.events import Event
 from app.settings import Settings
 
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
 
 
 def encode(event: Event, settings: Settings) -> bytes:
-    """`event` as record. Raises `EventTooLarge`: better here than as a dead letter."""
-    raw = events.dump(event)
+    """`event` as record. Raises `EventTooLarge` or `MalformedEvent`: better here than as a dead
+    letter."""
+    try:
+        raw = events.dump(event)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise MalformedEvent(f"the run's parts hold what JSON cannot hold: {exc}") from exc
     if len(raw) > settings.max_event_bytes:
         raise EventTooLarge(
             f"the run's first event has {len(raw)} bytes; the largest is"
-            f" {settings.max_event_bytes} (PENSTOCK_MAX_EVENT_BYTES)"
+            f" {settings.max_event_bytes}. Begin with less, or raise PENSTOCK_MAX_EVENT_BYTES."
         )
     return raw
 
@@ -48,8 +53,10 @@ async def submit(app: "PenstockApp", chain: Chain, event: Event, *, kept: bool =
             return False
         partition = tp.partition
     else:
-        producer = await app.maybe_start_producer()
-        sent = await producer.send_and_wait(chain.entry, event.key, raw, None, None, None)
+        assert isinstance(app.journal, KafkaJournal)
+        sent = await app.journal.begin(chain.entry, event.id, event.key, raw, kept)
+        if sent is None:
+            return False
         partition, offset = sent.partition, sent.offset
     app.event_log.write(
         "produce",

@@ -8,10 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parent.parent
+#: `penstock`, which a checkout has not on its PATH.
+PENSTOCK = (sys.executable, "-m", "app")
+#: `faust -A app`, Faust's own script: it says otherwise than `-m` where modules are looked for.
+FAUST = (sys.executable, str(pathlib.Path(sys.executable).with_name("faust")), "-A", "app")
 #: Seconds that a condition may take on a machine that is busy with other things.
 PATIENCE_S = 60.0
 
@@ -30,7 +34,8 @@ def wait_until(condition: Callable[[], Any], what: str, limit_s: float = PATIENC
 
 def environment(folder: pathlib.Path, **settings: str) -> dict[str, str]:
     """The environment of a program whose data, logs and settings are all under `folder`."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "OPENAI_"))}
+    read_by_us = ("PENSTOCK_", "OPENAI_", "MISTRAL_", "OLLAMA_")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(read_by_us)}
     return kept | {
         "PENSTOCK_DATA": str(folder / "data"),
         "PENSTOCK_LOGS": str(folder / "logs"),
@@ -42,12 +47,23 @@ def environment(folder: pathlib.Path, **settings: str) -> dict[str, str]:
 
 
 def penstock(
-    *arguments: str, env: dict[str, str], cwd: pathlib.Path = ROOT, timeout_s: float = PATIENCE_S
+    *arguments: str,
+    env: dict[str, str],
+    cwd: pathlib.Path = ROOT,
+    timeout_s: float = PATIENCE_S,
+    program: Sequence[str] = PENSTOCK,
+    stdin: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """`penstock ARGUMENTS`, run to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "app", *arguments],
-        env=env, cwd=cwd, capture_output=True, text=True, timeout=timeout_s, check=False,
+        [*program, *arguments],
+        env=env,
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
     )
 
 
@@ -61,13 +77,18 @@ class Worker:
         *,
         cwd: pathlib.Path = ROOT,
         command: tuple[str, ...] = ("-m", "app", "worker", "-l", "info"),
+        python: str = sys.executable,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.output = folder / f"worker-{time.time_ns()}.log"
         with self.output.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, *command],
-                env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                [python, *command],
+                env=env,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
             )
 
     def text(self) -> str:

@@ -15,7 +15,7 @@ APPLICATION_ID = 0x70656E73  # "pens"
 #: Seconds to wait for another process that makes the file.
 MAKING_S = 10.0
 #: Seconds to try for the worker's lock: whoever only looks at it holds it for a moment.
-GLANCE_S = 0.1
+GLANCE_S = 0.03
 
 #: A record's id is `partition id << SHIFT | offset`: appended at the end of its partition's range,
 #: and the only index on records (a second one, on keys, costs 17 % of the throughput).

@@ -1,6 +1,11 @@
 """Reading topics from outside the worker: whole runs, for people and programs, off the hot path."""
 
+import contextlib
 import dataclasses
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 from faust.types import TP
 
@@ -20,11 +25,30 @@ class Found:
     value: bytes
 
 
+class Reader(Protocol):
+    """What a client needs of a broker."""
+
+    def worker_running(self) -> bool: ...
+
+    def version(self) -> int: ...
+
+    def find(self, topic: str, key: bytes | None, start: int = 0) -> list[Found]: ...
+
+    def unfinished(self, reader: str, topic: str) -> int: ...
+
+    def is_done(self, reader: str, record: Found) -> bool: ...
+
+    def snapshot(self) -> AbstractContextManager[None]: ...
+
+    def close(self) -> None: ...
+
+
 class EmbeddedReader:
     """Reads the embedded broker's file beside its worker."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._one_at_a_time = threading.Lock()
 
     def worker_running(self) -> bool:
         return self.store.lock.is_held()
@@ -67,9 +91,18 @@ class EmbeddedReader:
         tp = TP(record.topic, record.partition)
         return self.store.position(reader, tp).is_done(record.offset)
 
-    def forget(self) -> None:
-        """Positions are read from the file again."""
-        self.store.forget_positions()
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Inside, topics and positions are read as they stood at one moment: a run that moves on
+        meanwhile is not taken for finished because it was on none of the topics when each was
+        looked at."""
+        with self._one_at_a_time:
+            self.store.forget_positions()
+            self.store.reader.execute("begin")
+            try:
+                yield
+            finally:
+                self.store.reader.execute("commit")
 
     def close(self) -> None:
         self.store.close()

@@ -6,7 +6,7 @@ import json
 import logging
 import pathlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from faust.cli.base import argument, option
 
 from app.client import LOOK_S, Client
 from app.commands.command import Command, json_option
-from app.errors import ModelLocked, NotFound, SettingsError
+from app.errors import ModelLocked, NotFound, SettingsError, WorkerRunning
 from app.runs import DEAD, Run
 from app.screens import output, progress, put, run_tree, say, show_answer, step_line
 from app.steps.present import as_text
@@ -96,48 +96,59 @@ class _Begin(Command):
         if not text:
             raise SettingsError(f"say what to begin with: penstock run {pipeline} TEXT")
         client = Client(self.app.settings, self.app.project)
-        async with client, self._somebody_works(client):
+        async with client, self._worker_here() as work_if_nobody_does:
+            await work_if_nobody_does(client)
             trace_id = await client.submit(pipeline, {chain.entry: text})
             if not as_json:
                 say(f"{pipeline}: {as_text(text)}  (run {trace_id})")
-            run = await self._follow(client, trace_id, as_json)
+            following = asyncio.ensure_future(follow(client, trace_id, quiet=as_json))
+            try:
+                while not (await asyncio.wait([following], timeout=LOOK_S))[0]:
+                    self._complain_of_locks(trace_id)
+                    # The worker that was there may have been another such command, now over.
+                    await work_if_nobody_does(client)
+                run = following.result()
+            finally:
+                following.cancel()
         return show_run(run, as_json)
 
-    async def _follow(self, client: Client, trace_id: str, quiet: bool) -> Run:
-        """The run, once it is over. Raises what keeps it from going on when only a person can
-        mend that: the run stays where it is."""
-        following = asyncio.ensure_future(follow(client, trace_id, quiet=quiet))
-        try:
-            while True:
-                done, _ = await asyncio.wait([following], timeout=LOOK_S)
-                if done:
-                    return following.result()
-                for outage in self.app.outages:
-                    if isinstance(outage.error, ModelLocked):
-                        raise ModelLocked(
-                            f"{outage.error.message}. The run {trace_id} waits: when it is mended,"
-                            " a worker goes on with it (penstock worker)."
-                        )
-        finally:
-            following.cancel()
+    def _complain_of_locks(self, trace_id: str) -> None:
+        """Raises what keeps the run from going on when only a person can mend that: it stays where
+        it is."""
+        for outage in self.app.outages:
+            if isinstance(outage.error, ModelLocked):
+                raise ModelLocked(
+                    f"{outage.error.message}. The run {trace_id} waits: when it is mended,"
+                    " a worker goes on with it (penstock worker)."
+                )
 
     @contextlib.asynccontextmanager
-    async def _somebody_works(self, client: Client) -> AsyncIterator[None]:
-        """A worker runs: the one that is there, or else one in this process."""
-        if client.worker_running():
-            yield
-            return
+    async def _worker_here(self) -> AsyncIterator[Callable[[Client], Awaitable[None]]]:
+        """Gives a call after which a worker runs: the one that is there, or else one in this
+        process, which is gone afterwards."""
         app = self.app
-        logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-        # Only the run that was asked for, shown by the command itself.
-        app.seeding = "0"
-        app.show = lambda text: None  # type: ignore[method-assign]
-        app.prepare()
-        try:
+        working = False
+
+        async def work_if_nobody_does(client: Client) -> None:
+            nonlocal working
+            if working or client.worker_running():
+                return
+            logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+            # Only the run that was asked for, shown by the command itself.
+            app.seeding, app.timers = "0", False
+            app.show = lambda text: None  # type: ignore[method-assign]
+            try:
+                app.prepare()
+            except WorkerRunning:
+                return  # somebody was quicker
+            working = True
             await app.start()
-            yield
+
+        try:
+            yield work_if_nobody_does
         finally:
-            await app.stop()
+            if working:
+                await app.stop()
 
 
 class story(_Begin):

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import email.utils
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -131,7 +132,8 @@ def _explain_status(error: openai.APIStatusError, label: str) -> ModelError:
     text = f"{label} answered {status}: {_message(error)}"
     if status in (401, 403):
         return ModelLocked(f"{text}. Check the key")
-    if status == 429 and "insufficient_quota" in (str(error.code), _message(error)):
+    no_quota = "insufficient_quota" in (str(error.code), str(error.type))
+    if status == 402 or (status == 429 and no_quota):
         return ModelLocked(f"{text}. Check the plan and the quota")
     if status in (408, 409, 425, 429) or status >= 500:
         return ModelUnavailable(text, retry_after_s(error.response.headers))
@@ -147,19 +149,17 @@ def _message(error: openai.APIStatusError) -> str:
         if isinstance(inner, Mapping):
             return str(inner.get("message", inner))[:500]
         return str(inner)[:500]
-    return (error.response.text or "no message")[:300]
+    return (body if isinstance(body, str) and body else error.response.text or "no message")[:300]
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Seconds that a server asks to wait: RFC 9110, section 10.2.3, and OpenAI's milliseconds."""
-    if (text := headers.get("retry-after-ms")) is not None:
+    for name, seconds in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         with contextlib.suppress(ValueError):
-            return max(0.0, float(text) / 1000)
-    text = headers.get("retry-after")
-    if text is None:
-        return None
-    with contextlib.suppress(ValueError):
-        return max(0.0, float(text))
+            value = float(headers.get(name, "")) * seconds
+            if math.isfinite(value):
+                return max(0.0, value)
+    text = headers.get("retry-after", "")
     with contextlib.suppress(ValueError, TypeError):
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     return None

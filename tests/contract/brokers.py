@@ -1,0 +1,204 @@
+"""The brokers under contract, and the ordinary Faust app that every test drives them with.
+
+A test writes to and reads from a broker only as any Faust program would: agents, topics, tables,
+`topic.send`, `event.ack`. So one test says the same of all of them.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import pathlib
+import uuid
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
+
+import faust
+from faust.types import RecordMetadata
+
+from app.application import Boot, Tables
+from app.broker.embedded import Transport as EmbeddedTransport
+
+#: Partitions of every topic: what librdkafka's mock cluster gives a topic that nobody declared.
+PARTITIONS = 4
+#: Seconds that one record may take to come: the machine may be busy with other things.
+PATIENCE_S = 30.0
+
+SQLITE, MOCK, KAFKA = "sqlite", "mock-kafka", "kafka"
+
+
+@dataclasses.dataclass(frozen=True)
+class Broker:
+    """One broker: where it is, and what Faust has to be told of it beyond its address."""
+
+    name: str
+    url: str
+    folder: pathlib.Path
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def embedded(self) -> bool:
+        return self.name == SQLITE
+
+    def app(self, group: str, **settings: Any) -> faust.App:
+        """A Faust app of the consumer group `group`, not started yet."""
+        return _App(
+            group,
+            broker=self.url,
+            topic_partitions=PARTITIONS,
+            topic_disable_leader=True,
+            datadir=str(self.folder / f"faust-{uuid.uuid4().hex}"),
+            autodiscover=False,
+            # A test decides what is acked: a stopping app does not wait for the rest.
+            stream_wait_empty=False,
+            **{"TableManager": Tables, **self.settings, **settings},
+        )
+
+    @contextlib.asynccontextmanager
+    async def reading(
+        self, name: str, group: str, agents: int = 1, table: str | None = None
+    ) -> AsyncIterator["Reader"]:
+        """A new app of `group` that reads the topic `name` with so many agents, and has a table
+        when one is named. What it takes is acked only where the test says so."""
+        app = self.app(group)
+        reader = Reader(app, name, agents)
+        if table is not None:
+            reader.table = app.Table(table, key_type=str, value_type=str, partitions=PARTITIONS)
+        async with started(app):
+            yield reader
+
+    @contextlib.asynccontextmanager
+    async def writing(self, name: str) -> AsyncIterator["Writer"]:
+        """An app that only produces to the topic `name`: it is in no group and declares nothing."""
+        app = self.app(f"writer-{uuid.uuid4().hex}")
+        await app.maybe_start_producer()
+        try:
+            yield Writer(app, name)
+        finally:
+            await app.producer.stop()
+            _let_go(app)
+
+    async def write(self, name: str, records: Iterable[Mapping[str, Any]]) -> list[RecordMetadata]:
+        """`records` are on the topic `name`; where each of them is."""
+        async with self.writing(name) as writer:
+            return await writer.send(records)
+
+
+class _App(faust.App):
+    BootStrategy = Boot  # without Faust's web server
+
+
+@contextlib.asynccontextmanager
+async def started(app: faust.App) -> AsyncIterator[faust.App]:
+    """`app` runs: its partitions are assigned and its tables recovered."""
+    try:
+        await app.start()
+        await asyncio.wait_for(_recovered(app), PATIENCE_S)
+        yield app
+    finally:
+        await app.stop()
+        _let_go(app)
+
+
+def _let_go(app: faust.App) -> None:
+    """What the end of a process does by itself: the embedded file and its lock are free."""
+    if isinstance(app.transport, EmbeddedTransport):
+        app.transport.store.close()
+
+
+async def _recovered(app: faust.App) -> None:
+    # Mode's own event, which a service's crash interrupts.
+    tables: Any = app.tables
+    while not tables.recovery.completed.is_set():
+        if app.crash_reason is not None:
+            raise app.crash_reason
+        await asyncio.sleep(0.01)
+
+
+def raw_topic(app: faust.App, name: str) -> Any:
+    """The topic `name`, as bytes. 'internal' has Faust declare it, where that can be done."""
+    return app.topic(
+        name,
+        key_type=bytes,
+        value_type=bytes,
+        key_serializer="raw",
+        value_serializer="raw",
+        internal=True,
+    )
+
+
+class Writer:
+    """Sends to one topic."""
+
+    def __init__(self, app: faust.App, name: str) -> None:
+        self.topic = raw_topic(app, name)
+
+    async def send(self, records: Iterable[Mapping[str, Any]]) -> list[RecordMetadata]:
+        """`records` were sent in their order and are durable; where each of them is."""
+        sent = [await self.topic.send(**record) for record in records]
+        return [await one for one in sent]
+
+
+class Reader:
+    """One or more agents over one topic, and what they were given, in the order in which it came.
+
+    Everything is acked by the test: `events[n].ack()`.
+    """
+
+    def __init__(self, app: faust.App, name: str, agents: int) -> None:
+        self.app = app
+        self.name = name
+        self.events: list[list[Any]] = [[] for _ in range(agents)]
+        #: Where the agents note each place that they were given, when the test wants a table.
+        self.table: Any = None
+        self._came = asyncio.Event()
+        topic = raw_topic(app, name)
+        for number in range(agents):
+            self._declare(topic, number)
+
+    def _declare(self, topic: Any, number: int) -> None:
+        async def read(stream: Any) -> None:
+            async for event in stream.noack().events():
+                self.events[number].append(event)
+                if self.table is not None:
+                    self.table[f"{number} {place(event)}"] = "seen"
+                self._came.set()
+
+        read.__name__ = read.__qualname__ = f"read_{number}"
+        self.app.agent(topic, name=read.__name__)(read)
+
+    async def take(self, count: int, agent: int = 0) -> list[Any]:
+        """The first `count` events that came."""
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.events[agent]) < count:
+                self._came.clear()
+                await self._came.wait()
+        return self.events[agent][:count]
+
+    async def take_all(self, agent: int = 0) -> list[Any]:
+        """Every event that this app is given of what is on the topic now.
+
+        A last record goes to the end of each partition: when those have come, so has all that was
+        to come before them. They are acked, and not among the events.
+        """
+        end = b"end " + uuid.uuid4().hex.encode()
+        await Writer(self.app, self.name).send(
+            {"value": end, "partition": partition} for partition in range(PARTITIONS)
+        )
+        events = self.events[agent]
+        async with asyncio.timeout(PATIENCE_S):
+            while sum(event.value == end for event in events) < PARTITIONS:
+                self._came.clear()
+                await self._came.wait()
+        for event in events:
+            if (event.value or b"").startswith(b"end "):
+                event.ack()
+        return [event for event in events if not (event.value or b"").startswith(b"end ")]
+
+
+def place(event: Any) -> tuple[int, int]:
+    """Where an event stands: its partition and its offset."""
+    return event.message.partition, event.message.offset
+
+
+def values(events: Iterable[Any]) -> list[bytes | None]:
+    return [event.value for event in events]

@@ -1,0 +1,59 @@
+"""Retention, as far as the broker has it itself."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+import pytest
+from faust.types import TP
+
+from app.broker.embedded import Transport
+from app.broker.retention import delete_finished
+from tests.contract.brokers import Broker, Reader, place, values
+
+
+@pytest.fixture(autouse=True)
+def _embedded_only(broker: Broker) -> None:
+    if not broker.embedded:
+        pytest.skip("Kafka deletes by itself, as its own settings say, and the mock cluster never")
+
+
+async def deleted(reader: Reader) -> int:
+    """How many records of finished runs have gone; every record is old enough."""
+    transport = reader.app.transport
+    assert isinstance(transport, Transport)
+    await transport.store.flush()  # what was acked counts
+    pipelines: Sequence[Mapping[str, Sequence[str]]] = [{reader.name: ("",)}]
+    return delete_finished(transport.store, pipelines, time.time() + 60)
+
+
+async def test_offsets_go_on_after_records_were_deleted(
+    broker: Broker, topic: str, group: str
+) -> None:
+    records = [{"key": b"k", "value": b"%d" % n, "partition": 0} for n in range(6)]
+    await broker.write(topic, records)
+    async with broker.reading(topic, group) as reader:
+        for event in await reader.take(6):
+            event.ack()
+        assert await deleted(reader) == 6
+        (sent,) = await broker.write(topic, [{"key": b"k", "value": b"new", "partition": 0}])
+    # Never given out again: an old offset would be taken for done.
+    assert sent.offset == 6
+    async with broker.reading(topic, group) as reader:
+        again = await reader.take_all()
+    assert [(event.value, place(event)) for event in again] == [(b"new", (0, 6))]
+
+
+async def test_a_record_that_was_not_acked_is_not_deleted(
+    broker: Broker, topic: str, group: str
+) -> None:
+    await broker.write(
+        topic, [{"key": b"key %d" % n, "value": b"%d" % n, "partition": 0} for n in range(6)]
+    )
+    async with broker.reading(topic, group) as reader:
+        for event in await reader.take(6):
+            if event.value not in (b"2", b"4"):
+                event.ack()
+        assert await deleted(reader) == 4
+    async with broker.reading(topic, group) as reader:
+        assert values(await reader.take_all()) == [b"2", b"4"]
+        assert reader.app.consumer.highwater(TP(topic, 0)) > 6

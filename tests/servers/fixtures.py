@@ -1,0 +1,41 @@
+"""Fixtures over the servers, for `pytest_plugins` in the topmost conftest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.servers import ScriptedServer, scripted_server
+from tests.servers.llama import EngineMissing, LlamaServer, llama_server
+
+
+@pytest.fixture(scope="package")
+def scripted_process() -> Iterator[ScriptedServer]:
+    with scripted_server() as server:
+        yield server
+
+
+@pytest.fixture
+def scripted(scripted_process: ScriptedServer) -> ScriptedServer:
+    """A scripted server without delay, as good as new: one process serves all tests."""
+    scripted_process.reset()
+    return scripted_process
+
+
+@pytest.fixture(scope="package")
+def llama() -> Iterator[LlamaServer]:
+    """A real engine with a tiny model, one for all tests.
+
+    Without the engine a test is skipped on a laptop, and fails where CI is set.
+    """
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(llama_server())
+        except EngineMissing as missing:
+            if os.environ.get("CI"):
+                raise pytest.fail.Exception(str(missing), pytrace=False) from None
+            pytest.skip(str(missing))
+        yield server

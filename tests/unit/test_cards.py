@@ -1,0 +1,183 @@
+"""Cards: what an agent is told, and what is said about a card that cannot be used."""
+
+import pathlib
+
+import pytest
+
+from app.cards import Card, read_card
+from app.errors import CardError, ModelMisbehaved
+
+FULL = """\
+---
+about: Judges
+model: ollama/gemma3:1b
+temperature: 0
+max_tokens: 100
+concurrency: 3
+timeout_s: 2.5
+tools: [look]
+output:
+  type: object
+  properties:
+    verdict: {enum: [keep, revise]}
+    notes: {type: array, items: {type: string}}
+  required: [verdict]
+---
+Judge the text.
+
+## Task: again
+
+Judge it again.
+
+## Task: last
+
+Be kind.
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_(text: str, name: str = "judge") -> pathlib.Path:
+        file: pathlib.Path = tmp_path / f"{name}.md"
+        file.write_bytes(text.encode())
+        return file
+
+    return write_
+
+
+@pytest.fixture
+def read(write):
+    return lambda text: read_card(write(text))
+
+
+@pytest.fixture
+def refused(write):
+    def refused_(text: str) -> str:
+        file = write(text)
+        with pytest.raises(CardError) as caught:
+            read_card(file)
+        return caught.value.message.replace(str(file), "judge.md")
+
+    return refused_
+
+
+def test_a_card_is_its_front_matter_and_its_instructions(read):
+    card: Card = read(FULL)
+    front = card.front
+    assert (card.name, front.about, front.model) == ("judge", "Judges", "ollama/gemma3:1b")
+    assert (front.temperature, front.max_tokens, front.concurrency) == (0, 100, 3)
+    assert (front.timeout_s, front.tools) == (2.5, ["look"])
+    assert card.instructions(None) == "Judge the text."
+
+
+def test_a_task_is_told_after_the_common_part(read):
+    card: Card = read(FULL)
+    assert list(card.tasks) == ["again", "last"]
+    assert card.instructions("again") == "Judge the text.\n\nJudge it again."
+    assert card.instructions("last") == "Judge the text.\n\nBe kind."
+
+
+def test_a_card_of_tasks_only_has_nothing_in_common(read):
+    card: Card = read("## Task: a\n\nDo a.\n")
+    assert card.instructions("a") == "Do a."
+    assert card.instructions(None) == ""
+
+
+def test_a_card_needs_no_front_matter(read):
+    card: Card = read("Tell a tale.\n\n---\n\nA rule above.\n")
+    assert card.instructions(None) == "Tell a tale.\n\n---\n\nA rule above."
+    assert (card.front.temperature, card.front.max_tokens) == (0.7, 5000)
+
+
+def test_the_hash_is_of_the_whole_file(read):
+    first, second = read("Tell a tale."), read("Tell a tale. ")
+    assert first.hash != second.hash
+    assert first.label == f"judge@{first.hash}"
+    assert read("Tell a tale.").hash == first.hash
+
+
+def test_a_byte_order_mark_and_windows_line_ends_do_not_matter(read):
+    card: Card = read("\ufeff---\r\nabout: x\r\n---\r\nTell.\r\n\r\n## Task: a\r\nDo a.\r\n")
+    assert (card.front.about, card.common, card.tasks) == ("x", "Tell.", {"a": "Do a."})
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("---\nmodl: x\n---\nTell.", 2),
+        ("---\nabout: x\nmodl: x\n---\nTell.", 3),
+        ("---\n\n\nmodl: x\n---\nTell.", 4),
+        ("\ufeff---\r\nabout: x\r\nmodl: x\r\n---\r\nTell.", 3),
+    ],
+)
+def test_an_unknown_key_is_refused_with_file_line_and_key(refused, text, line):
+    message = refused(text)
+    assert message.startswith(f"judge.md:{line}: unknown key 'modl'. Did you mean 'model'?")
+
+
+@pytest.mark.parametrize(
+    ("front", "expected"),
+    [
+        ("temperature: 3", "judge.md:2: 'temperature' is 3: "),
+        ("temperature: hot", "judge.md:2: 'temperature' is 'hot': "),
+        ("max_tokens: 0", "judge.md:2: 'max_tokens' is 0: "),
+        ("max_tokens: '5'", "judge.md:2: 'max_tokens' is '5': "),
+        ("timeout_s: 0", "judge.md:2: 'timeout_s' is 0: "),
+        ("concurrency: 0", "judge.md:2: 'concurrency' is 0: "),
+        ("tools: look", "judge.md:2: 'tools' is 'look': "),
+        ("output: {type: objekt}", "not a JSON Schema: 'objekt' is not valid"),
+        ("output: {type: array}", "begins with 'type: object'"),
+        ("just text", "judge.md:1: expected 'key: value' lines, found 'just text'"),
+    ],
+)
+def test_a_bad_value_in_the_front_matter_is_refused(refused, front, expected):
+    assert expected in refused(f"---\n{front}\n---\nTell.")
+
+
+def test_front_matter_that_is_not_closed_is_refused(refused):
+    message = refused("---\nabout: x\nTell a tale.\n")
+    assert message == "judge.md:1: the front matter has no closing '---' line"
+
+
+@pytest.mark.parametrize("text", ["", "---\nabout: x\n---\n\n  \n"])
+def test_a_card_without_instructions_is_refused(refused, text):
+    assert refused(text) == "judge.md: there are no instructions below the front matter"
+
+
+def test_two_sections_for_one_task_are_refused_with_its_name(refused):
+    message = refused("Tell.\n## Task: a\nx\n## Task: b\ny\n## Task: a\nz\n")
+    assert message == "judge.md: two sections are for the task 'a'; one is enough"
+
+
+def test_a_file_that_cannot_be_read_is_refused_with_its_name(tmp_path):
+    file = tmp_path / "judge.md"
+    with pytest.raises(CardError, match=r"judge\.md: cannot be read: .*No such file"):
+        read_card(file)
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(CardError, match=r"judge\.md: cannot be read: .*utf-8"):
+        read_card(file)
+
+
+def test_an_answer_that_fits_the_schema_is_taken(read):
+    card: Card = read(FULL)
+    card.check_output({"verdict": "keep", "notes": ["fine"]})
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"verdict": "maybe"}, "card 'judge' at ['verdict']: 'maybe' is not one of"),
+        ({"verdict": "keep", "notes": ["a", 1]}, "at ['notes'][1]: 1 is not of type 'string'"),
+        ({}, "card 'judge': 'verdict' is a required property"),
+        ("keep", "'keep' is not of type 'object'"),
+    ],
+)
+def test_an_answer_that_breaks_the_schema_is_refused_with_the_place(read, answer, expected):
+    card: Card = read(FULL)
+    with pytest.raises(ModelMisbehaved) as caught:
+        card.check_output(answer)
+    assert expected in caught.value.message
+
+
+def test_a_card_without_a_schema_takes_any_answer(read):
+    read("Tell.").check_output({"anything": [1, None]})

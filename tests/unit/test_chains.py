@@ -1,0 +1,207 @@
+"""Chains: a pipeline as data, and what is said about one that would not work."""
+
+import pytest
+
+from app.chains import Chain, read_chain
+from app.errors import ChainError
+
+SOUND = """\
+pipeline: tale
+topics:
+  idea: What it is about
+  draft:
+  text: The finished text
+stages:
+  - {reads: idea, agent: teller, writes: draft}
+  - {reads: draft, agent: teller, task: polish, writes: text, carries: [idea]}
+  - {reads: text, step: present, name: shower, concurrency: 2}
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read_(text: str) -> Chain:
+        file = tmp_path / "tale.yaml"
+        file.write_text(text)
+        return read_chain(file)
+
+    return read_
+
+
+@pytest.fixture
+def refused(read, tmp_path):
+    def refused_(text: str) -> str:
+        with pytest.raises(ChainError) as caught:
+            read(text)
+        return caught.value.message.replace(f"{tmp_path}/", "")
+
+    return refused_
+
+
+def stages(*lines: str) -> str:
+    """A chain of the topics a to d with these stages, the first of them on line 8."""
+    head = "pipeline: tale\ntopics:\n  a: A\n  b: B\n  c: C\n  d: D\nstages:\n"
+    return head + "".join(f"  - {{{line}}}\n" for line in lines)
+
+
+def test_a_chain_is_its_topics_and_stages_in_the_order_of_the_file(read):
+    chain: Chain = read(SOUND)
+    assert chain.name == "tale"
+    assert list(chain.topics.items()) == [
+        ("idea", "What it is about"), ("draft", ""), ("text", "The finished text"),
+    ]  # fmt: skip
+    assert [(s.reads, s.agent or s.step, s.writes) for s in chain.stages] == [
+        ("idea", "teller", "draft"), ("draft", "teller", "text"), ("text", "present", None),
+    ]  # fmt: skip
+
+
+def test_the_entry_is_the_first_topic_or_the_one_that_is_named(read):
+    assert read(SOUND).entry == "idea"
+    text = "pipeline: p\nentry: b\ntopics: {a: A, b: B}\nstages: [{reads: b, step: x, writes: a}]"
+    assert read(text).entry == "b"
+
+
+def test_a_stage_is_named_after_what_it_does_unless_it_has_a_name(read):
+    names = [stage.name for stage in read(SOUND).stages]
+    assert names == ["tale_teller_idea", "tale_teller_polish_draft", "shower"]
+    dotted = "pipeline: p\ntopics: {a.b: A}\nstages: [{reads: a.b, step: x}]"
+    assert read(dotted).stages[0].name == "p_x_a_b"
+
+
+def test_a_stage_knows_its_line_and_what_it_does(read, tmp_path):
+    first, second, third = read(SOUND).stages
+    assert second.place == f"{tmp_path}/tale.yaml:8"
+    assert (first.does, second.does, third.does) == ("teller", "teller (polish)", "present")
+    assert (second.carries, third.concurrency) == (("idea",), 2)
+    assert (first.carries, first.concurrency) == (None, None)
+
+
+def test_an_undeclared_topic_is_refused_with_the_line_and_the_one_meant(refused):
+    assert refused(SOUND.replace("writes: draft", "writes: darft")) == (
+        "tale.yaml:7: 'darft' is not one of the topics (idea, draft, text). Did you mean 'draft'?"
+    )
+    assert refused(SOUND.replace("reads: idea", "reads: ideas")).startswith(
+        "tale.yaml:7: 'ideas' is not one of the topics"
+    )
+    assert refused(SOUND.replace("carries: [idea]", "carries: [idae]")).startswith(
+        "tale.yaml:8: 'idae' is not one of the topics"
+    )
+    assert refused(SOUND + "entry: ida\n").startswith("tale.yaml:10: 'ida' is not one of")
+
+
+def test_a_topic_that_nobody_writes_cannot_be_read(refused):
+    message = refused(stages("reads: a, step: x, writes: b", "reads: c, step: y"))
+    assert message.startswith("tale.yaml:9: stage 'tale_y_c' reads 'c', which no stage writes")
+    assert "the entry ('a')" in message
+
+
+def test_an_entry_that_nobody_reads_is_refused(refused):
+    message = refused(stages("reads: b, step: x, writes: b") + "entry: a\n")
+    assert message == "tale.yaml:7: no stage reads the entry, 'a'"
+
+
+def test_two_stages_of_one_name_are_refused_with_the_way_out(refused):
+    message = refused(stages("reads: a, step: x, writes: b", "reads: a, step: x, writes: c"))
+    assert message == (
+        "tale.yaml:9: two stages are named 'tale_x_a': give one of them another 'name'"
+    )
+
+
+def test_two_stages_may_read_one_topic_and_two_may_write_one(read):
+    chain: Chain = read(
+        stages(
+            "reads: a, step: x, writes: b",
+            "reads: a, step: y, writes: b",
+            "reads: b, step: z, writes: c",
+        )
+    )
+    assert len(chain.stages) == 3
+
+
+@pytest.mark.parametrize(
+    ("lines", "place", "circle"),
+    [
+        (("reads: a, step: x, writes: a",), 8, "a -> a"),
+        (("reads: a, step: x, writes: b", "reads: b, step: y, writes: a"), 9, "a -> b -> a"),
+        (
+            (
+                "reads: a, step: x, writes: b",
+                "reads: b, step: out, writes: d",
+                "reads: b, step: y, writes: c",
+                "reads: c, step: out, writes: d",
+                "reads: c, step: z, writes: b",
+            ),
+            12,
+            "b -> c -> b",
+        ),
+    ],
+)
+def test_a_cycle_is_refused_at_the_stage_that_closes_it(refused, lines, place, circle):
+    message = refused(stages(*lines))
+    assert message.startswith(f"tale.yaml:{place}: a cycle without an exit: {circle}.")
+
+
+def test_a_stage_does_one_thing(refused):
+    either = "a stage has either 'agent: CARD' or 'step: NAME', one of the two"
+    assert refused(stages("reads: a")).endswith(either)
+    assert refused(stages("reads: a, agent: x, step: y")).endswith(either)
+    assert "'task' goes with 'agent'" in refused(stages("reads: a, step: y, task: z"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("pipeline: tale\n", "", "tale.yaml:1: the key 'pipeline' is missing."),
+        ("pipeline: tale", "pipeline: a tale", "tale.yaml:1: 'pipeline' is 'a tale': "),
+        ("  draft:", "  a draft:", "tale.yaml:4: 'topics.a draft.[key]' is 'a draft': "),
+        ("topics:", "topic:", "tale.yaml:2: unknown key 'topic'. Did you mean 'topics'?"),
+        ("agent: teller, w", "agnt: teller, w", "tale.yaml:7: unknown key 'stages.0.agnt'."),
+        ("concurrency: 2", "concurrency: 0", "tale.yaml:9: 'stages.2.concurrency' is 0: "),
+        ("stages:", "every_s: 5\nstages:", "'every_s' starts runs from 'seed'"),
+        ("stages:", "every_s: -5\nstages:", "'every_s' is -5: "),
+    ],
+)
+def test_a_mistake_is_refused_with_file_line_and_key(refused, old, new, expected):
+    assert SOUND.count(old) == 1
+    assert expected in refused(SOUND.replace(old, new))
+
+
+def test_a_chain_without_stages_or_topics_is_refused(refused):
+    assert "'stages' is []" in refused("pipeline: p\ntopics: {a: A}\nstages: []\n")
+    assert "'topics' is {}" in refused("pipeline: p\ntopics: {}\nstages: [{reads: a, step: x}]\n")
+
+
+def test_a_seed_is_checked_as_a_run_is(refused, read):
+    assert read(SOUND + "seed: {idea: A snail}\n").seed == {"idea": "A snail"}
+    assert refused(SOUND + "seed:\n  text: A snail\n") == (
+        "tale.yaml:10: seed: a run of 'tale' begins with 'idea' (What it is about); found text"
+    )
+    assert refused(SOUND + "seed:\n  idea:\n") == "tale.yaml:10: seed: 'idea' is empty"
+
+
+def test_a_file_that_cannot_be_read_is_refused_with_its_name(tmp_path):
+    with pytest.raises(ChainError, match=r"none\.yaml: cannot be read"):
+        read_chain(tmp_path / "none.yaml")
+
+
+def test_what_begins_a_run_is_checked(read):
+    chain: Chain = read(SOUND)
+    given = {"idea": {"hero": "a snail"}, "draft": "begun"}
+    assert chain.read_parts(given) == given
+    for parts, expected in (
+        ({}, "a run of 'tale' begins with 'idea' (What it is about); found nothing"),
+        ({"draft": "x"}, "found draft"),
+        ({"idea": "x", "drft": "y"}, "'tale' has no part 'drft'; it knows idea, draft, text"),
+        ({"idea": ""}, "'idea' is empty"),
+        ({"idea": None}, "'idea' is empty"),
+        ({"idea": []}, "'idea' is empty"),
+    ):
+        with pytest.raises(ChainError) as caught:
+            chain.read_parts(parts)
+        assert expected in caught.value.message
+
+
+def test_nought_and_no_are_parts_and_not_empty(read):
+    chain: Chain = read(SOUND)
+    assert chain.read_parts({"idea": 0}) == {"idea": 0}
+    assert chain.read_parts({"idea": False}) == {"idea": False}

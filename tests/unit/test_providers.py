@@ -1,0 +1,243 @@
+"""Providers: what the errors of a server mean for the event, as the real client raises them."""
+
+import asyncio
+import email.utils
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from agents import ModelBehaviorError, OpenAIChatCompletionsModel, OpenAIResponsesModel
+
+from app.errors import (
+    ModelError,
+    ModelLocked,
+    ModelMisbehaved,
+    ModelRefused,
+    ModelUnavailable,
+    Unavailable,
+)
+from app.models.names import Target
+from app.models.providers import Providers, explain, retry_after_s
+
+Handler = Callable[[httpx2.Request], httpx2.Response]
+SERVER = Target("server", "m", "http://gpu/v1", "none")
+
+
+def error_of(handler: Handler) -> Exception:
+    """What OpenAI's client raises when the server answers so."""
+
+    async def ask() -> None:
+        async with openai.AsyncOpenAI(
+            base_url="http://gpu/v1",
+            api_key="none",
+            max_retries=0,
+            http_client=httpx2.AsyncClient(transport=httpx2.MockTransport(handler)),
+        ) as client:
+            made: Any = await client.chat.completions.create(
+                model="m", messages=[{"role": "user", "content": "hello"}]
+            )
+            assert made.choices[0].message.content
+
+    try:
+        asyncio.run(ask())
+    except Exception as exc:
+        return exc
+    raise AssertionError("there was an answer")
+
+
+def explained(handler: Handler) -> ModelError:
+    return explain(error_of(handler), "server/m", 30)
+
+
+def answer(status: int, **options: Any) -> Handler:
+    return lambda request: httpx2.Response(status, **options)
+
+
+def failing(error: Exception) -> Handler:
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        raise error
+
+    return handler
+
+
+def openais(message: str, code: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "some_error", "param": None, "code": code}}
+
+
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 529])
+def test_what_may_pass_is_tried_again(status):
+    error = explained(answer(status, json=openais("try later")))
+    assert type(error) is ModelUnavailable
+    assert error.message == f"server/m answered {status}: try later"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "advice"),
+    [
+        (401, openais("Incorrect API key"), "Check the key"),
+        (403, openais("not in your country"), "Check the key"),
+        (402, openais("Insufficient balance"), "Check the plan and the quota"),
+        (429, openais("You exceeded it", "insufficient_quota"), "Check the plan and the quota"),
+        (
+            429,
+            {"error": {"message": "You exceeded it", "type": "insufficient_quota", "code": None}},
+            "Check the plan and the quota",
+        ),
+    ],
+)
+def test_what_somebody_must_mend_is_an_outage_and_not_the_events_fault(status, body, advice):
+    error = explained(answer(status, json=body))
+    assert isinstance(error, ModelLocked) and isinstance(error, Unavailable)
+    assert error.message.endswith(advice)
+    assert f"answered {status}: {body['error']['message']}" in error.message
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_what_will_not_pass_is_refused(status):
+    error = explained(answer(status, json=openais("too long")))
+    assert isinstance(error, ModelRefused) and not isinstance(error, Unavailable)
+    assert error.message == f"server/m answered {status}: too long"
+
+
+def test_a_model_that_is_not_there_says_what_to_look_at():
+    error = explained(answer(404, json=openais("model 'm' not found")))
+    assert isinstance(error, ModelRefused)
+    assert error.message == (
+        "server/m answered 404: model 'm' not found. Check the model's name and the address"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"json": {"error": "as text"}}, "as text"),
+        ({"json": {"message": "at the top"}}, "at the top"),
+        ({"json": {"detail": [{"loc": ["body"]}]}}, "{'detail': [{'loc': ['body']}]}"),
+        ({"html": "<h1>Bad Gateway</h1>"}, "<h1>Bad Gateway</h1>"),
+        ({"text": ""}, "no message"),
+        ({"json": []}, "[]"),
+    ],
+)
+def test_whatever_the_body_of_an_error_looks_like_it_is_in_the_message(options, message):
+    assert explained(answer(502, **options)).message == f"server/m answered 502: {message}"
+
+
+def test_a_long_body_is_cut():
+    assert len(explained(answer(500, text="x" * 10_000)).message) < 400
+    assert len(explained(answer(500, json=openais("x" * 10_000))).message) < 600
+
+
+def test_the_servers_own_time_is_kept():
+    error = explained(answer(429, json=openais("slow down"), headers={"retry-after": "17"}))
+    assert isinstance(error, ModelUnavailable) and error.retry_after_s == 17
+    error = explained(answer(503, text="busy"))
+    assert isinstance(error, ModelUnavailable) and error.retry_after_s is None
+
+
+def test_a_time_out_names_the_limit():
+    for timeout in (failing(httpx2.ReadTimeout("")), failing(httpx2.ConnectTimeout(""))):
+        error = explained(timeout)
+        assert type(error) is ModelUnavailable
+        assert error.message == "server/m did not answer within 30 s"
+    assert explain(TimeoutError(), "server/m", 0.5).message == (
+        "server/m did not answer within 0.5 s"
+    )
+
+
+def test_a_server_that_is_not_there_is_named_with_the_cause():
+    error = explained(failing(httpx2.ConnectError("[Errno 111] Connection refused")))
+    assert type(error) is ModelUnavailable
+    assert error.message == "server/m cannot be reached: [Errno 111] Connection refused"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"html": "<h1>Log in to the hotel's network</h1>"},
+        {"text": '{"choices": [{"mess', "headers": {"content-type": "application/json"}},
+        {"json": {"choices": None}},
+        {"json": {"object": "chat.completion"}},
+    ],
+)
+def test_an_answer_that_is_no_completion_may_be_one_the_next_time(options):
+    error = explained(answer(200, **options))
+    assert type(error) is ModelUnavailable
+    assert error.message.startswith("server/m answered with something that is not a completion (")
+
+
+def test_an_error_that_is_explained_already_comes_through_as_it_is():
+    error = ModelMisbehaved("odd")
+    assert explain(error, "server/m", 30) is error
+
+
+def test_a_model_that_ran_out_of_tokens_says_which_key_to_raise():
+    error = explain(ModelBehaviorError("no text, finish_reason='length'"), "server/m", 30)
+    assert isinstance(error, ModelRefused) and "raise max_tokens" in error.message
+    error = explain(ModelBehaviorError("odd JSON"), "server/m", 30)
+    assert type(error) is ModelUnavailable and error.message == "server/m: odd JSON"
+
+
+# -- Retry-After
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "17"}, 17),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after": "0"}, 0),
+        ({"retry-after": "-5"}, 0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after-ms": "soon", "retry-after": "9"}, 9),
+        ({"retry-after-ms": "inf", "retry-after": "9"}, 9),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
+    ],
+)
+def test_retry_after_is_read_as_seconds_milliseconds_or_a_date(headers, seconds):
+    assert retry_after_s(httpx2.Headers(headers)) == seconds
+
+
+def test_a_date_to_come_is_so_many_seconds_away():
+    in_a_minute = email.utils.formatdate(time.time() + 60, usegmt=True)
+    assert retry_after_s({"retry-after": in_a_minute}) == pytest.approx(60, abs=2)
+
+
+# -- clients
+
+
+def test_a_target_has_one_client_that_does_not_retry_by_itself():
+    async def main() -> None:
+        providers = Providers()
+        provider = providers.get(SERVER)
+        assert providers.get(SERVER) is provider
+        assert provider.client is not None and provider.client.max_retries == 0
+        assert str(provider.client.base_url) == "http://gpu/v1/"
+        await providers.close()
+        assert list(providers) == [] and provider.client.is_closed()
+
+    asyncio.run(main())
+
+
+def test_compatible_servers_are_asked_for_completions_and_openai_for_responses():
+    async def main() -> None:
+        providers = Providers()
+        for target, kind in (
+            (SERVER, OpenAIChatCompletionsModel),
+            (Target("openai", "m", None, "sk"), OpenAIResponsesModel),
+            (Target("openai", "m", "http://gpu/v1", "sk"), OpenAIChatCompletionsModel),
+            (Target("ollama", "m", "http://gpu/v1", "ollama"), OpenAIChatCompletionsModel),
+        ):
+            assert type(providers.get(target).model) is kind
+        assert providers.get(Target("offline", "storyteller")).client is None
+        await providers.close()
+
+    asyncio.run(main())

@@ -1,0 +1,53 @@
+"""Screens: text of models and of others is shown as text and does nothing to the terminal."""
+
+import pytest
+
+from app.screens import printable
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ein Frosch 🐸 über 雪 — “quoted”, 5 € …",
+        "line one\nline two\n\ttabbed",
+        "مرحبا שלום",
+        "e\u0301 is an accent of its own",
+        "[bold]no markup[/bold] and \\[ neither",
+        "",
+    ],
+)
+def test_text_is_left_as_it_is(text):
+    assert printable(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", "[31mred[0m"),
+        ("\x1b]0;title\x07", "]0;title"),
+        ("\x1b[2J\x1b[H$ rm -rf /", "[2J[H$ rm -rf /"),
+        ("\x9b31mC1 control", "31mC1 control"),
+        ("safe\rfaked", "safefaked"),
+        ("a\r\nb", "a\nb"),
+        ("abc\b\b\bxyz", "abcxyz"),
+        ("nul\0, del\x7f, nel\x85", "nul, del, nel"),
+    ],
+)
+def test_escape_sequences_and_control_characters_lose_what_makes_them_work(text, shown):
+    assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    "character",
+    [
+        "\u202e",  # right-to-left override: 'exe.txt' for 'txt.exe'
+        "\u202a", "\u202d", "\u2066", "\u2067", "\u2069", "\u200e", "\u200f", "\u061c",
+        "\u200b",  # zero width space
+        "\ufeff", "\u2060",
+        "\U000e0041",  # tag characters carry text that nobody sees
+        "\ud800",  # a lone surrogate cannot be printed at all
+        "\ue000",
+    ],
+)  # fmt: skip
+def test_what_reverses_or_hides_text_is_dropped(character):
+    assert printable(f"a{character}b") == "ab"

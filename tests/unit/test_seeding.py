@@ -1,0 +1,114 @@
+"""Seeding: the runs that nobody submits begin once, however often a worker is started."""
+
+import asyncio
+import dataclasses
+import pathlib
+from collections.abc import Coroutine
+from typing import Any, cast
+
+import pytest
+from faust.utils.urls import urllist
+
+from app import events
+from app.broker.embedded import Transport
+from app.chains import Chain
+from app.events import Event
+from app.project import Project
+from app.seeding import _run_timer, _seed
+from app.settings import Settings
+from tests.unit.conftest import messages
+
+
+class Worker:
+    """What seeding needs of the app; each is a start of its own on the same file."""
+
+    def __init__(self, folder: pathlib.Path, **settings: Any) -> None:
+        self.settings = Settings(data=folder, **settings)
+        self.seeding = self.settings.seed
+        self.transport = Transport(urllist(self.settings.broker_url), cast(Any, self))
+        self.transport.store.create("idea", 1)
+        self.event_log = self
+        self.should_stop = False
+        self.slept: list[float] = []
+
+    def write(self, *args: Any, **fields: Any) -> None:
+        """The event log's."""
+
+    async def sleep(self, seconds: float) -> None:
+        """The app's: here the worker is stopped instead."""
+        self.slept.append(seconds)
+        self.should_stop = True
+
+    def does(self, work: Coroutine[Any, Any, None]) -> list[Event]:
+        """The runs that are there once `work` is done and the worker stopped."""
+        asyncio.run(work)
+        found = [events.load(message.value) for message in messages(self.transport.store, "idea")]
+        self.transport.store.close()
+        return found
+
+
+@pytest.fixture
+def start(tmp_path: pathlib.Path) -> Any:
+    return lambda **settings: Worker(tmp_path / "data", **settings)
+
+
+@pytest.fixture
+def chain(project: Project) -> Chain:
+    return project.chain("tale")
+
+
+def test_a_pipeline_is_seeded_once_over_all_starts(start, chain):
+    for _ in range(3):
+        worker = start()
+        (run,) = worker.does(_seed(worker, chain))
+    assert run.parts == {"idea": "A snail that flies"}
+    assert run.stage == "initiate_pipeline_once"
+
+
+def test_a_seed_outlives_the_retention_of_its_run(start, chain):
+    worker = start()
+    worker.does(_seed(worker, chain))
+    worker = start()
+    rows = worker.transport.store.reader.execute("select kept from submission").fetchall()
+    worker.transport.store.close()
+    assert rows == [(1,)]
+
+
+def test_another_seed_another_app_and_another_pipeline_are_other_runs(start, chain):
+    traces = set()
+    for settings, changes in (
+        ({}, {}),
+        ({}, {"seed": {"idea": "A whale"}}),
+        ({"app_id": "other"}, {}),
+        ({}, {"name": "fable"}),
+    ):
+        worker = start(**settings)
+        runs = worker.does(_seed(worker, dataclasses.replace(chain, **changes)))
+        traces.add(runs[-1].trace_id)
+    assert len(traces) == 4
+
+
+def test_the_order_in_which_a_seed_is_written_does_not_matter(start, chain):
+    for seed in (
+        {"idea": {"hero": "a snail", "place": {"a": 1, "b": [2, 1]}}, "draft": "x"},
+        {"draft": "x", "idea": {"place": {"b": [2, 1], "a": 1}, "hero": "a snail"}},
+    ):
+        worker = start()
+        runs = worker.does(_seed(worker, dataclasses.replace(chain, seed=seed)))
+        assert len(runs) == 1
+
+
+def test_seeding_anew_and_never_are_what_they_say(start, chain):
+    for seed, count in (("0", 0), ("again", 1), ("again", 2), ("1", 3), ("0", 3)):
+        worker = start(seed=seed)
+        assert len(worker.does(_seed(worker, chain))) == count
+
+
+def test_a_timer_starts_one_run_for_each_due_time_whatever_is_restarted(start, chain):
+    for _ in range(3):
+        worker = start()
+        (run,) = worker.does(_run_timer(worker, chain, 1e8))
+        assert 0 < worker.slept[0] <= 1e8
+    assert run.stage == "create_runs_at_interval"
+    worker = start()
+    assert len(worker.does(_run_timer(worker, chain, 2e8))) == 2, "another interval, another timer"

@@ -1,0 +1,107 @@
+"""Submitting: the first event of a run, from inside the worker, once."""
+
+import asyncio
+import pathlib
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from faust.utils.urls import urllist
+
+from app import events
+from app.broker.embedded import Transport
+from app.errors import EventTooLarge, MalformedEvent
+from app.events import first_event
+from app.project import Project
+from app.settings import Settings
+from app.submitting import encode, submit
+from tests.unit.conftest import messages, until
+
+TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+
+def house(settings: Settings, store: Any = None) -> Any:
+    """What `submit` needs of an app: a transport on the settings' file, and an event log."""
+    transport = Transport(urllist(settings.broker_url), cast(Any, None))
+    lines: list[tuple[Any, ...]] = []
+    log = SimpleNamespace(
+        lines=lines,
+        write=lambda *args, **fields: lines.append(
+            (*args[:3], fields["partition"], fields["offset"])
+        ),
+    )
+    return SimpleNamespace(settings=settings, transport=transport, event_log=log)
+
+
+@pytest.fixture
+def settings(tmp_path: pathlib.Path) -> Settings:
+    return Settings(data=tmp_path / "50%41 #;?")
+
+
+def test_the_worker_opens_the_file_that_the_settings_name_whatever_its_folder(settings):
+    store = house(settings).transport.store
+    assert store.path == settings.database
+    assert settings.database.is_file()
+    store.close()
+
+
+def test_an_event_is_encoded_as_it_is_read_again():
+    event = first_event("tale", {"idea": {"hero": "Ein Frosch 🐸"}})
+    assert events.load(encode(event, Settings())) == event
+
+
+def test_an_event_that_is_too_large_is_refused_with_both_sizes_and_the_way_out():
+    event = first_event("tale", {"idea": "x" * 2000}, TRACE)
+    size = len(events.dump(event))
+    with pytest.raises(EventTooLarge) as caught:
+        encode(event, Settings(max_event_bytes=size - 1))
+    assert caught.value.message == (
+        f"the run's first event has {size} bytes; the largest is {size - 1}."
+        " Begin with less, or raise PENSTOCK_MAX_EVENT_BYTES."
+    )
+    assert len(encode(event, Settings(max_event_bytes=size))) == size
+
+
+@pytest.mark.parametrize("part", [object(), {("a",): 1}, "\ud800"])
+def test_what_json_cannot_hold_is_refused_as_a_mistake_of_the_caller(part):
+    with pytest.raises(MalformedEvent, match="the run's parts hold what JSON cannot hold: "):
+        encode(first_event("tale", {"idea": part}), Settings())
+
+
+def test_a_run_begins_once_and_is_logged_once(settings, project: Project):
+    async def main() -> None:
+        app, chain = house(settings), project.chain("tale")
+        store = app.transport.store
+        store.create("idea", 4)
+        store.start(asyncio.get_running_loop())
+        event = first_event("tale", {"idea": "a snail"}, TRACE)
+        assert await submit(app, chain, event)
+        assert not await submit(app, chain, event)
+        partition = store.partition_of("idea", TRACE.encode())
+        (message,) = messages(store, "idea", partition)
+        assert (message.key, events.load(message.value)) == (TRACE.encode(), event)
+        assert app.event_log.lines == [("produce", "idea", TRACE, partition, 0)]
+        await store.flush()
+        store.close()
+
+    asyncio.run(main())
+
+
+def test_who_is_cancelled_while_it_submits_disturbs_nobody(settings, project: Project, caplog):
+    async def main() -> None:
+        app, chain = house(settings), project.chain("tale")
+        store = app.transport.store
+        store.create("idea", 1)
+        store.start(asyncio.get_running_loop())
+        with store.writer.turn:
+            leaving = asyncio.create_task(submit(app, chain, first_event("tale", {"idea": "x"})))
+            await until(lambda: store._busy and not store._open)
+            leaving.cancel()
+            await asyncio.wait([leaving])
+        assert await submit(app, chain, first_event("tale", {"idea": "y"}))
+        assert len(messages(store, "idea")) == 2
+        await store.flush()
+        store.close()
+
+    asyncio.run(main())
+    assert caplog.records == []

@@ -1,0 +1,239 @@
+"""Work: what a Python step is given, what becomes of its answer, and how often it is tried."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from app.errors import ModelUnavailable, StepFailed, Unavailable
+from app.events import Event, Usage, first_event
+from app.journal import Calls, Places
+from app.steps import FanOut, Work
+from app.work import Answer, StepWork, Tries, python_step
+
+
+class Notebook:
+    """A journal that is durable at once."""
+
+    def __init__(self) -> None:
+        self.room = asyncio.Event()
+        self.entries: dict[str, bytes] = {}
+
+    def is_done(self, stage: str, message: Any) -> bool:
+        return False
+
+    def again(self, stage: str, message: Any) -> None:
+        pass
+
+    def recall(self, key: str) -> bytes | None:
+        return self.entries.get(key)
+
+    def record(self, key: str, message: Any, answer: bytes) -> asyncio.Future[None]:
+        self.entries[key] = answer
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.set_result(None)
+        return future
+
+    def finish(
+        self,
+        stage: str,
+        message: Any,
+        outputs: Any,
+        step: str | None,
+        then: Callable[[Places], None],
+    ) -> Awaitable[None] | None:
+        return None
+
+
+def work_on(event: Event, notebook: Notebook, shown: list[str] | None = None) -> StepWork:
+    return StepWork(event, Calls(notebook, "s/e", None), (shown or []).append)
+
+
+def done(step: Callable[[Work], Any], event: Event | None = None) -> Answer:
+    """What the stage gets of `step`."""
+
+    async def main() -> Answer:
+        return await python_step(step)(
+            work_on(event or first_event("tale", {"idea": "a snail"}), Notebook())
+        )
+
+    return asyncio.run(main())
+
+
+# -- python_step
+
+
+def test_an_async_step_runs_on_the_loop_and_a_plain_one_in_a_thread():
+    threads = []
+
+    async def on_loop(work: Work) -> Any:
+        threads.append(threading.current_thread())
+        return work.parts["idea"]
+
+    def in_thread(work: Work) -> Any:
+        threads.append(threading.current_thread())
+        return work.parts["idea"]
+
+    assert (done(on_loop).values, done(in_thread).values) == (["a snail"], ["a snail"])
+    main = threading.main_thread()
+    assert [thread is main for thread in threads] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("made", "values"),
+    [
+        (None, []),
+        ("", [""]),
+        (0, [0]),
+        ([], [[]]),
+        (["a", "b"], [["a", "b"]]),
+        (FanOut(["a", None]), ["a", None]),
+        (FanOut([]), []),
+    ],
+)
+def test_what_a_step_returns_becomes_the_values_of_its_outputs(made, values):
+    async def step(work: Work) -> Any:
+        return made
+
+    assert done(step).values == values
+
+
+def test_a_step_in_python_keeps_the_model_of_the_text_that_it_handles():
+    event = Event(
+        id="i", trace_id="t", pipeline="p", stage="s", parts={"a": "b"}, created=0.0,
+        usage=Usage(model="offline/storyteller", requests=3, output_tokens=9),
+    )  # fmt: skip
+
+    async def step(work: Work) -> str:
+        return "x"
+
+    usage = done(step, event).usage
+    assert usage is not None
+    assert (usage.model, usage.requests, usage.output_tokens) == ("offline/storyteller", 0, 0)
+    usage = done(step).usage
+    assert usage is not None and usage.model == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Unavailable("busy"), ModelUnavailable("busy"), ConnectionResetError(), TimeoutError(),
+     StepFailed("on purpose")],
+)  # fmt: skip
+def test_what_may_pass_and_what_a_step_fails_by_on_purpose_comes_through_as_it_is(error):
+    async def step(work: Work) -> str:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        done(step)
+    assert caught.value is error
+
+
+def test_any_other_error_is_the_steps_failure_with_its_cause():
+    async def step(work: Work) -> str:
+        raise LookupError("no snail")
+
+    with pytest.raises(StepFailed, match="LookupError: no snail") as caught:
+        done(step)
+    assert isinstance(caught.value.__cause__, LookupError)
+
+
+@pytest.mark.timeout(10)
+def test_a_plain_step_that_runs_off_an_iterator_fails_and_does_not_hang():
+    def step(work: Work) -> str:
+        return next(iter([]))
+
+    with pytest.raises(StepFailed, match="the function raised StopIteration"):
+        done(step)
+
+
+# -- StepWork
+
+
+def test_a_call_is_made_once_and_its_answer_given_again():
+    async def main() -> None:
+        notebook, asked = Notebook(), []
+
+        async def look(where: str, how: dict[str, int]) -> dict[str, Any]:
+            asked.append((where, how))
+            return {"found": [where, len(asked)]}
+
+        event = first_event("tale", {"idea": "a snail"})
+        for _ in range(2):
+            work = work_on(event, notebook)
+            assert await work.call("look", look, "here", {"far": 1}) == {"found": ["here", 1]}
+            assert await work.call("look", look, "there", {"far": 1}) == {"found": ["there", 2]}
+        assert len(asked) == 2
+
+    asyncio.run(main())
+
+
+def test_calls_of_one_function_under_two_names_are_two_calls():
+    async def main() -> None:
+        count = iter(range(9))
+
+        async def draw() -> int:
+            return next(count)
+
+        work = work_on(first_event("tale", {"idea": "x"}), Notebook())
+        assert [await work.call("a", draw), await work.call("b", draw)] == [0, 1]
+
+    asyncio.run(main())
+
+
+def test_a_plain_function_is_called_in_a_thread():
+    async def main() -> None:
+        work = work_on(first_event("tale", {"idea": "x"}), Notebook())
+        name = await work.call("where", lambda: threading.current_thread().name)
+        assert name != threading.main_thread().name
+
+    asyncio.run(main())
+
+
+def test_what_a_step_shows_is_shown():
+    shown: list[str] = []
+    work = StepWork(
+        first_event("tale", {"idea": "x"}), Calls(Notebook(), "s/e", None), shown.append
+    )
+    work.show("hello")
+    assert (shown, work.parts) == (["hello"], {"idea": "x"})
+
+
+# -- Tries
+
+
+def away(counts: bool = True, retry_after_s: float | None = None) -> Unavailable:
+    error = Unavailable("away", retry_after_s)
+    error.counts = counts
+    return error
+
+
+def test_tries_are_spent_after_the_limit():
+    tries = Tries(3)
+    assert [tries.spent(away()) for _ in range(3)] == [False, False, True]
+    assert Tries(1).spent(ConnectionError())
+
+
+def test_a_failure_that_does_not_count_leaves_the_tries_and_pauses_nothing():
+    tries = Tries(2)
+    assert not any(tries.spent(away(counts=False)) for _ in range(50))
+    assert tries.pause_s(away(counts=False)) == 0
+    assert [tries.spent(away()), tries.spent(away())] == [False, True]
+
+
+def test_pauses_double_and_scatter_and_stay_under_a_minute():
+    tries = Tries(100)
+    for count in range(1, 100):
+        tries.spent(away())
+        middle = min(30.0, 0.25 * 2.0**count)
+        pauses = [tries.pause_s(away()) for _ in range(20)]
+        assert all(0.5 * middle <= pause <= 1.5 * middle for pause in pauses)
+        assert len(set(pauses)) > 1
+
+
+def test_the_providers_own_time_is_never_undercut():
+    tries = Tries(5)
+    tries.spent(away())
+    assert tries.pause_s(away(retry_after_s=120)) == 120
+    assert tries.pause_s(away(retry_after_s=0)) > 0
