@@ -19,7 +19,7 @@ from app.broker.embedded import Transport as EmbeddedTransport
 from app.broker.retention import delete_finished
 from app.chains import StageSpec
 from app.deadletters import DeadLetter
-from app.errors import ChainError
+from app.errors import ChainError, SettingsError
 from app.events import Event
 from app.interactions import EventLog
 from app.journal import EmbeddedJournal, Journal
@@ -96,6 +96,8 @@ class PenstockApp(faust.App):
             redact=settings.redact if settings.secrets else None,
         )
         self.suspects: Suspects | None = None
+        #: How many events were in flight when the last worker died.
+        self._left_behind = 0
         self._journal: Journal | None = None
         if not settings.embedded:
             self._journal = kafka.KafkaJournal(self, settings.partitions)
@@ -183,6 +185,10 @@ class PenstockApp(faust.App):
         """The worker can start: the project is sound, the models are named, the embedded file is
         ours and its topics are there. Raises `PenstockError` with what to do."""
         self.project.require_sound()
+        try:
+            self.settings.data.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise SettingsError(f"PENSTOCK_DATA: the folder cannot be made: {exc}") from exc
         if self.settings.event_log:
             self.event_log.open()
         for spec in self.project.stages:
@@ -207,18 +213,19 @@ class PenstockApp(faust.App):
                     store.create(name, count)
             store.create(deadletters.topic_name(self.settings.app_id), self.settings.partitions)
             self.suspects = Suspects(store, list(self.stages))
-            present = self.suspects.convict()
-            if present:
-                log.warning(
-                    "The last worker died with %d events in flight; they are taken up again",
-                    present,
-                )
+            self._left_behind = self.suspects.convict()
 
     # -- life
 
     async def on_start(self) -> None:
         if self.settings.event_log:
             self.event_log.start(asyncio.get_running_loop())
+        if self._left_behind:
+            # Here, because nobody sees what is logged before Faust has set logging up.
+            log.warning(
+                "The last worker died with %d events in flight; they are taken up again",
+                self._left_behind,
+            )
         if not self.settings.embedded:
             from app.broker.kafka_outages import say_once, until_it_answers
 

@@ -1,5 +1,6 @@
 """The event: one record on a topic. Who made it, from which event, and what the run has so far."""
 
+import hashlib
 import time
 import uuid
 from typing import Any
@@ -69,7 +70,17 @@ def derive_id(parent_id: str, stage: str, topic: str, index: int = 0, replay: in
     A redelivered event is thereby recognised, and a fan-out (`index`) or a replay is not mistaken
     for one.
     """
-    return str(uuid.uuid5(NAMESPACE, f"{parent_id}|{stage}|{topic}|{index}|{replay}"))
+    return _uuid5(f"{parent_id}|{stage}|{topic}|{index}|{replay}")
+
+
+def _uuid5(name: str) -> str:
+    """`str(uuid.uuid5(NAMESPACE, name))` without the object between (RFC 9562, section 5.5): one is
+    made on every step, and the object costs 6 us."""
+    digest = bytearray(hashlib.sha1(NAMESPACE.bytes + name.encode()).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def first_event(

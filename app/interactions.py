@@ -85,6 +85,10 @@ class EventLog:
             self._thread.join()
             self._thread = self._file = None
 
+    @property
+    def writing(self) -> bool:
+        return self._thread is not None
+
     def write(self, event: str, topic: str, trace_id: str, message: Any, **fields: Any) -> None:
         """One line, `event` being 'produce' or 'consume'. `message` is anything that JSON holds,
         or an `Event`; it must not change any more."""

@@ -8,8 +8,6 @@ One implementation a broker; the stage is the same on all of them.
 """
 
 import asyncio
-import collections
-import dataclasses
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -109,17 +107,20 @@ async def _wait(event: asyncio.Event) -> None:
     await event.wait()
 
 
-@dataclasses.dataclass(slots=True)
 class Calls:
     """The journalled calls of one step over one event."""
 
-    journal: Journal
-    step: str
-    message: Any
-    _made: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    #: The numbers of calls that failed, by request: the next equal request is that call again.
-    _failed: dict[str, list[int]] = dataclasses.field(default_factory=dict)
-    _pending: list[asyncio.Future[None]] = dataclasses.field(default_factory=list)
+    __slots__ = ("_failed", "_made", "_pending", "journal", "message", "step")
+
+    def __init__(self, journal: Journal, step: str, message: Any) -> None:
+        self.journal = journal
+        self.step = step
+        self.message = message
+        #: How often each request was made.
+        self._made: dict[str, int] = {}
+        #: The numbers of calls that failed, by request: the next equal request is that call again.
+        self._failed: dict[str, list[int]] = {}
+        self._pending: list[asyncio.Future[None]] = []
 
     async def once(self, request: bytes, call: Callable[[], Awaitable[bytes]]) -> bytes:
         """The answer to `request`: the recorded one, or else that of `call`, which is recorded.
@@ -131,8 +132,8 @@ class Calls:
         if failed := self._failed.get(digest):
             number = failed.pop(0)
         else:
-            number = self._made[digest]
-            self._made[digest] += 1
+            number = self._made.get(digest, 0)
+            self._made[digest] = number + 1
         key = f"{self.step}/{digest}-{number}"
         answer = self.journal.recall(key)
         if answer is not None:

@@ -175,7 +175,8 @@ class Stage:
                 finally:
                     suspects.in_flight.leave(slot)
             return
-        await crew.join()
+        if not crew.join():
+            await crew.joined()
         slot = suspects.in_flight.enter(mark, record)
         try:
             await self._process(flight)
@@ -346,6 +347,8 @@ class Stage:
         offset: int,
         instructions: str | None = None,
     ) -> None:
+        if not self.app.event_log.writing:
+            return
         fields: dict[str, Any] = {
             "stage": self.name,
             "agent": event.agent if what == "produce" else self.spec.agent,

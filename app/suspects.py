@@ -90,6 +90,7 @@ class Crew:
         self._alone = asyncio.Lock()
         self._open = asyncio.Event()
         self._open.set()
+        self._closed = False
         self._empty = asyncio.Event()
 
     @contextlib.asynccontextmanager
@@ -97,19 +98,27 @@ class Crew:
         """Inside, nobody else is at work."""
         async with self._alone:
             self._open.clear()
+            self._closed = True
             try:
                 while self.running:
                     self._empty.clear()
                     await self._empty.wait()
                 yield
             finally:
+                self._closed = False
                 self._open.set()
 
-    async def join(self) -> None:
-        """At work with the others, until `leave`."""
-        while not self._open.is_set():
-            await self._open.wait()
+    def join(self) -> bool:
+        """At work with the others, until `leave`; False when somebody has to be alone first."""
+        if self._closed:
+            return False
         self.running += 1
+        return True
+
+    async def joined(self) -> None:
+        """At work with the others, as soon as that is possible."""
+        while not self.join():
+            await self._open.wait()
 
     def leave(self) -> None:
         self.running -= 1

@@ -30,6 +30,8 @@ TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
 class Log:
     """An event log that keeps its lines."""
 
+    writing = True
+
     def __init__(self) -> None:
         self.room = asyncio.Event()
         self.room.set()
