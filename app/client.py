@@ -75,15 +75,20 @@ class Client:
     ) -> list[str]:
         """All of the runs have begun, or none of them; their trace ids, in order."""
         self.project.require_sound()
-        chain = self.project.chain(pipeline)
-        rows = []
-        for parts, trace_id in runs:
-            if trace_id is not None:
-                trace_id = _checked(trace_id)
-            event = first_event(chain.name, chain.read_parts(parts), trace_id)
-            rows.append((event, encode(event, self.settings)))
-        await asyncio.to_thread(self._append, chain.entry, rows)
+        rows = [self.check(pipeline, parts, trace_id) for parts, trace_id in runs]
+        await asyncio.to_thread(self._append, self.project.chain(pipeline).entry, rows)
         return [event.trace_id for event, _ in rows]
+
+    def check(
+        self, pipeline: str, parts: dict[str, Any], trace_id: str | None = None
+    ) -> tuple[Event, bytes]:
+        """The first event of such a run, and its record; nothing is begun. Raises what `submit`
+        would."""
+        chain = self.project.chain(pipeline)
+        if trace_id is not None:
+            trace_id = _checked(trace_id)
+        event = first_event(chain.name, chain.read_parts(parts), trace_id)
+        return event, encode(event, self.settings)
 
     def _append(self, topic: str, rows: list[tuple[Event, bytes]]) -> None:
         if self._kafka is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from app.errors import PenstockError
+from app.errors import PenstockError, StepFailed
 from app.events import Event, derive_id
 
 
@@ -66,7 +66,11 @@ def write(
     place = f"{message.topic}/{message.partition}/{message.offset}"
     event_id = event.id if event is not None else place
     key = (message.key or b"").decode(errors="replace")
-    known = isinstance(error, PenstockError)
+    # Whose message says it all, and where the code was that noticed it helps nobody: a record of
+    # somebody else's, a provider. A step's author needs the place, and so do we for our own faults.
+    told = isinstance(error, PenstockError) and not (
+        isinstance(error, StepFailed) and error.__cause__ is not None
+    )
     return DeadLetter(
         id=derive_id(event_id, stage, "dead letter", replay=event.replay if event else 0),
         trace_id=event.trace_id if event is not None else key or place,
@@ -77,7 +81,7 @@ def write(
         offset=message.offset,
         cause=type(error).__name__,
         message=_text(error.message if isinstance(error, PenstockError) else str(error)),
-        detail="" if known and error.__cause__ is None else _text(_traceback(error)),
+        detail="" if told else _text(_traceback(error)),
         attempts=attempts,
         failed=time.time(),
         event_id=event.id if event is not None else None,

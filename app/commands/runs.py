@@ -14,7 +14,7 @@ from faust.cli.base import argument, option
 
 from app.client import LOOK_S, Client
 from app.commands.command import Command, json_option
-from app.errors import ModelLocked, NotFound, SettingsError, WorkerRunning
+from app.errors import ModelLocked, NotFound, PenstockError, SettingsError, WorkerRunning
 from app.runs import DEAD, Run
 from app.screens import output, progress, put, run_tree, say, show_answer, step_line
 from app.steps.present import as_text
@@ -213,11 +213,11 @@ class submit(Command):
         wait: bool,
         as_json: bool,
     ) -> int:
+        self.app.project.require_sound()
         chain = self.app.project.chain(pipeline)
         as_json = self.wants_json(as_json)
-        if file is not None:
-            runs = read_runs(file)
-        else:
+        runs: list[Begun] = []
+        if file is None:
             given: dict[str, Any] = {}
             if text is not None:
                 given[chain.entry] = text
@@ -230,17 +230,24 @@ class submit(Command):
                 given[name] = value
             runs = [(given, trace_id)]
         async with Client(self.app.settings, self.app.project) as client:
+            if file is not None:
+                runs = read_runs(file, lambda run: client.check(pipeline, *run))
             trace_ids = await client.submit_many(pipeline, runs)
             return await show_begun(client, trace_ids, wait, as_json)
 
 
-def read_runs(file: str) -> list[tuple[dict[str, Any], str | None]]:
-    """The runs of a JSON lines file. Raises `SettingsError` that names the line."""
+#: What a run begins with, and its trace id when it has one of its own.
+Begun = tuple[dict[str, Any], str | None]
+
+
+def read_runs(file: str, check: Callable[[Begun], object]) -> list[Begun]:
+    """The runs of a JSON lines file. Raises `SettingsError` that names the line, also for what
+    `check` raises about a run."""
     try:
         text = sys.stdin.read() if file == "-" else pathlib.Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise SettingsError(f"--file {file}: {exc}") from exc
-    runs = []
+    runs: list[Begun] = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -253,6 +260,10 @@ def read_runs(file: str) -> list[tuple[dict[str, Any], str | None]]:
         trace_id = parts.pop("trace_id", None)
         if trace_id is not None and not isinstance(trace_id, str):
             raise SettingsError(f"{file}:{number}: trace_id is {trace_id!r}: expected a UUID")
+        try:
+            check((parts, trace_id))
+        except PenstockError as exc:
+            raise SettingsError(f"{file}:{number}: {exc.message}") from exc
         runs.append((parts, trace_id))
     if not runs:
         raise SettingsError(f"--file {file}: there is no run in it")

@@ -169,6 +169,39 @@ def test_calls_made_at_the_same_time_wait_for_the_earlier_answer_each(work, rows
     work(body)
 
 
+def test_what_is_recorded_while_others_wait_is_waited_for_too(work, rows):
+    async def body(desk: Desk) -> None:
+        calls, seen, turn = desk.calls(), rows(), desk.store.writer.turn
+        await calls.once(b"model", Model())
+
+        async def tool() -> bytes:
+            if turn.locked():
+                raise ConnectionError("away")
+            turn.acquire()  # from here on the disk takes its time
+            return b"x"
+
+        found: list[int] = []
+
+        async def look() -> bytes:
+            found.append(len(seen.journal()))
+            return b"x"
+
+        # Both wait for the model's answer; the second, that fails, must not forget the first's.
+        with turn:
+            both = [asyncio.create_task(calls.once(name, tool)) for name in (b"a", b"b")]
+            await until(lambda: not desk.store._open)
+        await asyncio.wait(both)
+        assert isinstance(both[1].exception(), ConnectionError)
+        after = asyncio.create_task(calls.once(b"model again", look))
+        for _ in range(10):  # turns of the loop, in which it would go out
+            await asyncio.sleep(0)
+        turn.release()
+        await after
+        assert found == [2]
+
+    work(body)
+
+
 def test_a_call_that_is_cancelled_while_it_waits_disturbs_no_other(work):
     async def body(desk: Desk) -> None:
         calls = desk.calls()

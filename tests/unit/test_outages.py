@@ -202,17 +202,21 @@ def test_calls_that_were_under_way_and_fail_late_do_not_lengthen_the_pause():
     leaping(body)
 
 
-def test_calls_that_fail_late_do_not_let_a_second_prober_through():
+def test_calls_that_fail_or_leave_late_do_not_let_a_second_prober_through():
     async def body() -> None:
         outage = new()
         late = await callers(outage, DOWN_AFTER + 4)
         for caller in late[:DOWN_AFTER]:
             await caller.gets(AWAY)
         group = await callers(outage, 5)
-        for caller in late[DOWN_AFTER:]:
+        failing, leaving = late[DOWN_AFTER:-1], late[-1]
+        for caller in failing[1:]:
             await caller.gets(AWAY)
             await asyncio.sleep(0)
         await asking(group)
+        await failing[0].gets(AWAY)
+        leaving.task.cancel()
+        await asyncio.wait([leaving.task])
         await asyncio.sleep(FIRST_PROBE_S * 10)
         assert sum(caller.asking for caller in group) == 1
 

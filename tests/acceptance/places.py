@@ -1,0 +1,220 @@
+"""A place: a folder of one's own for data, logs and settings, where the real programs are run."""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+from app import events
+from app.client import Client
+from app.events import Event
+from app.project import read_project
+from app.runs import DONE, Run
+from app.settings import Settings
+from tests import programs
+from tests.programs import PATIENCE_S, PENSTOCK, ROOT, Worker
+
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+TRACEBACK = "Traceback (most recent call last)"
+LABEL = "No model wrote this"
+
+
+@dataclasses.dataclass(frozen=True)
+class Screen:
+    """What a program showed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def json_lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class Place:
+    """A machine of its own, as far as Penstock can tell."""
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        *,
+        cwd: pathlib.Path = ROOT,
+        program: Sequence[str] = PENSTOCK,
+        **settings: str,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.cwd = cwd
+        self.program = tuple(program)
+        self.env = programs.environment(folder, **settings)
+        self.data = pathlib.Path(self.env["PENSTOCK_DATA"])
+        self.database = self.data / "penstock.db"
+        self.logs = pathlib.Path(self.env["PENSTOCK_LOGS"])
+
+    # -- programs
+
+    def run(
+        self,
+        *arguments: str,
+        code: int = 0,
+        stdin: str = "",
+        program: Sequence[str] | None = None,
+        **settings: str,
+    ) -> Screen:
+        """`penstock ARGUMENTS`, run to its end with exit code `code` and without a traceback."""
+        done = programs.penstock(
+            *arguments,
+            env=self.env | settings,
+            cwd=self.cwd,
+            program=program or self.program,
+            stdin=stdin,
+        )
+        screen = Screen(done.returncode, done.stdout, done.stderr)
+        assert TRACEBACK not in screen.text, screen.text
+        assert screen.code == code, f"exit code {screen.code}:\n{screen.text}"
+        return screen
+
+    def fails(self, *arguments: str) -> str:
+        """What `penstock ARGUMENTS` says when it ends with exit code 1; stdout is left alone."""
+        screen = self.run(*arguments, code=1)
+        assert screen.out == ""
+        return screen.err
+
+    def python(self, code: str, *arguments: str) -> str:
+        """What a Python program, another process than all others, prints."""
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            env=self.env,
+            cwd=self.cwd,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def start(self, *arguments: str, **settings: str) -> "subprocess.Popen[str]":
+        """`penstock ARGUMENTS`, running; the caller waits for it."""
+        return subprocess.Popen(
+            [*self.program, *arguments],
+            env=self.env | settings,
+            cwd=self.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @contextlib.contextmanager
+    def worker(self, program: Sequence[str] | None = None, **settings: str) -> Iterator[Worker]:
+        """A worker that is ready, and gone afterwards whatever happens. It never shows a
+        traceback."""
+        command = [*(program or self.program), "worker", "-l", "info"]
+        running = Worker(
+            self.env | settings,
+            self.folder,
+            cwd=self.cwd,
+            python=command[0],
+            command=tuple(command[1:]),
+        )
+        try:
+            yield running.ready()
+        finally:
+            running.kill()
+        assert TRACEBACK not in running.text(), running.text()
+
+    # -- what is there
+
+    def submit(self, *arguments: str) -> list[str]:
+        """The trace ids of the runs that `penstock submit story ARGUMENTS` has begun."""
+        shown = self.run("submit", "story", "--json", *arguments)
+        return [line["trace_id"] for line in shown.json_lines()]
+
+    def trace(self, trace_id: str) -> dict[str, Any]:
+        """The run, as `penstock trace --json` has it."""
+        run: dict[str, Any] = self.run("trace", trace_id, "--json").json()
+        return run
+
+    @contextlib.asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        """Runs are read from this process: a command for each look would take a second."""
+        project = read_project(pathlib.Path(self.env.get("PENSTOCK_PROJECT", self.cwd)))
+        async with Client(Settings.read(self.env), project) as client:
+            yield client
+
+    def read(self, *trace_ids: str) -> list[Run]:
+        """The runs as they are now."""
+
+        async def read() -> list[Run]:
+            async with self.client() as client:
+                return [await client.read(trace_id) for trace_id in trace_ids]
+
+        return asyncio.run(read())
+
+    def wait_for(
+        self, *trace_ids: str, state: str = DONE, limit_s: float = PATIENCE_S
+    ) -> list[Run]:
+        """The runs, which are over, with `state`."""
+
+        async def wait() -> list[Run]:
+            async with self.client() as client, asyncio.timeout(limit_s):
+                return [await client.wait(trace_id) for trace_id in trace_ids]
+
+        try:
+            runs = asyncio.run(wait())
+        except TimeoutError:
+            raise AssertionError(f"waited {limit_s:g} s: {self.read(*trace_ids)}") from None
+        for run in runs:
+            assert run.state == state, run.letters or run.state
+        return runs
+
+    def begun(self, topic: str = "premise") -> list[Event]:
+        """The first events of all runs, in no order."""
+
+        async def read() -> list[Event]:
+            async with self.client() as client:
+                found = client.reader.find(topic, None)
+                return [events.load(record.value) for record in found]
+
+        return asyncio.run(read())
+
+    def letters(self) -> list[dict[str, Any]]:
+        """The dead letters, as `penstock dead-letters --json` has them."""
+        return self.run("dead-letters", "--json").json_lines()
+
+    def logged(self) -> list[dict[str, Any]]:
+        """Every line of the event log, the oldest first."""
+        files = sorted(self.logs.glob("broker_interactions.json*"), reverse=True)
+        return [line for file in files for line in programs.read_json_lines(file)]
+
+    def files(self) -> Iterator[pathlib.Path]:
+        """Every file under data/ and logs/."""
+        for folder in (self.data, self.logs):
+            yield from (file for file in folder.rglob("*") if file.is_file())
+
+
+def copy_project(folder: pathlib.Path) -> pathlib.Path:
+    """`folder` is a copy of the story's project, to be spoiled."""
+    for name in ("agents", "topics"):
+        shutil.copytree(ROOT / name, folder / name)
+    return folder
+
+
+def finals(text: str) -> list[str]:
+    """The trace ids of the finished runs that a console shows, in order."""
+    return re.findall(rf"^✅ Final \S+ Output for Trace ID ({UUID.pattern}):$", text, re.MULTILINE)

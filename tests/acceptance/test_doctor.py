@@ -1,0 +1,81 @@
+"""`penstock doctor`: everything that is there, and what to do about what is not."""
+
+import pathlib
+import sqlite3
+
+import pytest
+
+from tests.acceptance.places import Place, copy_project
+from tests.servers import ScriptedServer
+
+
+def findings(place: Place, code: int = 0, **settings: str) -> dict[str, str]:
+    """What is wrong, or right when nothing is, by what was checked."""
+    lines = place.run("doctor", "--json", code=code, **settings).json_lines()
+    wrong = {line["check"]: line["detail"] for line in lines if not line["ok"]}
+    return wrong or {line["check"]: line["detail"] for line in lines}
+
+
+def test_a_machine_in_order_is_said_to_be(place: Place) -> None:
+    found = findings(place)
+
+    assert set(found) == {"project", "data", "logs", "broker", "model"}
+    assert "offline/storyteller made sample text" in found["model"]
+    assert "no worker is running" in found["broker"]
+
+
+def test_a_running_worker_is_seen(place: Place) -> None:
+    with place.worker():
+        assert "a worker is running" in findings(place)["broker"]
+
+
+def test_a_model_is_really_asked(place: Place, scripted: ScriptedServer) -> None:
+    model = f"{scripted.base_url}#the-model"
+    assert "server/the-model answered in" in findings(place, PENSTOCK_MODEL=model)["model"]
+    assert len(scripted.calls()) == 1
+
+    scripted.script([{"fault": "status", "status": 401, "body": "Incorrect API key"}])
+    found = findings(place, code=1, PENSTOCK_MODEL=model)
+    assert list(found) == ["model"] and "Check the key" in found["model"]
+
+
+def test_a_model_that_cannot_be_reached_is_named(place: Place) -> None:
+    found = findings(place, code=1, PENSTOCK_MODEL="http://127.0.0.1:9/v1#m")
+    assert list(found) == ["model"]
+    assert "server/m cannot be reached" in found["model"] and "plotter" in found["model"]
+
+
+def test_a_missing_key_is_named(place: Place) -> None:
+    found = findings(place, code=1, PENSTOCK_MODEL="openai/gpt-4.1-mini")
+    assert "OPENAI_API_KEY is not set" in found["model"]
+
+
+def test_a_project_with_mistakes_is_told_all_of_them(place: Place, tmp_path: pathlib.Path) -> None:
+    project = copy_project(tmp_path / "project")
+    (project / "agents" / "critic.md").unlink()
+    (project / "agents" / "plotter.md").write_text("---\ntemprature: 1\n---\nPlot.\n")
+    found = findings(place, code=1, PENSTOCK_PROJECT=str(project))
+    assert "plotter.md:2: unknown key 'temprature'" in found["project"]
+
+
+@pytest.mark.parametrize("what", ["data", "logs"])
+def test_a_folder_that_cannot_be_written_is_named(
+    place: Place, tmp_path: pathlib.Path, what: str
+) -> None:
+    # A file where the folder should be: root may write anywhere else.
+    (tmp_path / "taken").write_text("")
+    setting = f"PENSTOCK_{what.upper()}"
+    found = findings(place, code=1, **{setting: str(tmp_path / "taken" / "folder")})
+    assert setting in found[what]
+
+
+def test_a_damaged_database_is_found(place: Place) -> None:
+    place.submit("--premise", "A hedgehog")
+    with sqlite3.connect(place.database) as db:
+        db.execute("pragma wal_checkpoint(truncate)")
+    db.close()
+    raw = bytearray(place.database.read_bytes())
+    raw[4096 : 4096 * 3] = b"\xff" * 8192
+    place.database.write_bytes(raw)
+    found = findings(place, code=1)
+    assert "damaged" in found["broker"] and ".recover" in found["broker"]

@@ -1,0 +1,215 @@
+"""Models over HTTP: a server that fails on demand, and a real engine."""
+
+import pathlib
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from app.runs import DEAD, Run
+from tests.acceptance.places import Place, copy_project
+from tests.programs import Worker, wait_until
+from tests.servers import ScriptedServer, scripted_server
+from tests.servers.llama import LlamaServer
+
+#: Before the critic's request in a story's run: the plotter's and the writer's.
+BEFORE_CRITIC = 2
+
+
+class Shop:
+    """A worker whose agents ask the scripted server, shared by the tests of this module."""
+
+    def __init__(self, place: Place, worker: Worker, server: ScriptedServer) -> None:
+        self.place = place
+        self.worker = worker
+        self.server = server
+
+    def begin(self, *faults: dict[str, object]) -> tuple[str, str]:
+        """The trace id of a run whose requests meet `faults`, and the mark that they carry."""
+        mark = f"mark {uuid.uuid4()}"
+        self.server.script([{"match": mark, **fault} for fault in faults])
+        (trace_id,) = self.place.submit("--premise", f"A hedgehog, {mark}")
+        return trace_id, mark
+
+    def tell(self, *faults: dict[str, object]) -> tuple[Run, list[dict[str, object]]]:
+        """The run, which is done, and its calls in the order in which they were asked."""
+        trace_id, mark = self.begin(*faults)
+        (run,) = self.place.wait_for(trace_id)
+        return run, self.calls(mark)
+
+    def calls(self, mark: str) -> list[dict[str, object]]:
+        return [call for call in self.server.calls() if mark in str(call)]
+
+
+@pytest.fixture(scope="module")
+def shop(
+    tmp_path_factory: pytest.TempPathFactory, scripted_process: ScriptedServer
+) -> Iterator[Shop]:
+    scripted_process.reset()
+    folder = tmp_path_factory.mktemp("shop")
+    project = copy_project(folder / "project")
+    for card in (project / "agents").glob("*.md"):
+        card.write_text(card.read_text().replace("max_tokens", "timeout_s: 1.5\nmax_tokens", 1))
+    place = Place(
+        folder,
+        PENSTOCK_SEED="0",
+        PENSTOCK_PROJECT=str(project),
+        PENSTOCK_MODEL=f"{scripted_process.base_url}#the-model",
+        PENSTOCK_ATTEMPTS="3",
+    )
+    with place.worker() as worker:
+        yield Shop(place, worker, scripted_process)
+
+
+def attempts(run: Run) -> dict[str, int]:
+    return {entry.topic: entry.event.attempt for entry in run.entries if entry.event.parent_id}
+
+
+def test_every_event_says_which_model_made_it_and_what_it_used(shop: Shop) -> None:
+    run, calls = shop.tell()
+
+    assert len(calls) == 4
+    for entry in run.entries[1:]:
+        usage = entry.event.usage
+        assert usage is not None and usage.model == "server/the-model", usage
+        assert usage.requests == 1 and usage.output_tokens > 0 and usage.seconds > 0
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"fault": "status", "status": 500},
+        {"fault": "status", "status": 503},
+        {"fault": "cut"},
+        {"fault": "html"},
+        {"fault": "truncated-json"},
+        {"fault": "empty-choices"},
+        {"fault": "timeout"},
+    ],
+    ids=lambda fault: str(fault.get("status", fault["fault"])),
+)
+def test_what_may_pass_is_tried_again(shop: Shop, fault: dict[str, object]) -> None:
+    run, calls = shop.tell(fault)
+
+    assert len(calls) == 5
+    assert attempts(run) == {"plot": 2, "story": 1, "critique": 1, "final": 1}
+
+
+def test_a_server_that_asks_for_time_is_not_asked_before(shop: Shop) -> None:
+    _, calls = shop.tell({"fault": "status", "status": 429, "headers": {"retry-after": "1.2"}})
+
+    first, second = (float(str(call["t"])) for call in calls[:2])
+    assert second - first >= 1.2
+
+
+def test_a_server_that_does_not_count_tokens_costs_nothing_but_the_count(shop: Shop) -> None:
+    run, _ = shop.tell({"fault": "no-usage", "times": 4})
+
+    assert [e.event.usage.output_tokens for e in run.entries if e.event.usage] == [0, 0, 0, 0]
+
+
+def test_an_answer_that_does_not_fit_the_critics_rubric_gets_one_repair_turn(shop: Shop) -> None:
+    run, calls = shop.tell({"fault": "none", "times": BEFORE_CRITIC}, {"fault": "bad-json-output"})
+
+    assert len(calls) == 5
+    assert "could not be used" in str(calls[BEFORE_CRITIC + 1])
+    assert attempts(run)["critique"] == 1
+    critique = next(e.event.parts["critique"] for e in run.entries if e.topic == "critique")
+    assert set(critique) == {"critique", "scores", "verdict"}
+
+
+def test_an_answer_that_never_fits_is_a_dead_letter_that_says_where(shop: Shop) -> None:
+    trace_id, mark = shop.begin(
+        {"fault": "none", "times": BEFORE_CRITIC}, {"fault": "bad-json-output", "times": 2}
+    )
+    (run,) = shop.place.wait_for(trace_id, state=DEAD)
+
+    (letter,) = run.letters
+    assert letter.stage == "critic_agent_stream" and letter.cause == "ModelMisbehaved"
+    assert "critic" in letter.message and "asked twice" in letter.message
+    assert len(shop.calls(mark)) == BEFORE_CRITIC + 2
+
+
+@pytest.mark.parametrize(("status", "hint"), [(400, "400"), (404, "Check the model's name")])
+def test_what_will_not_pass_is_a_dead_letter_at_once(shop: Shop, status: int, hint: str) -> None:
+    trace_id, mark = shop.begin({"fault": "status", "status": status, "body": "no such thing"})
+    (run,) = shop.place.wait_for(trace_id, state=DEAD)
+
+    (letter,) = run.letters
+    assert letter.cause == "ModelRefused" and hint in letter.message
+    assert len(shop.calls(mark)) == 1
+    shop.tell()  # and the worker goes on
+
+
+def test_a_refused_key_pauses_the_stage_and_kills_no_run(shop: Shop) -> None:
+    run, calls = shop.tell({"fault": "status", "status": 401, "body": "Incorrect API key"})
+
+    assert len(calls) == 5 and not run.letters
+    assert "Check the key" in shop.worker.text()
+    assert "answers again" in shop.worker.text()
+
+
+def test_a_server_that_cannot_do_json_schema_is_asked_in_another_way(shop: Shop) -> None:
+    # The last test of the shop: what a server cannot do is remembered.
+    run, calls = shop.tell(
+        {"fault": "none", "times": BEFORE_CRITIC},
+        {"fault": "status", "status": 500, "body": "response_format json_schema is not supported"},
+    )
+
+    assert attempts(run)["critique"] == 1 and len(calls) == 5
+    assert "json_object" in str(calls[BEFORE_CRITIC + 1])
+    _, calls = shop.tell()
+    assert len(calls) == 4 and "json_object" in str(calls[BEFORE_CRITIC])
+
+
+@pytest.mark.timeout(120)
+def test_an_outage_of_the_provider_burns_no_tries_and_every_run_ends(
+    tmp_path: pathlib.Path,
+) -> None:
+    with scripted_server(log_path=tmp_path / "calls.jsonl") as server:
+        place = Place(
+            tmp_path / "place",
+            PENSTOCK_SEED="0",
+            PENSTOCK_MODEL=f"{server.base_url}#the-model",
+            PENSTOCK_ATTEMPTS="3",
+        )
+        with place.worker() as worker:
+            server.kill()
+            trace_ids = [place.submit("--premise", f"Hedgehog {n}")[0] for n in range(5)]
+            worker.wait_for("does not answer")
+            # The first three failures find out that it is down; what follows are probes.
+            wait_until(lambda: worker.text().count("failed (") >= 5, "probes")
+            assert not any(run.letters for run in place.read(*trace_ids))
+            with scripted_server(port=server.port, log_path=server.log_path):
+                place.wait_for(*trace_ids)
+            worker.wait_for("answers again")
+    assert not place.letters()
+
+
+@pytest.mark.timeout(180)
+def test_a_run_over_a_real_engine_ends_whatever_its_random_weights_say(
+    tmp_path: pathlib.Path, llama: LlamaServer
+) -> None:
+    place = Place(
+        tmp_path,
+        PENSTOCK_SEED="0",
+        PENSTOCK_MODEL="openai/" + llama.model,
+        OPENAI_BASE_URL=llama.base_url,
+        OPENAI_API_KEY="not-a-real-key",
+    )
+    screen = place.run("doctor")
+    assert f"openai/{llama.model} answered in" in screen.text
+
+    (trace_id,) = place.submit("--premise", "Tim the Flying Dog")
+    with place.worker():
+        run = wait_until(lambda: _over(place, trace_id), "the end of the run")
+    for letter in run.letters:
+        # Random weights know no rubric: numbers out of range, or no JSON at all.
+        assert letter.cause == "ModelMisbehaved", letter
+    plot = next(entry for entry in run.entries if entry.topic == "plot")
+    assert plot.event.usage is not None and plot.event.usage.output_tokens > 0
+
+
+def _over(place: Place, trace_id: str) -> Run | None:
+    (run,) = place.read(trace_id)
+    return run if run.state != "running" else None

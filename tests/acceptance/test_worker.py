@@ -1,0 +1,220 @@
+"""The worker: started in two ways, seeding once, on a timer, draining, one to a file."""
+
+import dataclasses
+import pathlib
+import re
+import signal
+import time
+
+import pytest
+
+from tests.acceptance.places import LABEL, Place, Screen, finals
+from tests.programs import FAUST, wait_until
+from tests.servers import ScriptedServer
+
+SEEDED = re.compile(r"run (\S+): seeded story")
+SEEDED_BEFORE = re.compile(r"story was seeded before, as run (\S+) ")
+TIMED = re.compile(r"run (\S+): started by the timer of story")
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@dataclasses.dataclass
+class Starts:
+    """What workers showed that were started one after the other in one place."""
+
+    place: Place
+    first: str  # faust -A app worker -l info
+    second_beside_it: Screen
+    restarted: str  # python -m app worker
+    again: str  # PENSTOCK_SEED=again
+
+
+@pytest.fixture(scope="module")
+def starts(tmp_path_factory: pytest.TempPathFactory) -> Starts:
+    place = Place(tmp_path_factory.mktemp("starts"))
+    with place.worker(program=FAUST) as worker:
+        worker.wait_for("Final Story Output")
+        second = place.run("worker", code=1)
+        assert worker.stop() == 0
+        first = worker.text()
+    with place.worker() as worker:
+        worker.wait_for("seeded before")
+        place.wait_for(*place.submit("--premise", "A shy volcano"))
+        assert worker.stop() == 0
+        restarted = worker.text()
+    with place.worker(program=FAUST, PENSTOCK_SEED="again") as worker:
+        worker.wait_for("Final Story Output")
+        worker.process.send_signal(signal.SIGINT)
+        assert worker.process.wait(30) == 0
+        again = worker.text()
+    return Starts(place, first, second, restarted, again)
+
+
+def greeting(text: str) -> list[str]:
+    return [
+        line
+        for line in text.splitlines()
+        if re.match(r"(model|pipelines|broker|event log) +", line)
+    ]
+
+
+def test_faust_and_python_start_the_same_worker(starts: Starts) -> None:
+    lines = greeting(starts.first)
+
+    assert [line.split("  ")[0] for line in lines] == ["model", "pipelines", "broker", "event log"]
+    assert greeting(starts.restarted) == lines
+    assert str(starts.place.database) in lines[2]
+    for text in (starts.first, starts.restarted):
+        assert "+ƒaµS† v0.15" in text
+        for stage in ("plotter_agent_stream", "writer_revise_stream", "editor_output_stream"):
+            assert stage in text
+
+
+def test_the_first_start_seeds_the_story_of_tim_and_shows_it_under_its_trace_id(
+    starts: Starts,
+) -> None:
+    (trace_id,) = SEEDED.findall(starts.first)
+    assert finals(starts.first) == [trace_id]
+    _, _, story = starts.first.partition(f"Output for Trace ID {trace_id}:\n")
+    assert LABEL in story.splitlines()[0]
+    assert "Tim" in story
+
+    (run,) = starts.place.read(trace_id)
+    assert run.entries[0].event.stage == "initiate_pipeline_once"
+    assert run.entries[0].event.parts == {"premise": "Tim the Flying Dog"}
+    assert run.answer in story
+
+
+def test_a_restart_does_not_seed_again(starts: Starts) -> None:
+    (trace_id,) = SEEDED.findall(starts.first)
+
+    assert SEEDED_BEFORE.findall(starts.restarted) == [trace_id]
+    assert not SEEDED.findall(starts.restarted)
+    assert trace_id not in finals(starts.restarted)
+
+
+def test_seed_again_seeds_a_new_run(starts: Starts) -> None:
+    (seeded,) = SEEDED.findall(starts.first)
+    (anew,) = SEEDED.findall(starts.again)
+
+    assert anew != seeded
+    assert finals(starts.again) == [anew]
+    seeds = [e for e in starts.place.begun() if e.stage == "initiate_pipeline_once"]
+    assert {event.trace_id for event in seeds} == {seeded, anew} and len(seeds) == 2
+
+
+def test_a_second_worker_on_the_same_file_is_refused_and_told_of_kafka(starts: Starts) -> None:
+    refused = starts.second_beside_it
+
+    assert refused.code == 1 and refused.out == ""
+    assert "a worker is already running (process " in refused.err
+    assert str(starts.place.database) in refused.err
+    assert "PENSTOCK_BROKER=kafka://" in refused.err
+    # The one that was there went on.
+    assert finals(starts.first)
+
+
+def test_the_console_tells_each_step_with_its_run_agent_and_tokens(starts: Starts) -> None:
+    (trace_id,) = SEEDED.findall(starts.first)
+    steps = re.findall(rf"run {trace_id}: (\w+) -> ([\w ]+) \((.+), [\d.]+ s, (\d+)", starts.first)
+
+    assert [(reads, writes, does) for reads, writes, does, _ in steps] == [
+        ("premise", "plot", "plotter"),
+        ("plot", "story", "writer"),
+        ("story", "critique", "critic"),
+        ("critique", "final", "writer (revise)"),
+        ("final", "the end", "present"),
+    ]
+    assert all(int(tokens) > 0 for *_, tokens in steps[:-1])
+
+
+def test_seed_0_never_seeds_and_the_agents_have_their_names(place: Place) -> None:
+    with place.worker():  # a place has PENSTOCK_SEED=0
+        place.wait_for(*place.submit("--premise", "A shy volcano"))
+    assert [event.stage for event in place.begun()] == ["submit"]
+
+    listed = place.run("agents", program=FAUST).out
+    agents = dict(re.findall(r"@(\w+) +\| (\w+)", listed))
+    assert agents == {
+        "plotter_agent_stream": "premise",
+        "writer_agent_stream": "plot",
+        "critic_agent_stream": "story",
+        "writer_revise_stream": "critique",
+        "editor_output_stream": "final",
+    }
+
+
+def test_a_timer_makes_one_run_for_each_due_time_also_over_a_restart(place: Place) -> None:
+    # One due time in eleven days: it is over when the first worker starts.
+    with place.worker(PENSTOCK_EVERY_S="1000000") as worker:
+        worker.wait_for("started by the timer of story")
+    with place.worker(PENSTOCK_EVERY_S="1000000") as worker:
+        place.wait_for(*place.submit("--premise", "A shy volcano"))
+    timed = [event for event in place.begun() if event.stage == "create_runs_at_interval"]
+    assert len(timed) == 1
+    assert timed[0].parts == {"premise": "Tim the Flying Dog"}
+
+    started_s = time.time()
+    with place.worker(PENSTOCK_EVERY_S="0.5") as worker:
+        wait_until(lambda: len(TIMED.findall(worker.text())) >= 4, "four runs of the timer")
+        place.wait_for(*TIMED.findall(worker.text())[:4])
+        worker.stop()
+    took_s = time.time() - started_s
+    timed = [event for event in place.begun() if event.stage == "create_runs_at_interval"]
+    assert len({event.trace_id for event in timed}) == len(timed)
+    assert len(timed) - 1 <= took_s / 0.5 + 1
+
+
+def asked(server: ScriptedServer, count: int) -> None:
+    wait_until(lambda: len(server.logged("asked")) >= count, f"{count} calls")
+
+
+def test_a_stopping_worker_waits_for_the_call_in_flight_and_its_answer_is_used(
+    place: Place, scripted: ScriptedServer, tmp_path: pathlib.Path
+) -> None:
+    model = f"{scripted.base_url}#scripted"
+    (trace_id,) = place.submit("--premise", "A shy volcano")
+
+    scripted.script([{"fault": "timeout", "seconds": 1.5}])
+    with place.worker(PENSTOCK_MODEL=model) as worker:
+        asked(scripted, 1)
+        assert worker.stop() == 0
+        assert "Waiting up to 20 s for 1 events in flight" in worker.text()
+    (run,) = place.read(trace_id)
+    assert [entry.topic for entry in run.entries] == ["premise", "plot"]
+    assert len(scripted.logged("answered")) == 1
+
+    # Past the limit, the call is given up and made again by the next worker.
+    scripted.script([{"fault": "timeout"}])
+    with place.worker(PENSTOCK_MODEL=model, PENSTOCK_DRAIN_S="0.2") as worker:
+        asked(scripted, 2)
+        started_s = time.monotonic()
+        assert worker.stop() == 0
+        assert time.monotonic() - started_s < 15
+        said = "1 events were not finished in 0.2 s (PENSTOCK_DRAIN_S); they are taken up again"
+        assert said in worker.text()
+
+    with place.worker(PENSTOCK_MODEL=model):
+        place.wait_for(trace_id)
+    keys = [line["key"] for line in scripted.logged("answered")]
+    assert len(keys) == len(set(keys)) == 4
+    assert len(scripted.logged("asked")) == 5
+
+
+def test_a_worker_goes_on_with_what_a_killed_one_had_in_flight(
+    place: Place, scripted: ScriptedServer
+) -> None:
+    model = f"{scripted.base_url}#scripted"
+    (trace_id,) = place.submit("--premise", "A shy volcano")
+    scripted.script([{"fault": "none"}, {"fault": "timeout"}])
+
+    with place.worker(PENSTOCK_MODEL=model) as worker:
+        asked(scripted, 2)
+        worker.kill()
+    with place.worker(PENSTOCK_MODEL=model) as worker:
+        place.wait_for(trace_id)
+        assert "The last worker died with 1 events in flight" in worker.text()
+
+    keys = [line["key"] for line in scripted.logged("answered")]
+    assert len(keys) == len(set(keys)) == 4
