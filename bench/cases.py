@@ -1,0 +1,215 @@
+"""The cases: what is measured, with which sizes, and what each figure is held against."""
+
+import dataclasses
+from typing import Any
+
+from bench.figures import Options
+
+MORE, LESS = "more", "less"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of the table. `better` says which way is good; the issue's `aim` may be none."""
+
+    figure: str
+    label: str
+    unit: str
+    aim: float | None = None
+    better: str = LESS
+    digits: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One or more measures that share a folder, each in a process of its own, and their rows."""
+
+    name: str
+    about: str
+    measures: tuple[tuple[str, Options], ...]
+    rows: tuple[Row, ...]
+    #: What a quick run has instead, for each measure. Its figures are no match for the aims.
+    quick: tuple[Options, ...]
+    slow_disk: bool = False
+    kafka: bool = False
+    #: The aim belongs to the full size.
+    quick_aims: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratio:
+    """One figure divided by another of the same round."""
+
+    label: str
+    over: tuple[str, str]
+    under: tuple[str, str]
+    note: str = ""
+
+
+def _busy(log: bool, partitions: int) -> Case:
+    text = f"event log {'on' if log else 'off'}, {partitions} partition{'s' * (partitions > 1)}"
+    rows = [
+        Row("steps_per_s", text, "steps/s", 8_000 if log else 15_000, MORE),
+        Row("cpu_s_per_1000", "  CPU, all threads", "s/1,000 steps", digits=3),
+    ]
+    if partitions > 1:
+        rows.append(Row("peak_mb", "  peak memory", "MB"))
+    options = {"does": "step: instant", "log": log, "partitions": partitions}
+    return Case(
+        f"steps-{'on' if log else 'off'}-{partitions}",
+        f"instant Python step, {text}",
+        (("steps", options | {"warm": 500, "runs": 5_000}),),
+        tuple(rows),
+        ({"warm": 200, "runs": 1_000},),
+    )
+
+
+def _agents(log: bool) -> Case:
+    text = f"event log {'on' if log else 'off'}"
+    return Case(
+        f"agents-{'on' if log else 'off'}",
+        f"agents through Runner.run, offline model, {text}",
+        (("steps", {"does": "agent: echo", "log": log, "warm": 100, "runs": 1_000}),),
+        (
+            Row("steps_per_s", f"Runner.run, {text}", "steps/s", 1_000, MORE),
+            Row("cpu_s_per_1000", "  CPU, all threads", "s/1,000 steps", digits=3),
+        ),
+        ({"warm": 50, "runs": 200},),
+    )
+
+
+def _handwritten(name: str, broker: str, kafka: bool = False) -> Case:
+    options: dict[str, Any] = {"partitions": 4, "agents": 10, "warm": 300, "runs": 2_500}
+    return Case(
+        name,
+        f"hand-written Faust on {broker}, nothing recorded",
+        (("handwritten", options),),
+        (
+            Row("steps_per_s", f"hand-written Faust, {broker}", "steps/s", better=MORE),
+            Row("cpu_s_per_1000", "  CPU, all threads", "s/1,000 steps", digits=3),
+        ),
+        ({"warm": 100, "runs": 500},),
+        kafka=kafka,
+    )
+
+
+CASES = (
+    *(_busy(log, partitions) for log in (False, True) for partitions in (1, 4)),
+    _agents(False),
+    _agents(True),
+    Case(
+        "idle",
+        "one run at a time, 10 ms between them",
+        (("idle", {"does": "step: instant", "warm": 50, "runs": 300}),),
+        (
+            Row("p50_ms", "one idle run, p50", "ms", 5, digits=2),
+            Row("p99_ms", "one idle run, p99", "ms", digits=2),
+            Row("client_p50_ms", "one idle run from another process, p50", "ms", digits=2),
+        ),
+        ({"warm": 20, "runs": 80},),
+    ),
+    Case(
+        "slow-model",
+        "200 runs at once, 0.2 s a call, four calls in a row",
+        (("many", {"does": "step: slow", "runs": 200}),),
+        (Row("wall_s", "200 runs with a model of 0.2 s", "s", 0.86, digits=3),),
+        ({},),
+    ),
+    Case(
+        "in-flight",
+        "10,000 runs, each waiting in a call",
+        (
+            ("submit_ahead", {"does": "step: gated", "runs": 10_000}),
+            ("in_flight", {"concurrency": 10_000, "runs": 10_000}),
+        ),
+        (
+            Row("waiting_mb", "memory, 10,000 runs waiting in a call", "MB", 300),
+            Row("peak_mb", "  its peak when all of them go on", "MB", 300),
+        ),
+        ({"runs": 2_000}, {"runs": 2_000}),
+        quick_aims=False,
+    ),
+    Case(
+        "history",
+        "the cost of a step after 1,000 and 50,000 finished runs, and after a restart",
+        (
+            ("history", {"does": "step: instant", "points": [1_000, 50_000], "window": 2_500}),
+            ("restart", {"warm": 500, "window": 2_500}),
+        ),
+        (
+            Row("steps_per_s_0", "after 1,000 finished runs", "steps/s", better=MORE),
+            Row("cpu_s_per_1000_0", "  CPU, all threads", "s/1,000 steps", digits=3),
+            Row("steps_per_s_1", "after 50,000 finished runs", "steps/s", better=MORE),
+            Row("cpu_s_per_1000_1", "  CPU, all threads", "s/1,000 steps", digits=3),
+            Row("steps_per_s_again", "  and after a restart", "steps/s", better=MORE),
+            Row("cpu_s_per_1000_again", "  CPU, all threads", "s/1,000 steps", digits=3),
+            Row("ready_s", "  from start to its first run's end", "s", digits=2),
+        ),
+        ({"points": [500, 2_500], "window": 750}, {"warm": 200, "window": 750}),
+        quick_aims=False,
+    ),
+    Case(
+        "slow-fsync",
+        "each sync of a file takes 5 ms longer",
+        (
+            (
+                "slow_disk",
+                {"does": "step: instant", "warm": 500, "runs": 2_500, "idle_runs": 50},
+            ),
+        ),
+        (
+            Row("steps_per_s", "with 5 ms a sync, event log on", "steps/s", better=MORE),
+            Row("syncs_per_1000", "  syncs", "/1,000 steps", digits=1),
+            Row("p50_ms", "  one idle run, p50", "ms", digits=1),
+        ),
+        ({"warm": 200, "runs": 750, "idle_runs": 20},),
+        slow_disk=True,
+    ),
+    _handwritten("faust", "sqlite://"),
+    _handwritten("faust-kafka", "kafka://", kafka=True),
+    Case(
+        "floor",
+        "SQLite's bare log: inserts alone",
+        # As many records a transaction as the embedded broker's writer puts into one.
+        (("bare_log", {"batch": 200, "runs": 10_000}),),
+        (
+            Row("steps_per_s", "SQLite alone, a 2 KB record a step", "records/s", better=MORE),
+            Row("cpu_s_per_1000", "  CPU", "s/1,000 records", digits=3),
+        ),
+        ({"runs": 2_500},),
+    ),
+    Case(
+        "machine",
+        "how fast the machine is just now",
+        (("machine", {"probes": 100}),),
+        (
+            Row("python_ms", "a fixed piece of Python, p50", "ms", digits=1),
+            Row("python_worst_ms", "  the slowest of 100", "ms", digits=1),
+            Row("sync_ms", "one sync of 4 KB, p50", "ms", digits=2),
+            Row("load", "load (processes that want a core)", "", digits=1),
+        ),
+        ({"probes": 50},),
+    ),
+)
+
+_SPEED = "steps_per_s"
+RATIOS = (
+    Ratio("event log on / off", ("steps-on-4", _SPEED), ("steps-off-4", _SPEED)),
+    Ratio("4 partitions / 1, log on", ("steps-on-4", _SPEED), ("steps-on-1", _SPEED)),
+    Ratio("Penstock / hand-written Faust", ("steps-off-4", _SPEED), ("faust", _SPEED), "log off"),
+    Ratio("Penstock / SQLite alone", ("steps-off-4", _SPEED), ("floor", _SPEED), "log off"),
+    Ratio("Penstock / Faust on Kafka", ("steps-off-4", _SPEED), ("faust-kafka", _SPEED), "log off"),
+    Ratio(
+        "a step after 50,000 runs / 1,000",
+        ("history", "cpu_s_per_1000_1"),
+        ("history", "cpu_s_per_1000_0"),
+        "CPU; flat is 1",
+    ),
+    Ratio(
+        "  after the restart / 1,000",
+        ("history", "cpu_s_per_1000_again"),
+        ("history", "cpu_s_per_1000_0"),
+        "CPU; flat is 1",
+    ),
+    Ratio("slow disk / this disk", ("slow-fsync", _SPEED), ("steps-on-4", _SPEED)),
+)
