@@ -1,0 +1,255 @@
+"""Bad input: one clear error with the place and the way out, no traceback, and nothing lost."""
+
+import asyncio
+import pathlib
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+from faust.types import TP
+
+from app import events
+from app.events import first_event
+from app.runs import DEAD, DONE, Run
+from tests.acceptance.places import TRACEBACK, Place, copy_project
+from tests.programs import wait_until
+
+
+def edit(file: str, old: str, new: str) -> Callable[[pathlib.Path], None]:
+    def spoil(project: pathlib.Path) -> None:
+        path = project / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    return spoil
+
+
+def remove(file: str) -> Callable[[pathlib.Path], None]:
+    return lambda project: (project / file).unlink()
+
+
+STORY = "topics/story.yaml"
+#: What is spoiled, and what every command that runs pipelines then says.
+MISTAKES = {
+    "an unknown key in a card": (
+        edit("agents/plotter.md", "max_tokens", "max_token"),
+        [
+            "agents/plotter.md:4",
+            "unknown key 'max_token'",
+            "Did you mean 'max_tokens'?",
+            "timeout_s",
+        ],
+    ),
+    "a bad value in a card": (
+        edit("agents/plotter.md", "temperature: 0.7", "temperature: warm"),
+        ["agents/plotter.md:3", "'temperature' is 'warm'"],
+    ),
+    "an unknown key in a chain": (
+        edit(STORY, "{reads: story,    agent: critic,", "{reads: story, agnt: critic,"),
+        [STORY + ":12", "unknown key 'stages.2.agnt'", "Did you mean 'agent'?"],
+    ),
+    "a topic that nobody writes": (
+        edit(STORY, "{reads: story, ", "{reads: draft, "),
+        [STORY, "'draft' is not one of the topics", "critique"],
+    ),
+    "a topic that is read and not written": (
+        edit(STORY, "writes: story, ", "writes: final, "),
+        [STORY, "reads 'story', which no stage writes"],
+    ),
+    "a cycle without an exit": (
+        edit(
+            STORY,
+            "writes: final, name: writer_revise_stream}\n  - {reads: final, ",
+            "writes: plot, name: writer_revise_stream}\n  - {reads: critique, ",
+        ),
+        [STORY, "cycle without an exit", "plot -> story -> critique -> plot"],
+    ),
+    "a missing card": (
+        remove("agents/critic.md"),
+        [STORY, "agents/critic.md is missing"],
+    ),
+    "a missing task": (
+        edit(STORY, "task: revise", "task: rewrite"),
+        [STORY, "has no section '## Task: rewrite'", "revise"],
+    ),
+    "a missing step": (
+        edit(STORY, "step: present", "step: presnt"),
+        [STORY, "there is no step 'presnt'", "Did you mean 'present'?"],
+    ),
+    "YAML that is none": (
+        edit(STORY, "pipeline: story", "pipeline: [story"),
+        [STORY + ":", "not YAML"],
+    ),
+    "no chain at all": (remove(STORY), ["there is no chain here", "penstock new NAME"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_the_project_is_named_with_its_place(
+    place: Place, tmp_path: pathlib.Path, mistake: str
+) -> None:
+    spoil, words = MISTAKES[mistake]
+    project = copy_project(tmp_path / "project")
+    spoil(project)
+    place.env["PENSTOCK_PROJECT"] = str(project)
+
+    for arguments in (["check"], ["worker"], ["story", "A hedgehog"]):
+        said = place.fails(*arguments)
+        assert all(word in said for word in words), said
+
+
+#: A setting, its value, and what is said.
+SETTINGS = [
+    ("PENSTOCK_SEEED", "1", ["PENSTOCK_SEEED is not a setting", "Did you mean PENSTOCK_SEED?"]),
+    ("PENSTOCK_PARTITIONS", "many", ["PENSTOCK_PARTITIONS='many'", "whole number from 1 to"]),
+    ("PENSTOCK_SEED", "yes", ["PENSTOCK_SEED='yes'", "1, 0, again"]),
+    ("PENSTOCK_BROKER", "redis://x", ["PENSTOCK_BROKER", "sqlite:///ABSOLUTE/PATH or kafka://"]),
+    ("PENSTOCK_MODEL", "opnai/x", ["'opnai' is not a provider", "Did you mean 'openai'?"]),
+    ("PENSTOCK_MODEL", "openai/x", ["OPENAI_API_KEY is not set"]),
+    ("PENSTOCK_MODEL", "mistral/x", ["MISTRAL_API_KEY is not set"]),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "words"), SETTINGS, ids=lambda value: str(value)[:30])
+def test_a_bad_setting_is_named_at_the_start(
+    place: Place, name: str, value: str, words: list[str]
+) -> None:
+    place.env[name] = value
+    said = place.fails("worker")
+    assert all(word in said for word in words), said
+
+
+def test_a_folder_that_is_taken_is_not_written_into(place: Place, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    assert "not empty" in place.fails("new", str(tmp_path / "mine"))
+    assert [file.name for file in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_unequal_partition_counts_are_refused(place: Place) -> None:
+    place.run("submit", "story", "A hedgehog", PENSTOCK_PARTITIONS="2")
+
+    async def make() -> None:
+        async with place.client() as client:
+            client.store.create("plot", 3)
+
+    asyncio.run(make())
+    said = place.fails("worker")
+    assert "unequal partition counts" in said and "plot: 3" in said and "premise: 2" in said
+
+
+@pytest.mark.parametrize("command", [["worker"], ["story", "x"], ["submit", "story", "x"]])
+def test_a_database_from_a_newer_version_is_left_alone(place: Place, command: list[str]) -> None:
+    place.submit("--premise", "A hedgehog")
+    db = sqlite3.connect(place.database)
+    db.execute("pragma user_version = 99")
+    db.close()
+    before = place.database.read_bytes()
+    said = place.fails(*command)
+    assert "written by a newer Penstock" in said and "Upgrade" in said
+    assert place.database.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_left_alone(place: Place) -> None:
+    place.data.mkdir(parents=True)
+    place.database.write_bytes(b"Dear diary, " * 1000)
+    said = place.fails("worker")
+    assert str(place.database) in said and "damaged" in said
+    assert place.database.read_bytes().startswith(b"Dear diary, ")
+
+
+def put(place: Place, topic: str, key: bytes, value: bytes) -> None:
+    """A record that another process puts on a topic, past every check."""
+
+    async def append() -> None:
+        async with place.client() as client:
+            store = client.store
+            store.append(TP(topic, store.partition_of(topic, key)), 0, key, value)
+            store.commit_now()
+
+    asyncio.run(append())
+
+
+def test_a_record_that_is_no_event_is_a_dead_letter_with_its_raw_bytes(place: Place) -> None:
+    with place.worker(PENSTOCK_MAX_EVENT_BYTES="20000"):
+        put(place, "plot", b"broken", b'{"id": "x", "parts": ')
+        put(place, "plot", b"binary", b"\xff\x00\xfe")
+        event = first_event("story", {"premise": "x" * 30_000})
+        put(place, "premise", event.key, events.dump(event))
+        wait_until(lambda: len(place.letters()) == 3, "three dead letters")
+        # The worker goes on.
+        place.wait_for(*place.submit("--premise", "A hedgehog"))
+
+    letters = {letter["trace_id"]: letter for letter in place.letters()}
+    assert letters["broken"]["raw"] == '{"id": "x", "parts": '
+    assert letters["broken"]["cause"] == "MalformedEvent"
+    assert letters["binary"]["raw_base64"] == "/wD+"
+    large = letters[event.trace_id]
+    assert large["cause"] == "EventTooLarge" and "PENSTOCK_MAX_EVENT_BYTES" in large["message"]
+    assert large["raw"] == events.dump(event).decode()
+
+
+def test_an_output_that_is_too_large_is_a_dead_letter_of_the_event_before(place: Place) -> None:
+    with place.worker(PENSTOCK_MAX_EVENT_BYTES="1200"):
+        (trace_id,) = place.submit("--premise", "A hedgehog")
+        (run,) = place.wait_for(trace_id, state=DEAD)
+    (letter,) = run.letters
+    assert letter.cause == "EventTooLarge" and "'carries'" in letter.message
+
+
+def test_runs_that_are_too_large_are_refused_where_they_are_submitted(place: Place) -> None:
+    place.env["PENSTOCK_MAX_EVENT_BYTES"] = "2000"
+    said = place.fails("submit", "story", "--premise", "x" * 3000)
+    assert "PENSTOCK_MAX_EVENT_BYTES" in said
+
+
+@pytest.fixture
+def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder on a disk of its own, of 8 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+        pytest.skip("a small disk can only be mounted by root: run the tests as root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.timeout(120)
+def test_a_full_disk_stops_the_work_and_nothing_is_lost(
+    tmp_path: pathlib.Path, small_disk: pathlib.Path
+) -> None:
+    place = Place(tmp_path, PENSTOCK_SEED="0", PENSTOCK_DATA=str(small_disk))
+    with place.worker() as worker:
+        place.wait_for(*place.submit("--premise", "A hedgehog"))
+        trace_ids = place.submit("--file", str(_many_runs(tmp_path)))
+        _fill(small_disk / "filler")
+        worker.wait_for("the disk is full")
+        stopped = [run.state for run in place.read(*trace_ids)]
+        assert stopped.count(DONE) < len(stopped)
+        (small_disk / "filler").unlink()
+        worker.wait_for("writing again, work goes on")
+        runs: list[Run] = place.wait_for(*trace_ids)
+        assert all(len(run.entries) == 5 for run in runs)
+        assert TRACEBACK not in worker.text()
+
+
+def _many_runs(folder: pathlib.Path) -> pathlib.Path:
+    file = folder / "runs.jsonl"
+    file.write_text("".join(f'{{"premise": "Hedgehog {n}"}}\n' for n in range(150)))
+    return file
+
+
+def _fill(file: pathlib.Path) -> None:
+    with file.open("wb", buffering=0) as out:
+        size = 65536
+        while size:
+            try:
+                out.write(b"x" * size)
+            except OSError:
+                size //= 2
