@@ -23,8 +23,8 @@ from pythonjsonlogger.msgspec import MsgspecFormatter
 from app.errors import SettingsError
 
 FILE_NAME = "broker_interactions.json"
-#: Lines that wait for the thread before whoever makes them has to wait, and where they may go on.
-CROWDED, EBB = 20_000, 5_000
+#: Lines that wait for the thread before whoever makes them has to wait, until a quarter is left.
+CROWDED = 20_000
 #: Lines that go into the file with one write.
 LINES_A_WRITE = 500
 
@@ -41,12 +41,14 @@ class EventLog:
         max_bytes: int,
         files: int,
         redact: Callable[[str], str] | None = None,
+        crowded: int = CROWDED,
     ) -> None:
         self.path = folder / FILE_NAME
         self.room = asyncio.Event()
         self.room.set()
         self._max_bytes, self._files = max_bytes, files
         self._redact = redact
+        self._crowded = crowded
         self._lines: collections.deque[dict[str, Any]] = collections.deque()
         self._wake = threading.Event()
         self._closing = False
@@ -104,7 +106,7 @@ class EventLog:
                 **fields,
             }
         )
-        if len(self._lines) > CROWDED:
+        if len(self._lines) > self._crowded:
             self.room.clear()
         self._wake.set()
 
@@ -117,7 +119,8 @@ class EventLog:
             while self._lines:
                 count = min(len(self._lines), LINES_A_WRITE)
                 file.append([self._format(self._lines.popleft(), record) for _ in range(count)])
-                if len(self._lines) <= EBB and self._loop is not None and not self.room.is_set():
+                ebb = len(self._lines) <= self._crowded // 4
+                if ebb and self._loop is not None and not self.room.is_set():
                     self._loop.call_soon_threadsafe(self.room.set)
             if self._closing:
                 with contextlib.suppress(OSError, ValueError):  # it was said, if it was to be

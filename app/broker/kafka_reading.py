@@ -36,8 +36,10 @@ class KafkaReader:
         self.topics = [*topics, self.log]
         self.servers = server_list(urllist(settings.broker_url), 9092)
         self._settings = settings
-        self._consumer: Any = None
         self._admin: Any = None
+        self._consumer: Any = None
+        #: Asks for ends on a connection of its own: behind a fetch it would wait as long as that.
+        self._asker: Any = None
         self._producer: Any = None
         self._next: dict[TopicPartition, int] = {}
         self._committed: dict[TP, int] = {}
@@ -114,20 +116,25 @@ class KafkaReader:
         if self._admin is not None:
             return
         admin = AIOKafkaAdminClient(bootstrap_servers=self.servers)
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.servers,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=FETCH_WAIT_MS,
+        consumer, asker = (
+            AIOKafkaConsumer(
+                bootstrap_servers=self.servers,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                fetch_max_wait_ms=FETCH_WAIT_MS,
+            )
+            for _ in range(2)
         )
         try:
             await admin.start()
             await consumer.start()
+            await asker.start()
         except KafkaError:
+            await asker.stop()
             await consumer.stop()
             await admin.close()
             raise
-        self._admin, self._consumer = admin, consumer
+        self._admin, self._consumer, self._asker = admin, consumer, asker
 
     async def _catch_up(self) -> None:
         """Marks are taken over after the records that were there before them: a step's mark comes
@@ -157,8 +164,8 @@ class KafkaReader:
 
     async def _read_to(self, tps: Sequence[TopicPartition]) -> None:
         """What is on `tps` now has been read."""
-        ends = await self._consumer.end_offsets(tps)
-        firsts = await self._consumer.beginning_offsets(tps)  # retention may have taken some
+        ends = await self._asker.end_offsets(tps)
+        firsts = await self._asker.beginning_offsets(tps)  # retention may have taken some
         while any(max(self._next[tp], firsts[tp]) < end for tp, end in ends.items()):
             await self._read(FETCH_WAIT_MS)
 
@@ -211,7 +218,7 @@ class KafkaReader:
             await sent
 
     async def _close(self) -> None:
-        for one in (self._producer, self._consumer):
+        for one in (self._producer, self._consumer, self._asker):
             if one is not None:
                 await one.stop()
         if self._admin is not None:

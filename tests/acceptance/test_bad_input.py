@@ -62,7 +62,7 @@ MISTAKES = {
     "a cycle without an exit": (
         edit(
             STORY,
-            "writes: final, name: writer_revise_stream}\n  - {reads: final, ",
+            "writes: final,    name: writer_revise_stream}\n  - {reads: final, ",
             "writes: plot, name: writer_revise_stream}\n  - {reads: critique, ",
         ),
         [STORY, "cycle without an exit", "plot -> story -> critique -> plot"],

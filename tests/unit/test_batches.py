@@ -128,7 +128,7 @@ def test_another_process_that_is_writing_is_waited_for(writer, tmp_path):
     other = sqlite3.connect(tmp_path / "penstock.db", isolation_level=None, check_same_thread=False)
     other.execute("begin immediate")
     # Longer than one try of the connection waits.
-    timer = threading.Timer(0.06, other.execute, ["commit"])
+    timer = threading.Timer(0.04, other.execute, ["commit"])
     timer.start()
     batch = batch_of((1, b"a"))
     writer.write_patiently(batch)

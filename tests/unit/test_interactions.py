@@ -14,7 +14,7 @@ import pytest
 
 from app.errors import SettingsError
 from app.events import Event
-from app.interactions import CROWDED, FILE_NAME, EventLog
+from app.interactions import FILE_NAME, EventLog
 from tests.unit.conftest import until
 
 
@@ -145,14 +145,14 @@ def test_room_is_cleared_while_the_thread_is_far_behind_and_set_when_it_has_caug
         return text
 
     async def main() -> None:
-        log = EventLog(tmp_path, max_bytes=10**9, files=0, redact=slow)
+        log = EventLog(tmp_path, max_bytes=10**9, files=0, redact=slow, crowded=1000)
         log.start(asyncio.get_running_loop())
         # The thread may have taken some lines already, and holds them.
-        for _ in range(2 * CROWDED):
+        for _ in range(10_000):
             write(log)
             if not log.room.is_set():
                 break
-        assert len(log._lines) == CROWDED + 1
+        assert len(log._lines) == 1001
         go.set()
         await until(log.room.is_set)
         await asyncio.to_thread(log.stop)

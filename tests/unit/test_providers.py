@@ -214,30 +214,21 @@ def test_a_date_to_come_is_so_many_seconds_away():
 # -- clients
 
 
-def test_a_target_has_one_client_that_does_not_retry_by_itself():
+def test_each_target_has_one_client_that_does_not_retry_by_itself():
+    """OpenAI is asked for responses, others for completions, which they all know."""
+
     async def main() -> None:
         providers = Providers()
-        provider = providers.get(SERVER)
-        assert providers.get(SERVER) is provider
-        assert provider.client is not None and provider.client.max_retries == 0
-        assert str(provider.client.base_url) == "http://gpu/v1/"
+        server = providers.get(SERVER)
+        assert providers.get(SERVER) is server
+        assert server.client is not None and server.client.max_retries == 0
+        assert str(server.client.base_url) == "http://gpu/v1/"
+        assert type(server.model) is OpenAIChatCompletionsModel
+        openais = providers.get(Target("openai", "m", None, "sk"))
+        assert type(openais.model) is OpenAIResponsesModel
+        offline = providers.get(Target("offline", "storyteller"))
+        assert (offline.client, offline.model) == (None, None)
         await providers.close()
-        assert list(providers) == [] and provider.client.is_closed()
-
-    asyncio.run(main())
-
-
-def test_compatible_servers_are_asked_for_completions_and_openai_for_responses():
-    async def main() -> None:
-        providers = Providers()
-        for target, kind in (
-            (SERVER, OpenAIChatCompletionsModel),
-            (Target("openai", "m", None, "sk"), OpenAIResponsesModel),
-            (Target("openai", "m", "http://gpu/v1", "sk"), OpenAIChatCompletionsModel),
-            (Target("ollama", "m", "http://gpu/v1", "ollama"), OpenAIChatCompletionsModel),
-        ):
-            assert type(providers.get(target).model) is kind
-        assert providers.get(Target("offline", "storyteller")).client is None
-        await providers.close()
+        assert list(providers) == [] and server.client.is_closed()
 
     asyncio.run(main())

@@ -55,6 +55,7 @@ class House:
         self.event_log = Log()
         self.shown: list[str] = []
         self.ended: list[Event] = []
+        self.progress = asyncio.Event()
         self.letters: list[DeadLetter] = []
 
     def card_label(self, agent: str | None) -> str | None:
@@ -65,9 +66,11 @@ class House:
 
     def finished(self, stage: Stage, event: Event, answer: Answer) -> None:
         self.ended.append(event)
+        self.progress.set()
 
     def buried(self, stage: Stage, letter: DeadLetter) -> None:
         self.letters.append(letter)
+        self.progress.set()
 
     # -- for the tests
 
@@ -93,7 +96,10 @@ class House:
 
     async def over(self, count: int = 1) -> None:
         """So many events have ended, well or as dead letters."""
-        await until(lambda: len(self.ended) + len(self.letters) >= count)
+        async with asyncio.timeout(1000):  # on a leaping clock, of all its pauses
+            while len(self.ended) + len(self.letters) < count:
+                self.progress.clear()
+                await self.progress.wait()
 
     def outputs(self) -> list[Event]:
         return [events.load(message.value) for message in messages(self.store, "draft")]
