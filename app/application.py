@@ -26,6 +26,7 @@ from app.journal import EmbeddedJournal, Journal
 from app.models.names import resolve
 from app.outages import Outage
 from app.project import Project
+from app.screens import printable
 from app.settings import Settings
 from app.stage import Stage
 from app.suspects import Suspects
@@ -154,7 +155,7 @@ class PenstockApp(faust.App):
         if self._providers is None:
             from app.models.providers import Providers
 
-            self._providers = Providers()
+            self._providers = Providers(self.settings.redact)
         return self._providers
 
     @property
@@ -295,9 +296,10 @@ class PenstockApp(faust.App):
     # -- what people see
 
     def show(self, text: str) -> None:
-        """`text` on the console, past the redirection of print() into the log."""
+        """`text` on the console, past the redirection of print() into the log. It is a model's:
+        what would work on the terminal instead of being shown is left out."""
         if sys.__stdout__ is not None:
-            print(text, file=sys.__stdout__, flush=True)
+            print(printable(text), file=sys.__stdout__, flush=True)
 
     def finished(self, stage: Stage, event: Event, answer: Answer) -> None:
         """Called when a step's end is durable."""

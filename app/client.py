@@ -9,6 +9,8 @@ async with Client() as client:
 """
 
 import asyncio
+import logging
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -22,13 +24,16 @@ from app.broker.reading import EmbeddedReader, Reader
 from app.broker.store import Store
 from app.errors import NotFound, SettingsError
 from app.events import Event, derive_id, first_event
+from app.interactions import EventLog
 from app.project import Project, read_project
 from app.runs import RUNNING, Entry, Run, Runs
 from app.settings import Settings
-from app.submitting import encode
+from app.submitting import encode, log_begun
 
 if TYPE_CHECKING:
     from app.broker.kafka_reading import KafkaReader
+
+log = logging.getLogger(__name__)
 
 #: Seconds between looks at a run that somebody follows.
 LOOK_S = 0.05
@@ -91,14 +96,37 @@ class Client:
         return event, encode(event, self.settings)
 
     def _append(self, topic: str, rows: list[tuple[Event, bytes]]) -> None:
+        begun: list[tuple[Event, int, int]] = []
         if self._kafka is not None:
-            self._kafka.append(topic, [(event.key, raw) for event, raw in rows])
+            places = self._kafka.append(topic, [(event.key, raw) for event, raw in rows])
+            begun += [(event, *place) for (event, _), place in zip(rows, places, strict=True)]
+        else:
+            self.store.create(topic, self._partitions(topic))
+            for event, raw in rows:
+                tp = TP(topic, self.store.partition_of(topic, event.key))
+
+                def durable(offset: int | None, event: Event = event, tp: TP = tp) -> None:
+                    if offset is not None:
+                        begun.append((event, tp.partition, offset))
+
+                self.store.submit(event.id, tp, event.key, raw, durable)
+            self.store.commit_now()
+        if begun and self.settings.event_log:
+            self._log(topic, begun)
+
+    def _log(self, topic: str, begun: list[tuple[Event, int, int]]) -> None:
+        """Beside the worker's lines. Never rotated from here: the worker would go on in the file
+        that it has open."""
+        settings = self.settings
+        event_log = EventLog(settings.logs, max_bytes=sys.maxsize, files=0, redact=settings.redact)
+        try:
+            event_log.start()
+        except SettingsError as exc:
+            log.warning("%s", exc)  # the runs have begun
             return
-        self.store.create(topic, self._partitions(topic))
-        for event, raw in rows:
-            tp = TP(topic, self.store.partition_of(topic, event.key))
-            self.store.submit(event.id, tp, event.key, raw)
-        self.store.commit_now()
+        for event, partition, offset in begun:
+            log_begun(event_log, topic, event, partition, offset)
+        event_log.stop()
 
     def _partitions(self, topic: str) -> int:
         """As many as the pipeline's other topics have, when there are any yet."""

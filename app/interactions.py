@@ -70,8 +70,8 @@ class EventLog:
                 " Name another folder (PENSTOCK_LOGS) or turn it off (PENSTOCK_EVENT_LOG=off)."
             ) from exc
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Lines are written from here on; `room` belongs to `loop`."""
+    def start(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Lines are written from here on; `room`, when anybody waits for it, belongs to `loop`."""
         self.open()
         self._loop = loop
         self._thread = threading.Thread(
@@ -160,7 +160,8 @@ class RotatingFile(logging.handlers.RotatingFileHandler):
         try:
             # Faust configures logging when the worker starts, and that closes every open handler.
             self.stream = self.stream or self._open()
-            room = self.maxBytes - self.stream.tell()
+            # Not tell(): other processes append what they submit.
+            room = self.maxBytes - os.fstat(self.stream.fileno()).st_size
             first = 0
             for index, line in enumerate(lines):
                 size = len(line.encode()) + 1

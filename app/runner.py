@@ -41,7 +41,7 @@ from app.errors import ModelError, ModelMisbehaved, ModelRefused, Unavailable
 from app.events import Event, Usage
 from app.journal import Calls
 from app.models.names import Target
-from app.models.providers import OBJECT, PLAIN, SCHEMA, Provider, Providers, explain
+from app.models.providers import OBJECT, PLAIN, SCHEMA, Provider, Providers
 from app.steps import Registry
 from app.work import Answer, Do, StepWork
 
@@ -150,7 +150,7 @@ class JournalledModel(Model):
             outage.left()
             raise
         except Exception as exc:
-            error = explain(exc, self.provider.label, self.timeout_s)
+            error = self.provider.explain(exc, self.timeout_s)
             if isinstance(error, Unavailable):
                 error.counts = not outage.failed(error)
             else:
@@ -346,7 +346,7 @@ async def ask_once(target: Target, providers: Providers, timeout_s: float) -> tu
     except ModelError:
         raise
     except Exception as exc:
-        raise explain(exc, provider.label, timeout_s) from exc
+        raise provider.explain(exc, timeout_s) from exc
     tokens = result.context_wrapper.usage
     return str(result.final_output), Usage(
         model=provider.label,

@@ -1,5 +1,6 @@
 """The settings: one frozen object, read once from the environment."""
 
+import contextlib
 import dataclasses
 import difflib
 import os
@@ -171,9 +172,11 @@ class Settings:
     def secrets(self) -> tuple[str, ...]:
         """What must never be written anywhere: long enough to be a secret, and set."""
         found = [self.openai_api_key, self.mistral_api_key]
-        for url in self.broker_url.split(";"):
-            password = urlsplit(url if "://" in url else f"//{url}").password or ""
-            found += [password, unquote(password)]
+        servers = (self.model, self.openai_base_url, self.ollama_host)
+        for url in (*self.broker_url.split(";"), *servers):
+            with contextlib.suppress(ValueError):  # no address at all: it is refused elsewhere
+                password = urlsplit(url if "://" in url else f"//{url}").password or ""
+                found += [password, unquote(password)]
         # The longest first: one may begin with another.
         return tuple(sorted({s for s in found if len(s) >= 6}, key=len, reverse=True))
 

@@ -113,11 +113,17 @@ class Stage:
     async def _run_lane(self, key: Any) -> None:
         """The events of one key, one after the other."""
         lane = self._lanes[key]
+        waited = False
         try:
             while lane:
                 flight, place = lane[0]
                 try:
-                    await self._process_watched(flight)
+                    # On Kafka a crash upstream can send an event twice: one waits for the other.
+                    if waited and self.app.journal.is_done(self.name, flight.message):
+                        for message in (flight.message, *flight.repeats):
+                            self.app.journal.again(self.name, message)
+                    else:
+                        await self._process_watched(flight)
                 except Exception:
                     # A fault of ours: the event stays un-acked, and a restart takes it up again.
                     log.exception(
@@ -127,6 +133,7 @@ class Stage:
                         extra={"action": "stage_fault"},
                     )
                 finally:
+                    waited = True
                     lane.popleft()
                     del self._flights[place]
                     self._live -= 1

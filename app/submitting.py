@@ -11,6 +11,7 @@ from app.broker.kafka import KafkaJournal
 from app.chains import Chain
 from app.errors import EventTooLarge, MalformedEvent
 from app.events import Event
+from app.interactions import EventLog
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,9 +59,16 @@ async def submit(app: "PenstockApp", chain: Chain, event: Event, *, kept: bool =
         if sent is None:
             return False
         partition, offset = sent.partition, sent.offset
-    app.event_log.write(
+    log_begun(app.event_log, chain.entry, event, partition, offset)
+    return True
+
+
+def log_begun(
+    event_log: EventLog, topic: str, event: Event, partition: int, offset: int | None
+) -> None:
+    event_log.write(
         "produce",
-        chain.entry,
+        topic,
         event.trace_id,
         event,
         stage=event.stage,
@@ -70,4 +78,3 @@ async def submit(app: "PenstockApp", chain: Chain, event: Event, *, kept: bool =
         offset=offset,
         usage=None,
     )
-    return True

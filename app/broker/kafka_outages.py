@@ -33,7 +33,7 @@ class SaidOnce(logging.Filter):
             return False
         record.msg = f"Kafka does not answer as it should: {record.getMessage()}. It is asked again"
         record.msg += " until it does, and what it says till then is not repeated here"
-        record.args = None
+        record.args = ()
         record.exc_info = None
         return True
 

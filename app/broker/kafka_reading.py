@@ -94,9 +94,10 @@ class KafkaReader:
             self._call(self._catch_up())
             yield
 
-    def append(self, topic: str, rows: Sequence[tuple[bytes, bytes]]) -> None:
-        """`rows`, key and value, are on `topic`, one after the other: not all or nothing."""
-        self._call(self._append(topic, rows))
+    def append(self, topic: str, rows: Sequence[tuple[bytes, bytes]]) -> list[tuple[int, int]]:
+        """`rows`, key and value, are on `topic`, one after the other: not all or nothing. The
+        partition and offset of each."""
+        return self._call(self._append(topic, rows))
 
     def close(self) -> None:
         self._call(self._close())
@@ -201,7 +202,9 @@ class KafkaReader:
         ((_, _, _, _, _, members, *_),) = answer.groups
         return bool(members)
 
-    async def _append(self, topic: str, rows: Sequence[tuple[bytes, bytes]]) -> None:
+    async def _append(
+        self, topic: str, rows: Sequence[tuple[bytes, bytes]]
+    ) -> list[tuple[int, int]]:
         if self._producer is None:
             producer = AIOKafkaProducer(
                 bootstrap_servers=self.servers,
@@ -214,8 +217,9 @@ class KafkaReader:
                 await producer.stop()
                 raise
             self._producer = producer
-        for sent in [await self._producer.send(topic, value, key) for key, value in rows]:
-            await sent
+        sending = [await self._producer.send(topic, value, key) for key, value in rows]
+        sent = [await one for one in sending]
+        return [(record.partition, record.offset) for record in sent]
 
     async def _close(self) -> None:
         for one in (self._producer, self._consumer, self._asker):

@@ -32,6 +32,9 @@ class worker(faust.cli.worker.worker):
         logging.getLogger("app").setLevel(level)
         for name in ("faust", "mode"):
             logging.getLogger(name).setLevel(max(level, logging.INFO))
+        # A line for each call, with the address as it was given: ours tell of each step.
+        for name in ("httpx", "httpx2"):
+            logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
     def _init_worker_options(self, *args: Any, **options: Any) -> None:
         super()._init_worker_options(*args, **options)
@@ -61,7 +64,8 @@ def greeting(app: PenstockApp) -> list[str]:
         elif not target.name:
             lines.append(f"model      {target.provider}, the SDK's default model ({_default()})")
         else:
-            lines.append(f"model      {label}{f' at {target.base_url}' if target.base_url else ''}")
+            at = f" at {settings.redact(target.base_url)}" if target.base_url else ""
+            lines.append(f"model      {label}{at}")
     lines.append(
         f"pipelines  {', '.join(sorted(app.project.chains))}  ({app.project.root.absolute()})"
     )

@@ -5,7 +5,7 @@ import dataclasses
 import email.utils
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import openai
@@ -44,16 +44,24 @@ class Provider:
     json_way: str = SCHEMA
     #: Settings that the model has refused: 'temperature' for one that reasons.
     refuses: set[str] = dataclasses.field(default_factory=set)
+    redact: Callable[[str], str] = str
 
     @property
     def label(self) -> str:
         return f"{self.target.provider}/{self.target.name or get_default_model()}"
 
+    def explain(self, error: Exception, timeout_s: float) -> ModelError:
+        """What `error` means, without the key that some servers repeat in what they say."""
+        explained = explain(error, self.label, timeout_s)
+        explained.message = self.redact(explained.message)
+        return explained
+
 
 class Providers:
     """A provider for each target, one client each, made on the loop that uses it."""
 
-    def __init__(self) -> None:
+    def __init__(self, redact: Callable[[str], str] = str) -> None:
+        self._redact = redact
         # With a key in the environment the SDK posts traces, prompts included, to OpenAI.
         set_trace_processors([])
         self._providers: dict[Target, Provider] = {}
@@ -64,7 +72,9 @@ class Providers:
     def get(self, target: Target) -> Provider:
         provider = self._providers.get(target)
         if provider is None:
-            provider = self._providers[target] = Provider(target, Outage(target.label))
+            provider = self._providers[target] = Provider(
+                target, Outage(target.label), redact=self._redact
+            )
             if target.provider != "offline":
                 self._connect(provider)
         return provider

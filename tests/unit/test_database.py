@@ -34,8 +34,8 @@ def test_a_new_file_is_made_with_its_folder_and_is_durable(path):
 
 
 def test_a_file_is_opened_again_with_what_it_holds(path):
-    with Store(path).writer.db as db:
-        db.execute("insert into topic values ('idea', 4)")
+    db = connect(path)
+    db.execute("insert into topic values ('idea', 4)")
     db.close()
     again = connect(path)
     assert again.execute("select * from topic").fetchall() == [("idea", 4)]

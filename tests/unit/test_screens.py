@@ -1,7 +1,10 @@
 """Screens: text of models and of others is shown as text and does nothing to the terminal."""
 
+from typing import Any, cast
+
 import pytest
 
+from app.application import PenstockApp
 from app.screens import printable
 
 
@@ -51,3 +54,8 @@ def test_escape_sequences_and_control_characters_lose_what_makes_them_work(text,
 )  # fmt: skip
 def test_what_reverses_or_hides_text_is_dropped(character):
     assert printable(f"a{character}b") == "ab"
+
+
+def test_what_a_step_shows_on_the_workers_console_does_nothing_to_it_either(capfd):
+    PenstockApp.show(cast(Any, None), "✅ The end\n\x1b]0;title\x07\u202etxt")
+    assert capfd.readouterr().out == "✅ The end\n]0;titletxt\n"

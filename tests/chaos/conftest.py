@@ -1,0 +1,101 @@
+"""Fixtures of the chaos suite, and the table at its end."""
+
+import math
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chaos.trials import DELAY_S, JITTER, KILL, LONG, SEED, TERM, Trial, Verdict
+from tests.servers import ScriptedServer, scripted_server
+
+ROWS = pytest.StashKey[dict[str, Verdict]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[ROWS] = {}
+    config.addinivalue_line("markers", "settings(**names): PENSTOCK settings of the trial")
+
+
+@pytest.fixture(scope="session")
+def server_process() -> Iterator[ScriptedServer]:
+    with scripted_server(delay_s=DELAY_S, jitter=JITTER) as running:
+        yield running
+
+
+@pytest.fixture
+def server(server_process: ScriptedServer) -> ScriptedServer:
+    """A model server that answers in 21-49 ms, and has counted nothing yet."""
+    server_process.reset()
+    return server_process
+
+
+@pytest.fixture
+def trial(
+    request: pytest.FixtureRequest, tmp_path: pathlib.Path, server: ScriptedServer
+) -> Iterator[Trial]:
+    """A trial of its own, with no process left afterwards. `settings` may be a mark's keywords."""
+    mark = request.node.get_closest_marker("settings")
+    trial = Trial(request.node.name, tmp_path, server, **(mark.kwargs if mark else {}))
+    print(f"PENSTOCK_TEST_RANDOM={SEED}")
+    try:
+        yield trial
+    finally:
+        trial.close()
+
+
+@pytest.fixture
+def judged(request: pytest.FixtureRequest, trial: Trial) -> Iterator[list[Verdict]]:
+    """Verdicts that stand in the table at the end."""
+    verdicts: list[Verdict] = []
+    yield verdicts
+    for verdict in verdicts:
+        request.config.stash[ROWS][request.node.name] = verdict
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    rows = config.stash[ROWS]
+    if not rows:
+        return
+    write = terminalreporter.write_line
+    write("")
+    form = "long" if LONG else "short"
+    write(f"chaos, {form} form, PENSTOCK_TEST_RANDOM={SEED}")
+    heads = ("kills", "terms", "runs", "calls", "lost", "recorded", "answered", "in flight")
+    write("  ".join([*heads, "recovery p50 / p99", "test"]))
+    for name, verdict in [*rows.items(), ("all", add(list(rows.values())))]:
+        cells: list[object] = [
+            verdict.count(KILL), verdict.count(TERM), verdict.runs, verdict.calls,
+            verdict.lost, verdict.recorded, len(verdict.answered_ms), verdict.in_flight,
+        ]  # fmt: skip
+        row = [str(cell).rjust(len(head)) for cell, head in zip(cells, heads, strict=True)]
+        recovery = verdict.recovery_s
+        times = f"{share(recovery, 0.5):.1f} / {share(recovery, 0.99):.1f} s" if recovery else "-"
+        write("  ".join([*row, times.rjust(18), name.removeprefix("test_").replace("_", " ")]))
+    ages = add(list(rows.values())).answered_ms
+    write("recorded: calls made again although their answer was durable; must be 0.")
+    write("answered: made again, answered before the kill but not recorded; in flight: unanswered.")
+    if ages:
+        write(
+            f"These answers had left the server {share(ages, 0.5):.0f} ms (p50),"
+            f" {share(ages, 0.99):.0f} ms (p99), {max(ages):.0f} ms (most) before the kill."
+        )
+
+
+def add(verdicts: list[Verdict]) -> Verdict:
+    return Verdict(
+        runs=sum(v.runs for v in verdicts),
+        deaths=[death for v in verdicts for death in v.deaths],
+        lost=sum(v.lost for v in verdicts),
+        calls=sum(v.calls for v in verdicts),
+        repeats=[repeat for v in verdicts for repeat in v.repeats],
+        recovery_s=[s for v in verdicts for s in v.recovery_s],
+        faults=[fault for v in verdicts for fault in v.faults],
+    )
+
+
+def share(values: list[float], part: float) -> float:
+    """The value that `part` of all are not above."""
+    return sorted(values)[min(len(values) - 1, math.ceil(part * len(values)) - 1)]
