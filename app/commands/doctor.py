@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import pathlib
 import shutil
 import sqlite3
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator
 
 from app.broker.database import damaged
 from app.broker.embedded import Transport
+from app.client import Client
 from app.commands.command import Command, json_option
 from app.errors import ModelError, PenstockError
 from app.models.names import Target, resolve
@@ -67,7 +69,7 @@ class doctor(Command):
     def _broker(self) -> Finding:
         settings = self.app.settings
         if not settings.embedded:
-            return False, "broker", "Kafka is experimental: it cannot be checked yet"
+            return self._kafka()
         try:
             assert isinstance(self.app.transport, Transport)
             store = self.app.transport.store
@@ -84,6 +86,24 @@ class doctor(Command):
             for file in settings.database.parent.glob(settings.database.name + "*")
         )
         return True, "broker", f"{settings.database}, {size / 1e6:.1f} MB; {runs}"
+
+    def _kafka(self) -> Finding:
+        settings = self.app.settings
+        # What its driver would log is said below, once.
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+        client = Client(settings, self.app.project)
+        try:
+            runs = "a worker is running" if client.worker_running() else "no worker is running"
+        except PenstockError as exc:
+            return (
+                False,
+                "broker",
+                (f"{settings.redact(exc.message)}. Start it, or name another: PENSTOCK_BROKER"),
+            )
+        finally:
+            client.close()
+        url = settings.redact(settings.broker_url)
+        return True, "broker", f"{url} answers; {runs}. Kafka is experimental in this version"
 
     async def _model(self, target: Target, names: list[str]) -> Finding:
         from app.runner import ask_once

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import sqlite3
 import subprocess
+import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,7 +15,8 @@ from app import events
 from app.events import first_event
 from app.runs import DEAD, DONE, Run
 from tests.acceptance.places import TRACEBACK, Place, copy_project
-from tests.programs import wait_until
+from tests.programs import PENSTOCK, Worker, wait_until
+from tests.servers import ScriptedServer
 
 
 def edit(file: str, old: str, new: str) -> Callable[[pathlib.Path], None]:
@@ -96,9 +98,24 @@ def test_a_mistake_in_the_project_is_named_with_its_place(
     spoil(project)
     place.env["PENSTOCK_PROJECT"] = str(project)
 
-    for arguments in (["check"], ["worker"], ["story", "A hedgehog"]):
-        said = place.fails(*arguments)
-        assert all(word in said for word in words), said
+    said = place.fails("check")
+    assert all(word in said for word in words), said
+    assert said.endswith("1 to mend.\n") or mistake == "an unknown key in a card", said
+
+
+@pytest.mark.parametrize(
+    "command", [["worker"], ["story", "x"], ["run", "story"], ["submit", "story", "x"], ["doctor"]]
+)
+def test_no_command_starts_on_a_project_with_a_mistake(
+    place: Place, tmp_path: pathlib.Path, command: list[str]
+) -> None:
+    project = copy_project(tmp_path / "project")
+    edit(STORY, "pipeline: story", "pipelin: story")(project)
+
+    screen = place.run(*command, code=1, PENSTOCK_PROJECT=str(project))
+
+    assert f"{project}/{STORY}:1: unknown key 'pipelin'. Did you mean 'pipeline'?" in screen.text
+    assert not place.database.exists() or not place.begun()
 
 
 #: A setting, its value, and what is said.
@@ -224,12 +241,14 @@ def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
 def test_a_full_disk_stops_the_work_and_nothing_is_lost(
     tmp_path: pathlib.Path, small_disk: pathlib.Path
 ) -> None:
-    place = Place(tmp_path, PENSTOCK_SEED="0", PENSTOCK_DATA=str(small_disk))
+    folders = {"PENSTOCK_DATA": str(small_disk / "data"), "PENSTOCK_LOGS": str(small_disk / "logs")}
+    place = Place(tmp_path, PENSTOCK_SEED="0", **folders)
     with place.worker() as worker:
         place.wait_for(*place.submit("--premise", "A hedgehog"))
         trace_ids = place.submit("--file", str(_many_runs(tmp_path)))
         _fill(small_disk / "filler")
         worker.wait_for("the disk is full")
+        assert "disk is full" in place.fails("submit", "story", "--premise", "One too many")
         stopped = [run.state for run in place.read(*trace_ids)]
         assert stopped.count(DONE) < len(stopped)
         (small_disk / "filler").unlink()
@@ -253,3 +272,70 @@ def _fill(file: pathlib.Path) -> None:
                 out.write(b"x" * size)
             except OSError:
                 size //= 2
+
+
+@pytest.mark.parametrize("setting", ["PENSTOCK_DATA", "PENSTOCK_LOGS"])
+@pytest.mark.parametrize("command", [["worker"], ["story", "x"]])
+def test_a_folder_that_cannot_be_written_is_named_with_its_setting(
+    place: Place, tmp_path: pathlib.Path, setting: str, command: list[str]
+) -> None:
+    # A file where the folder should be: root may write anywhere else.
+    (tmp_path / "taken").write_text("mine")
+    place.env[setting] = str(tmp_path / "taken" / "folder")
+
+    said = place.fails(*command)
+
+    assert setting in said and str(tmp_path / "taken" / "folder") in said
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["worker"],
+        ["story", "x"],
+        ["submit", "story", "x"],
+        ["dead-letters"],
+        ["trace", str(uuid.UUID(int=0))],
+    ],
+)
+def test_a_damaged_database_is_named_and_left_alone(place: Place, command: list[str]) -> None:
+    place.submit("--premise", "A hedgehog")
+    with sqlite3.connect(place.database) as db:
+        db.execute("pragma wal_checkpoint(truncate)")
+    db.close()
+    raw = bytearray(place.database.read_bytes())
+    raw[4096 : len(raw)] = b"\xff" * (len(raw) - 4096)  # the first page says that it is ours
+    place.database.write_bytes(raw)
+
+    said = place.fails(*command)
+
+    assert str(place.database) in said, said
+    assert "damaged" in said and ".recover" in said
+    assert place.database.read_bytes() == bytes(raw)
+
+
+def test_an_unreachable_kafka_is_asked_again_and_the_worker_lives(place: Place) -> None:
+    place.env["PENSTOCK_BROKER"] = "kafka://127.0.0.1:9"
+    python, *command = [*PENSTOCK, "worker", "-l", "info"]
+    worker = Worker(place.env, place.folder, python=python, command=tuple(command))
+    try:
+        worker.wait_for("Kafka at 127.0.0.1:9 does not answer")
+        assert "Asking again until it does" in worker.text()
+        assert "127.0.0.1:9" in place.fails("submit", "story", "x")
+        assert worker.stop() == 0
+    finally:
+        worker.kill()
+    assert TRACEBACK not in worker.text() and "Logging error" not in worker.text()
+
+
+def test_a_wrong_model_name_ends_the_story_with_the_cause_and_the_way_to_it(
+    place: Place, scripted: ScriptedServer
+) -> None:
+    scripted.script([{"fault": "status", "status": 404, "body": "model 'gtp' does not exist"}])
+
+    screen = place.run("story", "x", code=1, PENSTOCK_MODEL=f"{scripted.base_url}#gtp")
+
+    assert "model 'gtp' does not exist. Check the model's name and the address" in screen.err
+    (letter,) = place.letters()
+    assert f"penstock trace {letter['trace_id']}" in screen.err

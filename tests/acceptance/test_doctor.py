@@ -79,3 +79,9 @@ def test_a_damaged_database_is_found(place: Place) -> None:
     place.database.write_bytes(raw)
     found = findings(place, code=1)
     assert "damaged" in found["broker"] and ".recover" in found["broker"]
+
+
+def test_a_kafka_that_cannot_be_reached_is_named_once(place: Place) -> None:
+    found = findings(place, code=1, PENSTOCK_BROKER="kafka://127.0.0.1:9")
+    assert list(found) == ["broker"]
+    assert "127.0.0.1:9" in found["broker"] and "PENSTOCK_BROKER" in found["broker"]
