@@ -100,7 +100,6 @@ def test_a_mistake_in_the_project_is_named_with_its_place(
 
     said = place.fails("check")
     assert all(word in said for word in words), said
-    assert said.endswith("1 to mend.\n") or mistake == "an unknown key in a card", said
 
 
 @pytest.mark.parametrize(
@@ -241,14 +240,20 @@ def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
 def test_a_full_disk_stops_the_work_and_nothing_is_lost(
     tmp_path: pathlib.Path, small_disk: pathlib.Path
 ) -> None:
-    folders = {"PENSTOCK_DATA": str(small_disk / "data"), "PENSTOCK_LOGS": str(small_disk / "logs")}
-    place = Place(tmp_path, PENSTOCK_SEED="0", **folders)
+    place = Place(
+        tmp_path,
+        PENSTOCK_SEED="0",
+        PENSTOCK_DATA=str(small_disk / "data"),
+        PENSTOCK_LOGS=str(small_disk / "logs"),
+    )
     with place.worker() as worker:
         place.wait_for(*place.submit("--premise", "A hedgehog"))
         trace_ids = place.submit("--file", str(_many_runs(tmp_path)))
         _fill(small_disk / "filler")
         worker.wait_for("the disk is full")
-        assert "disk is full" in place.fails("submit", "story", "--premise", "One too many")
+        large = f'{{"premise": "{"x" * 500_000}"}}'
+        refused = place.run("submit", "story", "--file", "-", stdin=large, code=1)
+        assert "disk is full" in refused.err and refused.out == ""
         stopped = [run.state for run in place.read(*trace_ids)]
         assert stopped.count(DONE) < len(stopped)
         (small_disk / "filler").unlink()
