@@ -106,6 +106,8 @@ class PenstockApp(faust.App):
         for spec in project.stages:
             self._declare(spec)
         self.task(self.delete_finished_runs)
+        if not settings.embedded:
+            self.task(self.declare_ends)
 
     # -- stages
 
@@ -228,9 +230,8 @@ class PenstockApp(faust.App):
                 self._left_behind,
             )
         if not self.settings.embedded:
-            from app.broker.kafka_outages import say_once, until_it_answers
+            from app.broker.kafka_outages import until_it_answers
 
-            say_once()
             await until_it_answers(self)
         await super().on_start()
 
@@ -263,6 +264,11 @@ class PenstockApp(faust.App):
                 sum(left),
                 limit_s,
             )
+
+    async def declare_ends(self) -> None:
+        """The topics that no agent reads are on Kafka too; Faust declares the others."""
+        for name in set(self.topic_names) - set(self.readers):
+            await self.topic(name, partitions=self.settings.partitions).maybe_declare()
 
     async def delete_finished_runs(self) -> None:
         """Now and then, what finished longer ago than the retention leaves the embedded file."""

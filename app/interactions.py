@@ -172,10 +172,12 @@ class RotatingFile(logging.handlers.RotatingFileHandler):
                 room -= size
             self._put(lines[first:])
             self._failed = False
-        except (OSError, ValueError):
+        except (OSError, ValueError) as exc:
             if not self._failed:
                 self._failed = True
-                log.exception("%s: cannot be written; the pipeline runs on", self.baseFilename)
+                log.error(
+                    "%s: cannot be written (%s); the pipeline runs on", self.baseFilename, exc
+                )
 
     def doRollover(self) -> None:
         super().doRollover()

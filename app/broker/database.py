@@ -86,6 +86,16 @@ def _unopened(path: pathlib.Path, exc: Exception) -> BrokerUnavailable:
     )
 
 
+def explain(path: pathlib.Path, error: Exception) -> str:
+    """What an error of SQLite means for the file, and what to do."""
+    text = str(error)
+    if "full" in text:
+        return f"{path}: the disk is full; free some space"
+    if "malformed" in text or "not a database" in text:
+        return damaged(path, error)
+    return f"{path}: cannot be used now: {text}"
+
+
 def damaged(path: pathlib.Path, exc: Exception) -> str:
     """What to tell somebody whose file is damaged."""
     return (
@@ -139,6 +149,7 @@ class WorkerLock:
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path.with_name(path.name + ".lock")
+        self.glance_s = GLANCE_S
         self._file: IO[str] | None = None
 
     def take(self) -> None:
@@ -147,7 +158,7 @@ class WorkerLock:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = open(self.path, "a+")  # noqa: SIM115 - kept open for as long as the lock is held
-        deadline = time.monotonic() + GLANCE_S
+        deadline = time.monotonic() + self.glance_s
         while not _locked(file):
             if time.monotonic() < deadline:
                 time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""Kafka away: the worker waits for it when it starts, and says so once."""
+"""Kafka away: the worker waits for it when it starts, and an outage is said once."""
 
 import logging
 import time
@@ -12,13 +12,25 @@ from faust.transport.drivers.aiokafka import Transport, server_list
 log = logging.getLogger(__name__)
 
 #: Seconds between looks for a Kafka that does not answer: doubled each time, up to the last.
-FIRST_PAUSE_S, LAST_PAUSE_S = 0.5, 15.0
-#: Seconds without a word from aiokafka after which an outage is over: it complains each second.
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.5, 8.0
+#: Seconds without a complaint after which an outage is over: aiokafka complains each second.
 OVER_AFTER_S = 10.0
+#: How aiokafka's complaints of an outage begin, of which it makes about 100 a second.
+COMPLAINTS = (
+    "Error sending",
+    "Failed fetch messages",
+    "Got error produce response",
+    "Group Coordinator Request failed",
+    "Heartbeat ",
+    "Marking the coordinator dead",
+    "OffsetCommit failed",
+    "Unable connect",
+    "Unable to ",
+)
 
 
 class SaidOnce(logging.Filter):
-    """Lets through the first complaint of an outage, of about 100 lines a second."""
+    """Lets one complaint of an outage through, and leaves what else is said alone."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -26,40 +38,36 @@ class SaidOnce(logging.Filter):
         self.last = float("-inf")
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.WARNING:
+        if not str(record.msg).startswith(COMPLAINTS):
             return True
         quiet_s, self.last = self.clock() - self.last, self.clock()
         if quiet_s < OVER_AFTER_S:
             return False
-        record.msg = f"Kafka does not answer as it should: {record.getMessage()}. It is asked again"
-        record.msg += " until it does, and what it says till then is not repeated here"
-        record.args = ()
-        record.exc_info = None
+        text = "Kafka does not answer (%s). Nothing is lost: asking again until it does"
+        record.msg, record.args, record.exc_info = text, (record.getMessage(),), None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
         return True
 
 
-def say_once() -> None:
-    """From here on aiokafka says each outage once."""
+async def until_it_answers(app: faust.App) -> None:
+    """The app's Kafka has answered, or the app is told to stop. From here on aiokafka says each
+    outage once."""
     once = SaidOnce()
     for name in list(logging.root.manager.loggerDict):
         if name.split(".")[0] == "aiokafka":
             logging.getLogger(name).addFilter(once)
-
-
-async def until_it_answers(app: faust.App) -> None:
-    """The app's Kafka has answered, or the app is told to stop."""
     servers = server_list(app.conf.broker, Transport.default_port)
     pause_s = FIRST_PAUSE_S
     while not app.should_stop:
+        once.last = time.monotonic()  # what aiokafka says of it is said here
         client = AIOKafkaClient(bootstrap_servers=servers)
         try:
             await client.bootstrap()
-        except KafkaError as exc:
+        except KafkaError:
             if pause_s == FIRST_PAUSE_S:
                 log.warning(
-                    "Kafka at %s does not answer (%s). Asking again until it does",
+                    "Kafka at %s does not answer. Asking again until it does",
                     ", ".join(servers),
-                    exc,
                     extra={"action": "broker_down"},
                 )
         else:

@@ -4,6 +4,7 @@ methods as the embedded reader. Experimental: it reads every topic from its star
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
@@ -55,6 +56,8 @@ class KafkaReader:
             target=self._loop.run_forever, name="penstock-kafka-reader", daemon=True
         )
         self._thread.start()
+        # What aiokafka complains of is raised; without a handler it would be printed as well.
+        logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
     # -- what is read
 
@@ -109,7 +112,10 @@ class KafkaReader:
         try:
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
         except KafkaError as exc:
-            raise BrokerUnavailable(f"Kafka at {', '.join(self.servers)}: {exc}") from exc
+            servers = ", ".join(self.servers)
+            raise BrokerUnavailable(
+                f"Kafka at {servers} does not answer as it should: {exc}"
+            ) from exc
 
     # -- on the reader's own loop
 

@@ -13,7 +13,7 @@ from aiokafka.partitioner import murmur2
 from faust.types import TP
 
 from app.broker.batches import Batch, SubmitWaiter, Waiter, Writer, read_end
-from app.broker.database import SHIFT, WorkerLock, connect, damaged
+from app.broker.database import SHIFT, WorkerLock, connect, explain
 from app.broker.positions import Position
 from app.errors import BrokerUnavailable
 
@@ -381,12 +381,7 @@ class Store:
                     log.exception("%s: whoever waited for a commit failed", self.path)
 
     def _why(self, error: Exception) -> str:
-        text = str(error)
-        if "full" in text:
-            return f"{self.path}: the disk is full; free some space"
-        if "malformed" in text or "not a database" in text:
-            return damaged(self.path, error)
-        return f"{self.path}: cannot be written: {text}"
+        return explain(self.path, error)
 
     def checkpoint(self) -> None:
         """The write-ahead log is copied into the database, on the caller's thread, without making

@@ -1,12 +1,14 @@
 """A command of ours: one sentence and exit code 1 for a user's mistake, never a traceback."""
 
 import asyncio
+import pathlib
 import sqlite3
 from typing import Any, NoReturn
 
 from faust.cli.base import AppCommand, option
 
 from app.application import PenstockApp
+from app.broker.database import explain
 from app.errors import PenstockError
 from app.screens import say
 
@@ -26,7 +28,7 @@ class Command(AppCommand):
         raise NotImplementedError
 
     def __call__(self, *args: Any, **options: Any) -> NoReturn:
-        with exits_cleanly():
+        with exits_cleanly(self.app.settings.database):
             code = asyncio.run(self.run(**self.kwargs))
         raise SystemExit(code or 0)
 
@@ -39,6 +41,9 @@ class exits_cleanly:
     """Inside, a `PenstockError` or a damaged database is one sentence and exits with 1; Ctrl-C
     exits with 130."""
 
+    def __init__(self, database: pathlib.Path) -> None:
+        self.database = database
+
     def __enter__(self) -> None:
         pass
 
@@ -47,7 +52,7 @@ class exits_cleanly:
             say(f"Error: {error.message}", style="red")
             raise SystemExit(1) from None
         if isinstance(error, sqlite3.DatabaseError):
-            say(f"Error: the database cannot be read: {error}. What to do: penstock doctor")
+            say(f"Error: {explain(self.database, error)}", style="red")
             raise SystemExit(1) from None
         if isinstance(error, KeyboardInterrupt):
             say("Interrupted.")

@@ -18,7 +18,7 @@ class worker(faust.cli.worker.worker):
     app: PenstockApp
 
     def __call__(self, *args: Any, **options: Any) -> NoReturn:
-        with exits_cleanly():
+        with exits_cleanly(self.app.settings.database):
             self.app.prepare()
             for line in greeting(self.app):
                 say(line)

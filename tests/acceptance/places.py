@@ -1,6 +1,7 @@
 """A place: a folder of one's own for data, logs and settings, where the real programs are run."""
 
 import asyncio
+import collections
 import contextlib
 import dataclasses
 import json
@@ -178,7 +179,8 @@ class Place:
         try:
             runs = asyncio.run(wait())
         except TimeoutError:
-            raise AssertionError(f"waited {limit_s:g} s: {self.read(*trace_ids)}") from None
+            found = collections.Counter(run.state for run in self.read(*trace_ids))
+            raise AssertionError(f"waited {limit_s:g} s; the runs are {dict(found)}") from None
         for run in runs:
             assert run.state == state, run.letters or run.state
         return runs

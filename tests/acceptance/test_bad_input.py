@@ -224,10 +224,10 @@ def test_runs_that_are_too_large_are_refused_where_they_are_submitted(place: Pla
 
 @pytest.fixture
 def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder on a disk of its own, of 8 MB."""
+    """A folder on a disk of its own, of 64 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
         pytest.skip("a small disk can only be mounted by root: run the tests as root")
     try:

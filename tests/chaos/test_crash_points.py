@@ -20,7 +20,7 @@ CALLS = ["call made, not answered", "answered, not recorded"]
 ENDS = ["transaction committed, loop not told", "outputs in the batch, transaction not committed"]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("point", LIFE)
 def test_a_run_ends_once_when_its_worker_is_killed_at(
     point: str, trial: Trial, judged: list[Verdict]
@@ -39,7 +39,7 @@ def test_a_run_ends_once_when_its_worker_is_killed_at(
     assert [r.death is alone for r in verdict.repeats].count(True) == 1 - len(alone.durable)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_no_part_of_a_batch_stands_when_its_worker_is_killed_half_way_through_it(
     trial: Trial, judged: list[Verdict]
 ) -> None:
@@ -51,7 +51,7 @@ def test_no_part_of_a_batch_stands_when_its_worker_is_killed_half_way_through_it
     verdict.keeps_the_promise()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("point", ENDS if LONG else ENDS[:1])
 def test_one_dead_letter_is_written_when_its_worker_is_killed_at(
     point: str, trial: Trial, judged: list[Verdict]
@@ -67,7 +67,7 @@ def test_one_dead_letter_is_written_when_its_worker_is_killed_at(
     assert verdict.runs == len(ended) + 1
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_worker_that_is_killed_again_and_again_as_it_starts_loses_nothing(
     trial: Trial, judged: list[Verdict]
 ) -> None:
@@ -80,7 +80,7 @@ def test_a_worker_that_is_killed_again_and_again_as_it_starts_loses_nothing(
     verdict.keeps_the_promise()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("point", CALLS if LONG else CALLS[:1])
 def test_the_first_call_of_a_step_is_not_repeated_when_its_worker_is_killed_in_the_second(
     point: str, trial: Trial, judged: list[Verdict]

@@ -255,12 +255,17 @@ class Trial:
             lambda: len(self.server.logged("answered")) >= before + count, f"{count} answers"
         )
 
-    def kill_by_chance(self, share: float, in_flight: int) -> Death:
-        """`kill -9` some time after `wait_for`: a step's end is what makes that look true, so that
-        without some time in between each kill would come right after a commit."""
-        self.wait_for(share, in_flight)
-        time.sleep(self.random.uniform(0, 0.5))
-        self.wait_for(share, in_flight)
+    def kill_in_a_crowd(self, share: float, in_flight: int) -> Death:
+        """`kill -9` at any moment after `share` of what is left was done, with so many events in
+        flight. A part of the runs must be left by then that is larger than the crowd."""
+        finished = read_progress(self.file)[0]
+        total = len(TOPICS) * len(self.submitted)
+        self.wait_for((finished + share * (total - finished)) / total, in_flight)
+        # A step's end is what makes that true: without some time each kill would follow a commit.
+        time.sleep(self.random.uniform(0, 0.15))
+        deadline = time.monotonic() + programs.PATIENCE_S
+        while count_in_flight(self.file) < in_flight:
+            assert time.monotonic() < deadline, f"there were never again {in_flight} in flight"
         return self.kill()
 
     @contextlib.contextmanager

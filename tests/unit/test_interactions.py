@@ -177,7 +177,8 @@ def test_a_full_disk_is_said_once_and_the_pipeline_runs_on(tmp_path, caplog):
             write(log, number)
             asyncio.run(until(lambda: not log._lines))
     (record,) = caplog.records
-    assert f"{FILE_NAME}: cannot be written; the pipeline runs on" in record.getMessage()
+    assert f"{FILE_NAME}: cannot be written ([Errno 28]" in record.getMessage()
+    assert record.getMessage().endswith("; the pipeline runs on")
 
 
 @pytest.mark.timeout(20)
