@@ -39,7 +39,8 @@ class Journal(Protocol):
         """The recorded answer of a call, or nothing."""
 
     def record(self, key: str, message: Any, answer: bytes) -> asyncio.Future[None]:
-        """Done when `answer` is durable: from then on, the call is never made again."""
+        """Done when `answer` is durable: from then on, the call is never made again. Others may
+        wait for the same future."""
 
     def finish(
         self,
@@ -72,14 +73,7 @@ class EmbeddedJournal:
         return None if step is None else step.get(key)
 
     def record(self, key: str, message: Any, answer: bytes) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def durable(_: int) -> None:
-            if not future.done():
-                future.set_result(None)
-
-        self.store.enter(key, answer, durable)
-        return future
+        return self.store.record(key, answer)
 
     def finish(
         self,

@@ -10,6 +10,7 @@ the next crash, if there is one, says who it was. After three deaths alone it is
 import asyncio
 import contextlib
 import mmap
+import os
 import pathlib
 import sqlite3
 import struct
@@ -26,6 +27,8 @@ ALONE_AFTER, DEAD_AFTER = 2, 3
 #: The stage (a CRC-32 of its name) and the record's id; a free slot is all zeros.
 SLOT = struct.Struct("<QQ")
 GROW = 4096
+#: The slot of an event that found no room in the file.
+NOWHERE = -1
 
 
 class KilledWorker(EventError):
@@ -53,28 +56,41 @@ class InFlight:
         return found
 
     def enter(self, stage: int, record: int) -> int:
-        """The event stands in the file; the slot to `leave`."""
-        if not self._free:
-            self._grow()
+        """The event stands in the file, unless the disk is full; the slot to `leave`."""
+        if not self._free and not self._grow():
+            return NOWHERE
         assert self._map is not None
         slot = self._free.pop()
         SLOT.pack_into(self._map, slot, stage, record)
         return slot
 
     def leave(self, slot: int) -> None:
+        if slot == NOWHERE:
+            return
         assert self._map is not None
         SLOT.pack_into(self._map, slot, 0, 0)
         self._free.append(slot)
 
-    def _grow(self) -> None:
-        size = self._size + GROW * SLOT.size
-        self._file.truncate(size)
+    def _grow(self) -> bool:
+        """There are more slots; False when the disk has no room for them."""
+        more = bytes(GROW * SLOT.size)
+        # Written, not only made longer: a page of a hole that the disk has no room for kills the
+        # process (SIGBUS) when it is first touched.
+        try:
+            written = os.write(self._file.fileno(), more)
+        except OSError:
+            written = 0
+        if written < len(more):
+            self._file.truncate(self._size)
+            return False
+        size = self._size + len(more)
         if self._map is None:
             self._map = mmap.mmap(self._file.fileno(), size)
         else:
             self._map.resize(size)
         self._free += range(self._size, size, SLOT.size)
         self._size = size
+        return True
 
     def close(self) -> None:
         if self._map is not None:

@@ -5,6 +5,7 @@ is free, the batch is cut and committed whole by the writer's thread, with one h
 call back however many steps are in it.
 """
 
+import asyncio
 import logging
 import queue
 import sqlite3
@@ -27,6 +28,7 @@ LOCKED_S = 10.0
 #: A record before it has an offset: partition, milliseconds, key, value, headers.
 Pending = tuple[int, int, bytes | None, bytes | None, bytes | None]
 Waiter = Callable[[int], None]
+Ender = Callable[[list[int]], None]
 SubmitWaiter = Callable[[int | None], None]
 
 
@@ -54,6 +56,9 @@ class Batch:
 
     __slots__ = (
         "drop",
+        "durable",
+        "enders",
+        "ends",
         "enter",
         "offsets",
         "places",
@@ -69,14 +74,21 @@ class Batch:
         #: Journal entries by key: of two words on one key in a batch, the later one stands.
         self.enter: dict[str, bytes] = {}
         self.drop: dict[str, None] = {}
+        #: Done when all of it is durable; made for the first entry.
+        self.durable: asyncio.Future[None] | None = None
         self.touched: dict[tuple[str, int], Any] = {}
         #: Called on the loop once the batch is durable, with the offset of record `index`.
         self.waiters: list[tuple[Waiter, int]] = []
+        #: The same for steps' ends, with the offsets of records `first` to `last`. What is called
+        #: must not hold the batch: a circle keeps all of its records until the collector comes.
+        self.enders: list[tuple[Ender, int, int]] = []
         #: Beginnings of runs, by an id: one that was submitted before is left out.
         self.submissions: list[tuple[str, bool, Pending, SubmitWaiter | None]] = []
         self.submitted: list[int | None] = []
         self.places: list[tuple[str, int, int, bytes]] = []
         self.offsets: list[int] = []
+        #: The offset after the last one, for each partition that got records.
+        self.ends: dict[int, int] = {}
 
     def __bool__(self) -> bool:
         # Waiters alone too: who flushes waits for a batch of its own when another is being written.
@@ -268,7 +280,7 @@ class Writer:
             db.executemany(PLACE, batch.places)
         db.execute("commit")
         self._next.update(after)
-        batch.offsets, batch.submitted = offsets, submitted
+        batch.offsets, batch.submitted, batch.ends = offsets, submitted, after
 
 
 def read_end(db: sqlite3.Connection, part: int) -> int:

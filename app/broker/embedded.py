@@ -16,6 +16,7 @@ from faust.assignor.client_assignment import ClientAssignment
 from faust.transport import base
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.producer import Producer as FaustProducer
+from faust.transport.producer import ProducerBuffer
 from faust.types import TP, ConsumerMessage, RecordMetadata
 
 from app.broker.store import Record, Store
@@ -31,10 +32,24 @@ _headers = msgspec.msgpack.Encoder().encode
 _read_headers = msgspec.msgpack.Decoder(list[tuple[str, bytes]]).decode
 
 
+class Buffer(ProducerBuffer):
+    """Faust's, which looks up a setting about threads whenever the size is asked for: that is
+    twice a message."""
+
+    @property
+    def size(self) -> int:
+        return self.pending.qsize()
+
+
 class Producer(FaustProducer):
     """Appends records; each is durable when its future is done."""
 
     transport: "Transport"
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.buffer = Buffer(loop=self.loop, beacon=self.beacon)
+        self.buffer.app = self.app
 
     async def send(
         self,
@@ -341,9 +356,10 @@ class Consumer(FaustConsumer):
                 return  # somebody sought while we were delivering
             offset = record[0]
             expected = self._next[tp] = offset + 1
-            if all(position.is_done(offset) for position in positions):
-                continue
-            await self.callback(self._to_message(tp, record))
+            for position in positions:
+                if not position.is_done(offset):
+                    await self.callback(self._to_message(tp, record))
+                    break
             if count % 50 == 49:
                 await asyncio.sleep(0)
 

@@ -73,6 +73,7 @@ async def until_it_answers(app: faust.App) -> None:
         else:
             if pause_s > FIRST_PAUSE_S:
                 log.warning("Kafka at %s answers", ", ".join(servers))
+            once.last = float("-inf")
             return
         finally:
             await client.close()

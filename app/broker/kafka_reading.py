@@ -148,10 +148,13 @@ class KafkaReader:
         after its outputs, so no run is found that seems to be over because they are missing."""
         await self._started()
         there = await self._assigned()
+        if not there:
+            return
+        read = [tp for tp in there if tp.topic != self.log]
         await self._read_to([tp for tp in there if tp.topic == self.log])
-        committed = await self._admin.list_consumer_group_offsets(self.group)
+        committed = await self._admin.list_consumer_group_offsets(self.group, partitions=read)
         marks, self._coming = self._coming, []
-        await self._read_to([tp for tp in there if tp.topic != self.log])
+        await self._read_to(read)
         for key, is_set in marks:
             (self._marks.add if is_set else self._marks.discard)(key)
         self._committed = {TP(*tp): found.offset for tp, found in committed.items()}

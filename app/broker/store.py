@@ -249,6 +249,20 @@ class Store:
         self._open.waiters.append((waiter, -1))
         self._touch()
 
+    def record(self, key: str, answer: bytes) -> asyncio.Future[None]:
+        """A journal entry, durable when the future is done: one for all the entries of a batch,
+        as they become durable together. Whoever waits for it must not cancel it."""
+        batch = self._open
+        future = batch.durable
+        if future is None:
+            future = batch.durable = asyncio.get_running_loop().create_future()
+            batch.waiters.append((functools.partial(_settle, future), -1))
+        self.entries.setdefault(step_of(key), {})[key] = answer
+        batch.drop.pop(key, None)
+        batch.enter[key] = answer
+        self._touch()
+        return future
+
     def finish(
         self,
         reader: str,
@@ -273,8 +287,7 @@ class Store:
                 if batch.enter.pop(key_, None) is None:
                     batch.drop[key_] = None
         if waiter is not None:
-            last = len(batch.records)
-            batch.waiters.append((lambda _: waiter(batch.offsets[first:last]), -1))
+            batch.enders.append((waiter, first, len(batch.records)))
         self._touch()
 
     def commit_now(self) -> Batch:
@@ -361,19 +374,21 @@ class Store:
 
     def _note(self, batch: Batch) -> None:
         """`batch` is durable: move the ends, and tell who waits."""
-        for (part, *_), offset in zip(batch.records, batch.offsets, strict=True):
+        for part, end in batch.ends.items():
             tp = self._names[part]
-            self._ends[tp] = max(offset + 1, self._ends.get(tp, 0))
+            self._ends[tp] = max(end, self._ends.get(tp, 0))
         for waiter, index in batch.waiters:
             try:
                 waiter(batch.offsets[index] if index >= 0 else -1)
             except Exception:
                 # One that fails must not keep the others, and all later batches, waiting.
                 log.exception("%s: whoever waited for a commit failed", self.path)
-        for (_, _, (part, *_), told), place in zip(batch.submissions, batch.submitted, strict=True):
-            if place is not None:
-                tp = self._names[part]
-                self._ends[tp] = max(place + 1, self._ends.get(tp, 0))
+        for ender, first, last in batch.enders:
+            try:
+                ender(batch.offsets[first:last])
+            except Exception:
+                log.exception("%s: whoever waited for a commit failed", self.path)
+        for (*_, told), place in zip(batch.submissions, batch.submitted, strict=True):
             if told is not None:
                 try:
                     told(place)
@@ -393,6 +408,11 @@ class Store:
                 db.execute("pragma wal_checkpoint(restart)")
         finally:
             db.close()
+
+
+def _settle(future: asyncio.Future[None], _: int) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def step_of(key: str) -> str:

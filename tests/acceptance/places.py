@@ -9,7 +9,6 @@ import pathlib
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
@@ -94,20 +93,6 @@ class Place:
         screen = self.run(*arguments, code=1)
         assert screen.out == ""
         return screen.err
-
-    def python(self, code: str, *arguments: str) -> str:
-        """What a Python program, another process than all others, prints."""
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            env=self.env,
-            cwd=self.cwd,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
     def start(self, *arguments: str, **settings: str) -> "subprocess.Popen[str]":
         """`penstock ARGUMENTS`, running; the caller waits for it."""
