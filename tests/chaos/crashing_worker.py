@@ -75,6 +75,20 @@ def before_the_answer(crash: Crash) -> None:
     OpenAIChatCompletionsModel.get_response = get_response  # type: ignore[method-assign]
 
 
+def before_the_answer_on_a_slow_disk(crash: Crash) -> None:
+    """As before, with a disk on which a call overtakes the record of the one before it, unless it
+    waits for that."""
+    write = Writer.write
+
+    def slow(self: Writer, batch: Batch) -> None:
+        if batch.enter:
+            time.sleep(0.2)
+        write(self, batch)
+
+    Writer.write = slow  # type: ignore[method-assign]
+    before_the_answer(crash)
+
+
 def _phases(log: pathlib.Path, trace: str) -> list[str]:
     return [line["phase"] for line in read_json_lines(log) if line["trace"] == trace]
 
@@ -218,6 +232,7 @@ def inside_a_rotation(crash: Crash) -> None:
 #: for batches, the steps in them.
 POINTS: dict[str, Callable[[Crash], None]] = {
     "call made, not answered": before_the_answer,
+    "call made on a slow disk, not answered": before_the_answer_on_a_slow_disk,
     "answered, not recorded": before_the_record,
     "recorded, step not finished": after_the_record,
     "outputs in the batch, transaction not committed": before_the_commit,

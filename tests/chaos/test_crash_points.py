@@ -16,7 +16,7 @@ LIFE = {
     "transaction committed, loop not told": True,
     "output durable, next stage not begun": True,
 }
-CALLS = ["call made, not answered", "answered, not recorded"]
+CALLS = ["call made on a slow disk, not answered", "answered, not recorded"]
 ENDS = ["transaction committed, loop not told", "outputs in the batch, transaction not committed"]
 
 

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import pathlib
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import faust
@@ -59,10 +59,11 @@ class Broker:
     ) -> AsyncIterator["Reader"]:
         """A new app of `group` that reads the topic `name` with so many agents, and has a table
         when one is named. What it takes is acked only where the test says so."""
-        app = self.app(group)
-        reader = Reader(app, name, agents)
+        app, end = self.app(group), new_end()
+        reader = Reader(app, name, agents, end)
         if table is not None:
             reader.table = app.Table(table, key_type=str, value_type=str, partitions=PARTITIONS)
+        await self.write(name, ends(end))
         async with started(app):
             yield reader
 
@@ -144,21 +145,26 @@ class Reader:
     Everything is acked by the test: `events[n].ack()`.
     """
 
-    def __init__(self, app: faust.App, name: str, agents: int) -> None:
+    def __init__(self, app: faust.App, name: str, agents: int, end: bytes) -> None:
         self.app = app
-        self.name = name
         self.events: list[list[Any]] = [[] for _ in range(agents)]
         #: Where the agents note each place that they were given, when the test wants a table.
         self.table: Any = None
+        self._end = end
+        self._ends: list[list[bytes]] = [[] for _ in range(agents)]
         self._came = asyncio.Event()
         topic = raw_topic(app, name)
+        self._writer = Writer(app, name)
         for number in range(agents):
             self._declare(topic, number)
 
     def _declare(self, topic: Any, number: int) -> None:
         async def read(stream: Any) -> None:
             async for event in stream.noack().events():
-                self.events[number].append(event)
+                if (event.value or b"").startswith(END):
+                    self._ends[number].append(event.value)
+                else:
+                    self.events[number].append(event)
                 if self.table is not None:
                     self.table[f"{number} {place(event)}"] = "seen"
                 self._came.set()
@@ -168,31 +174,40 @@ class Reader:
 
     async def take(self, count: int, agent: int = 0) -> list[Any]:
         """The first `count` events that came."""
-        async with asyncio.timeout(PATIENCE_S):
-            while len(self.events[agent]) < count:
-                self._came.clear()
-                await self._came.wait()
-        return self.events[agent][:count]
+        events = self.events[agent]
+        await self._until(lambda: len(events) >= count)
+        return events[:count]
 
     async def take_all(self, agent: int = 0) -> list[Any]:
-        """Every event that this app is given of what is on the topic now.
+        """Every event that this app is given of what was on the topic when it started."""
+        await self._until(lambda: self._ends[agent].count(self._end) == PARTITIONS)
+        return list(self.events[agent])
 
-        A last record goes to the end of each partition: when those have come, so has all that was
-        to come before them. They are acked, and not among the events.
-        """
-        end = b"end " + uuid.uuid4().hex.encode()
-        await Writer(self.app, self.name).send(
-            {"value": end, "partition": partition} for partition in range(PARTITIONS)
-        )
-        events = self.events[agent]
+    async def take_up_to_now(self, agent: int = 0) -> list[Any]:
+        """Every event that this app is given of what is on the topic now."""
+        self._end = new_end()
+        await self._writer.send(ends(self._end))
+        return await self.take_all(agent)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):
-            while sum(event.value == end for event in events) < PARTITIONS:
+            while not condition():
                 self._came.clear()
                 await self._came.wait()
-        for event in events:
-            if (event.value or b"").startswith(b"end "):
-                event.ack()
-        return [event for event in events if not (event.value or b"").startswith(b"end ")]
+
+
+#: How the values begin that say: whatever was in this partition before has come by now. They are
+#: never acked, and not among a reader's events.
+END = b"end "
+
+
+def new_end() -> bytes:
+    return END + uuid.uuid4().hex.encode()
+
+
+def ends(value: bytes) -> list[dict[str, Any]]:
+    """A record for the end of each partition."""
+    return [{"value": value, "partition": partition} for partition in range(PARTITIONS)]
 
 
 def place(event: Any) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """A producer as a process of its own: `python -m tests.contract.producer JSON`.
 
-It sends records one after the other over a few keys of its own, the next when the one before is
+It says "ready" and waits for a line on its standard input, so that several begin together. Then it
+sends records one after the other over a few keys of its own, the next when the one before is
 durable, and says on its standard output where each of them is.
 """
 
@@ -16,6 +17,8 @@ from tests.contract.brokers import Broker
 async def main(order: dict[str, Any]) -> None:
     broker = Broker(**{**order["broker"], "folder": pathlib.Path(order["broker"]["folder"])})
     async with broker.writing(order["topic"]) as writer:
+        print("ready", flush=True)
+        sys.stdin.readline()
         for number in range(order["records"]):
             key = f"{order['name']} {number % 4}".encode()
             (sent,) = await writer.send([{"key": key, "value": b"%d" % number}])

@@ -24,6 +24,7 @@ def process(module: str, broker: Broker, **order: Any) -> Iterator[subprocess.Po
     running = subprocess.Popen(
         [sys.executable, "-m", f"tests.contract.{module}", json.dumps(told, default=str)],
         cwd=ROOT,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -32,8 +33,9 @@ def process(module: str, broker: Broker, **order: Any) -> Iterator[subprocess.Po
     finally:
         running.kill()
         running.wait()
-        if running.stdout is not None:
-            running.stdout.close()
+        for pipe in (running.stdin, running.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 @pytest.mark.timeout(90)
@@ -79,10 +81,19 @@ async def test_processes_may_append_while_another_one_reads(
                 )
                 for name in names
             ]
-            mine = await broker.write(topic, [{"key": b"me", "value": b"-"} for _ in range(count)])
+            for one in producers:
+                assert one.stdout is not None
+                assert await asyncio.to_thread(one.stdout.readline) == "ready\n"
+            for one in producers:
+                assert one.stdin is not None
+                print(file=one.stdin, flush=True)
+            mine = []
+            async with broker.writing(topic) as writer:
+                for _ in range(count):
+                    mine += await writer.send([{"key": b"me", "value": b"-"}])
             events = await reader.take(count * 3)
             told = [(await asyncio.to_thread(one.communicate))[0] for one in producers]
-        assert await reader.take_all() == events, "a record came twice"
+        assert await reader.take_up_to_now() == events, "a record came twice"
     places = [place(event) for event in events]
     expected = [tuple(map(int, line.split())) for out in told for line in out.splitlines()]
     expected += [(one.partition, one.offset) for one in mine]

@@ -1,14 +1,17 @@
 """Retention, as far as the broker has it itself."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import faust
 import pytest
 from faust.types import TP
 
 from app.broker.embedded import Transport
 from app.broker.retention import delete_finished
-from tests.contract.brokers import Broker, Reader, place, values
+from tests.contract.brokers import PATIENCE_S, Broker, place, raw_topic, started, values
 
 
 @pytest.fixture(autouse=True)
@@ -17,12 +20,12 @@ def _embedded_only(broker: Broker) -> None:
         pytest.skip("Kafka deletes by itself, as its own settings say, and the mock cluster never")
 
 
-async def deleted(reader: Reader) -> int:
-    """How many records of finished runs have gone; every record is old enough."""
-    transport = reader.app.transport
+async def deleted(app: faust.App, name: str) -> int:
+    """How many records of finished runs have gone now; every record is old enough."""
+    transport = app.transport
     assert isinstance(transport, Transport)
     await transport.store.flush()  # what was acked counts
-    pipelines: Sequence[Mapping[str, Sequence[str]]] = [{reader.name: ("",)}]
+    pipelines: Sequence[Mapping[str, Sequence[str]]] = [{name: ("",)}]
     return delete_finished(transport.store, pipelines, time.time() + 60)
 
 
@@ -31,12 +34,20 @@ async def test_offsets_go_on_after_records_were_deleted(
 ) -> None:
     records = [{"key": b"k", "value": b"%d" % n, "partition": 0} for n in range(6)]
     await broker.write(topic, records)
-    async with broker.reading(topic, group) as reader:
-        for event in await reader.take(6):
-            event.ack()
-        assert await deleted(reader) == 6
-        (sent,) = await broker.write(topic, [{"key": b"k", "value": b"new", "partition": 0}])
+    app = broker.app(group)
+
+    @app.agent(raw_topic(app, topic))
+    async def read(stream: Any) -> None:
+        async for _ in stream:
+            pass
+
+    async with started(app), asyncio.timeout(PATIENCE_S):
+        # All of one key, so one run: none goes before all are acked.
+        while (count := await deleted(app, topic)) == 0:
+            await asyncio.sleep(0.01)
+    assert count == 6
     # Never given out again: an old offset would be taken for done.
+    (sent,) = await broker.write(topic, [{"key": b"k", "value": b"new", "partition": 0}])
     assert sent.offset == 6
     async with broker.reading(topic, group) as reader:
         again = await reader.take_all()
@@ -53,7 +64,7 @@ async def test_a_record_that_was_not_acked_is_not_deleted(
         for event in await reader.take(6):
             if event.value not in (b"2", b"4"):
                 event.ack()
-        assert await deleted(reader) == 4
+        assert await deleted(reader.app, topic) == 4
     async with broker.reading(topic, group) as reader:
         assert values(await reader.take_all()) == [b"2", b"4"]
-        assert reader.app.consumer.highwater(TP(topic, 0)) > 6
+        assert reader.app.consumer.highwater(TP(topic, 0)) == 8
