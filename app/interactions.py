@@ -163,6 +163,8 @@ class RotatingFile(logging.handlers.RotatingFileHandler):
         try:
             # Faust configures logging when the worker starts, and that closes every open handler.
             self.stream = self.stream or self._open()
+            if self._failed:
+                _end_last_line(pathlib.Path(self.baseFilename))
             # Not tell(): other processes append what they submit.
             room = self.maxBytes - os.fstat(self.stream.fileno()).st_size
             first = 0
@@ -190,14 +192,27 @@ class RotatingFile(logging.handlers.RotatingFileHandler):
             self.stream.truncate()
 
     def _put(self, lines: list[str]) -> None:
-        if lines:
-            assert self.stream is not None
-            self.stream.write("\n".join(lines) + "\n")
-            self.stream.flush()
+        if not lines:
+            return
+        assert self.stream is not None
+        # Past the stream's buffer: what a full disk does not take must not follow later, behind
+        # the lines of another process.
+        file = self.stream.fileno()
+        data = ("\n".join(lines) + "\n").encode()
+        before, written = os.fstat(file).st_size, 0
+        try:
+            while written < len(data):
+                written += os.write(file, data[written:])
+        except OSError:
+            whole = data.rfind(b"\n", 0, written) + 1
+            # Only while nobody else's line is behind the torn one.
+            if written > whole and os.fstat(file).st_size == before + written:
+                os.ftruncate(file, before + whole)
+            raise
 
 
 def _end_last_line(path: pathlib.Path) -> None:
-    """A line that a kill has torn does not take the next one with it."""
+    """A line that a kill or a full disk has torn does not take the next one with it."""
     with open(path, "ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)

@@ -338,6 +338,7 @@ class Stage:
                 letter,
                 stage=self.name,
                 agent=self.spec.agent,
+                card=self.app.card_label(self.spec.agent),
                 partition=partition,
                 offset=offset,
             )

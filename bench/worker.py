@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import itertools
 import pathlib
+import random
 import sys
 import time
 import uuid
@@ -13,6 +14,7 @@ from typing import Any
 from faust.types import TP
 
 from app import events
+from app.broker.embedded import LOOK_S
 from app.client import Client
 from app.main import build
 from app.settings import Settings
@@ -192,7 +194,8 @@ async def idle(folder: pathlib.Path, options: Options) -> Result:
                 await client.submit(PIPELINE, PARTS, trace_id)
                 worker.begun += 1
                 beside.append(await ended - started)
-                await asyncio.sleep(PAUSE_S)
+                # Not in step with the worker's looks, which would be lucky or unlucky each time.
+                await asyncio.sleep(PAUSE_S + LOOK_S * random.random())
     return {
         "p50_ms": percentile(inside, 50) * 1e3,
         "p99_ms": percentile(inside, 99) * 1e3,

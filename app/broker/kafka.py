@@ -59,8 +59,8 @@ def faust_settings(settings: Settings) -> dict[str, Any]:
         "consumer_group_instance_id": settings.worker_id or None,
         # Bytes: with Faust's 16 KB, 2,000 events in flight get 1,600 sends a second, not 17,800.
         "producer_max_batch_size": 256 * 1024,
-        # The event's key, its headers and Kafka's own frame come on top.
-        "producer_max_request_size": settings.max_event_bytes + 10_000,
+        # A dead letter holds its event as text in JSON, which can double it.
+        "producer_max_request_size": 2 * settings.max_event_bytes + 100_000,
     }
 
 
@@ -100,12 +100,7 @@ class KafkaJournal:
         self.room = asyncio.Event()
         self.room.set()
         self._log = changelog_of(app.conf.id)
-        self._table = app.Table(
-            "journal",
-            key_type=bytes,
-            value_type=bytes,
-            partitions=partitions,
-        )
+        self._table = app.Table("journal", key_type=bytes, value_type=bytes, partitions=partitions)
         self._calls: dict[str, set[bytes]] = {}
         self._recording: dict[str, list[asyncio.Future[None]]] = {}
         self._marks: collections.deque[tuple[float, bytes, int]] = collections.deque()
@@ -158,17 +153,14 @@ class KafkaJournal:
     # -- the verbs
 
     def recall(self, key: str) -> bytes | None:
-        answer: bytes | None = self._data.get(CALL + key.encode())
-        return answer
+        return self._data.get(CALL + key.encode())  # type: ignore[no-any-return]
 
     def record(self, key: str, message: Any, answer: bytes) -> asyncio.Future[None]:
         name = CALL + key.encode()
         step = _step_of(name)
         self._data[name] = answer
         self._calls.setdefault(step, set()).add(name)
-        future: asyncio.Future[None] = asyncio.ensure_future(
-            self._keep(name, answer, message.partition)
-        )
+        future = asyncio.ensure_future(self._keep(name, answer, message.partition))
         self._recording.setdefault(step, []).append(future)
         return future
 
@@ -181,15 +173,17 @@ class KafkaJournal:
         then: Callable[[Places], None],
     ) -> None:
         key = self._done_key(stage, message)
-        for recorded in self._recording.pop(_step_of(key + b"/"), ()):
-            await recorded
+        # An answer that Kafka does not take is not recorded; the step's end makes up for that.
+        await asyncio.gather(*self._recording.pop(_step_of(key + b"/"), ()), return_exceptions=True)
         sent = await self._send([(*output, None) for output in outputs])
         await self._set_mark(key, time.time(), message.partition)
         then([(one.partition, one.offset) for one in sent])
         self._ack(stage, message)
         if step is not None:
             self._drop(self._calls.pop(step, ()), message.partition)
-        self._forget_old()
+        while self._marks and self._marks[0][0] < time.time() - DEDUPE_S:
+            _, old, partition = self._marks.popleft()
+            self._drop([old], partition)
 
     async def begin(
         self, topic: str, id_: str, key: bytes, value: bytes, kept: bool
@@ -219,12 +213,6 @@ class KafkaJournal:
         self._data[key] = value
         if set_at is not None:
             self._marks.append((set_at, key, partition))
-
-    def _forget_old(self) -> None:
-        before = time.time() - DEDUPE_S
-        while self._marks and self._marks[0][0] < before:
-            _, key, partition = self._marks.popleft()
-            self._drop([key], partition)
 
     def _drop(self, keys: Collection[bytes], partition: int) -> None:
         """`keys` are gone, here now and on the changelog soon; nobody waits for that."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -9,8 +10,8 @@ import pathlib
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from app import events
 from app.client import Client
@@ -24,6 +25,8 @@ from tests.programs import PATIENCE_S, PENSTOCK, ROOT, Worker
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TRACEBACK = "Traceback (most recent call last)"
 LABEL = "No model wrote this"
+K = TypeVar("K")
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +40,17 @@ class Screen:
     @property
     def text(self) -> str:
         return self.out + self.err
+
+    def ended(self, code: int = 0) -> "Screen":
+        """The program ended with exit code `code`, and showed no traceback."""
+        assert TRACEBACK not in self.text, self.text
+        assert self.code == code, f"exit code {self.code}:\n{self.text}"
+        return self
+
+    def refused(self) -> str:
+        """What the program said when it ended with exit code 1; stdout was left alone."""
+        assert self.ended(1).out == ""
+        return self.err
 
     def json(self) -> Any:
         return json.loads(self.out)
@@ -76,6 +90,16 @@ class Place:
         **settings: str,
     ) -> Screen:
         """`penstock ARGUMENTS`, run to its end with exit code `code` and without a traceback."""
+        return self.show(*arguments, stdin=stdin, program=program, **settings).ended(code)
+
+    def show(
+        self,
+        *arguments: str,
+        stdin: str = "",
+        program: Sequence[str] | None = None,
+        **settings: str,
+    ) -> Screen:
+        """`penstock ARGUMENTS`, run to its end, whatever that is."""
         done = programs.penstock(
             *arguments,
             env=self.env | settings,
@@ -83,16 +107,11 @@ class Place:
             program=program or self.program,
             stdin=stdin,
         )
-        screen = Screen(done.returncode, done.stdout, done.stderr)
-        assert TRACEBACK not in screen.text, screen.text
-        assert screen.code == code, f"exit code {screen.code}:\n{screen.text}"
-        return screen
+        return Screen(done.returncode, done.stdout, done.stderr)
 
     def fails(self, *arguments: str) -> str:
-        """What `penstock ARGUMENTS` says when it ends with exit code 1; stdout is left alone."""
-        screen = self.run(*arguments, code=1)
-        assert screen.out == ""
-        return screen.err
+        """What `penstock ARGUMENTS` says when it ends with exit code 1."""
+        return self.show(*arguments).refused()
 
     def start(self, *arguments: str, **settings: str) -> "subprocess.Popen[str]":
         """`penstock ARGUMENTS`, running; the caller waits for it."""
@@ -126,10 +145,15 @@ class Place:
 
     # -- what is there
 
-    def submit(self, *arguments: str) -> list[str]:
+    def submit(self, *arguments: str, stdin: str = "") -> list[str]:
         """The trace ids of the runs that `penstock submit story ARGUMENTS` has begun."""
-        shown = self.run("submit", "story", "--json", *arguments)
+        shown = self.run("submit", "story", "--json", *arguments, stdin=stdin)
         return [line["trace_id"] for line in shown.json_lines()]
+
+    def submit_all(self, premises: Iterable[str]) -> list[str]:
+        """Begun with one command: each takes most of a second."""
+        lines = [json.dumps({"premise": premise}) + "\n" for premise in premises]
+        return self.submit("--file", "-", stdin="".join(lines))
 
     def trace(self, trace_id: str) -> dict[str, Any]:
         """The run, as `penstock trace --json` has it."""
@@ -186,13 +210,23 @@ class Place:
 
     def logged(self) -> list[dict[str, Any]]:
         """Every line of the event log, the oldest first."""
-        files = sorted(self.logs.glob("broker_interactions.json*"), reverse=True)
+        name = "broker_interactions.json"
+        files = sorted(
+            self.logs.glob(f"{name}*"),
+            key=lambda file: -int(file.name.removeprefix(name).strip(".") or 0),
+        )
         return [line for file in files for line in programs.read_json_lines(file)]
 
     def files(self) -> Iterator[pathlib.Path]:
         """Every file under data/ and logs/."""
         for folder in (self.data, self.logs):
             yield from (file for file in folder.rglob("*") if file.is_file())
+
+
+def side_by_side(cases: Iterable[K], shown: Callable[[K], T]) -> dict[K, T]:
+    """What `shown` gives for each case, two at a time: a command is most of a second of a core."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return {case: made.result() for case, made in [(c, pool.submit(shown, c)) for c in cases]}
 
 
 def copy_project(folder: pathlib.Path) -> pathlib.Path:

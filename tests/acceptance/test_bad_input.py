@@ -14,7 +14,7 @@ from faust.types import TP
 from app import events
 from app.events import first_event
 from app.runs import DEAD, DONE, Run
-from tests.acceptance.places import TRACEBACK, Place, copy_project
+from tests.acceptance.places import TRACEBACK, Place, Screen, copy_project, side_by_side
 from tests.programs import PENSTOCK, Worker, wait_until
 from tests.servers import ScriptedServer
 
@@ -89,32 +89,48 @@ MISTAKES = {
 }
 
 
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Screen]:
+    """What `check` says of each mistake."""
+
+    def check(mistake: str) -> Screen:
+        place = Place(tmp_path_factory.mktemp("mistake"))
+        project = copy_project(place.folder / "project")
+        MISTAKES[mistake][0](project)
+        return place.show("check", PENSTOCK_PROJECT=str(project))
+
+    return side_by_side(MISTAKES, check)
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_in_the_project_is_named_with_its_place(
-    place: Place, tmp_path: pathlib.Path, mistake: str
+    checked: dict[str, Screen], mistake: str
 ) -> None:
-    spoil, words = MISTAKES[mistake]
-    project = copy_project(tmp_path / "project")
-    spoil(project)
-    place.env["PENSTOCK_PROJECT"] = str(project)
-
-    said = place.fails("check")
-    assert all(word in said for word in words), said
+    said = checked[mistake].refused()
+    assert all(word in said for word in MISTAKES[mistake][1]), said
 
 
-@pytest.mark.parametrize(
-    "command", [["worker"], ["story", "x"], ["run", "story"], ["submit", "story", "x"], ["doctor"]]
-)
 def test_no_command_starts_on_a_project_with_a_mistake(
-    place: Place, tmp_path: pathlib.Path, command: list[str]
+    place: Place, tmp_path: pathlib.Path
 ) -> None:
     project = copy_project(tmp_path / "project")
     edit(STORY, "pipeline: story", "pipelin: story")(project)
+    commands = [
+        ("worker",),
+        ("story", "x"),
+        ("run", "story"),
+        ("submit", "story", "x"),
+        ("doctor",),
+    ]
 
-    screen = place.run(*command, code=1, PENSTOCK_PROJECT=str(project))
+    screens = side_by_side(
+        commands, lambda command: place.show(*command, PENSTOCK_PROJECT=str(project))
+    )
 
-    assert f"{project}/{STORY}:1: unknown key 'pipelin'. Did you mean 'pipeline'?" in screen.text
-    assert not place.database.exists() or not place.begun()
+    mistake = f"{project}/{STORY}:1: unknown key 'pipelin'. Did you mean 'pipeline'?"
+    for screen in screens.values():
+        assert mistake in screen.ended(1).text
+    assert not place.begun()
 
 
 #: A setting, its value, and what is said.
@@ -129,13 +145,15 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "words"), SETTINGS, ids=lambda value: str(value)[:30])
-def test_a_bad_setting_is_named_at_the_start(
-    place: Place, name: str, value: str, words: list[str]
-) -> None:
-    place.env[name] = value
-    said = place.fails("worker")
-    assert all(word in said for word in words), said
+def test_a_bad_setting_is_named_at_the_start(place: Place) -> None:
+    screens = side_by_side(
+        [(name, value) for name, value, _ in SETTINGS],
+        lambda setting: place.show("worker", **dict([setting])),
+    )
+
+    for name, value, words in SETTINGS:
+        said = screens[name, value].refused()
+        assert all(word in said for word in words), said
 
 
 def test_a_folder_that_is_taken_is_not_written_into(place: Place, tmp_path: pathlib.Path) -> None:
@@ -157,15 +175,27 @@ def test_unequal_partition_counts_are_refused(place: Place) -> None:
     assert "unequal partition counts" in said and "plot: 3" in said and "premise: 2" in said
 
 
-@pytest.mark.parametrize("command", [["worker"], ["story", "x"], ["submit", "story", "x"]])
-def test_a_database_from_a_newer_version_is_left_alone(place: Place, command: list[str]) -> None:
+#: Commands that open the database.
+OPENERS = [
+    ("worker",),
+    ("story", "x"),
+    ("submit", "story", "x"),
+    ("dead-letters",),
+    ("trace", str(uuid.UUID(int=0))),
+]
+
+
+def test_a_database_from_a_newer_version_is_left_alone(place: Place) -> None:
     place.submit("--premise", "A hedgehog")
     db = sqlite3.connect(place.database)
     db.execute("pragma user_version = 99")
     db.close()
     before = place.database.read_bytes()
-    said = place.fails(*command)
-    assert "written by a newer Penstock" in said and "Upgrade" in said
+
+    for command in OPENERS:  # one by one: two of them are workers
+        said = place.show(*command).refused()
+        assert f"{place.database}: written by a newer Penstock (format 99" in said
+        assert "Upgrade" in said
     assert place.database.read_bytes() == before
 
 
@@ -283,32 +313,23 @@ def _fill(file: pathlib.Path) -> None:
                 size //= 2
 
 
-@pytest.mark.parametrize("setting", ["PENSTOCK_DATA", "PENSTOCK_LOGS"])
-@pytest.mark.parametrize("command", [["worker"], ["story", "x"]])
 def test_a_folder_that_cannot_be_written_is_named_with_its_setting(
-    place: Place, tmp_path: pathlib.Path, setting: str, command: list[str]
+    place: Place, tmp_path: pathlib.Path
 ) -> None:
     # A file where the folder should be: root may write anywhere else.
     (tmp_path / "taken").write_text("mine")
-    place.env[setting] = str(tmp_path / "taken" / "folder")
+    folder = str(tmp_path / "taken" / "folder")
+    cases = [(s, c) for s in ("PENSTOCK_DATA", "PENSTOCK_LOGS") for c in ("worker", "story")]
 
-    said = place.fails(*command)
+    screens = side_by_side(cases, lambda case: place.show(case[1], **{case[0]: folder}))
 
-    assert setting in said and str(tmp_path / "taken" / "folder") in said
+    for (setting, _), screen in screens.items():
+        said = screen.refused()
+        assert setting in said and folder in said
     assert (tmp_path / "taken").read_text() == "mine"
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["worker"],
-        ["story", "x"],
-        ["submit", "story", "x"],
-        ["dead-letters"],
-        ["trace", str(uuid.UUID(int=0))],
-    ],
-)
-def test_a_damaged_database_is_named_and_left_alone(place: Place, command: list[str]) -> None:
+def test_a_damaged_database_is_named_and_left_alone(place: Place) -> None:
     place.submit("--premise", "A hedgehog")
     with sqlite3.connect(place.database) as db:
         db.execute("pragma wal_checkpoint(truncate)")
@@ -317,10 +338,9 @@ def test_a_damaged_database_is_named_and_left_alone(place: Place, command: list[
     raw[4096 : len(raw)] = b"\xff" * (len(raw) - 4096)  # the first page says that it is ours
     place.database.write_bytes(raw)
 
-    said = place.fails(*command)
-
-    assert str(place.database) in said, said
-    assert "damaged" in said and ".recover" in said
+    for command in OPENERS:  # one by one: two of them are workers
+        said = place.show(*command).refused()
+        assert f"{place.database}: the database is damaged" in said and ".recover" in said
     assert place.database.read_bytes() == bytes(raw)
 
 

@@ -3,8 +3,6 @@
 import pathlib
 import sqlite3
 
-import pytest
-
 from tests.acceptance.places import Place, copy_project
 from tests.servers import ScriptedServer
 
@@ -22,11 +20,6 @@ def test_a_machine_in_order_is_said_to_be(place: Place) -> None:
     assert set(found) == {"project", "data", "logs", "broker", "model"}
     assert "offline/storyteller made sample text" in found["model"]
     assert "no worker is running" in found["broker"]
-
-
-def test_a_running_worker_is_seen(place: Place) -> None:
-    with place.worker():
-        assert "a worker is running" in findings(place)["broker"]
 
 
 def test_a_model_is_really_asked(place: Place, scripted: ScriptedServer) -> None:
@@ -58,15 +51,14 @@ def test_a_project_with_mistakes_is_told_all_of_them(place: Place, tmp_path: pat
     assert "plotter.md:2: unknown key 'temprature'" in found["project"]
 
 
-@pytest.mark.parametrize("what", ["data", "logs"])
-def test_a_folder_that_cannot_be_written_is_named(
-    place: Place, tmp_path: pathlib.Path, what: str
-) -> None:
-    # A file where the folder should be: root may write anywhere else.
+def test_folders_that_cannot_be_written_are_named(place: Place, tmp_path: pathlib.Path) -> None:
+    # A file where the folders should be: root may write anywhere else.
     (tmp_path / "taken").write_text("")
-    setting = f"PENSTOCK_{what.upper()}"
-    found = findings(place, code=1, **{setting: str(tmp_path / "taken" / "folder")})
-    assert setting in found[what]
+    folders = {f"PENSTOCK_{w}": str(tmp_path / "taken" / w.lower()) for w in ("DATA", "LOGS")}
+    found = findings(place, code=1, **folders)
+    for setting, folder in folders.items():
+        said = found[setting.removeprefix("PENSTOCK_").lower()]
+        assert setting in said and folder in said
 
 
 def test_a_damaged_database_is_found(place: Place) -> None:

@@ -1,8 +1,10 @@
 """`logs/broker_interactions.json`: every produce and consume as a JSON line, and no secret."""
 
 import collections
+import dataclasses
 import datetime
 import hashlib
+import itertools
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -10,8 +12,8 @@ from typing import Any
 import pytest
 
 from app.runs import DEAD, Run
-from tests.acceptance.places import LABEL, Place
-from tests.programs import ROOT, Worker, wait_until
+from tests.acceptance.places import LABEL, Place, finals
+from tests.programs import ROOT, Worker, read_json_lines, wait_until
 from tests.servers import ScriptedServer
 
 #: Of each kind of line.
@@ -44,15 +46,18 @@ class Told:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
-    """Three runs of three origins: the seed, one submitted by another process, one of `story`."""
+    """Three runs of three origins: the seed, one submitted by another process, one of `story`. And
+    a record that is no event."""
     place = Place(tmp_path_factory.mktemp("told"))
     with place.worker() as worker:
         worker.wait_for("Final Story Output")
         (submitted,) = place.submit("--premise", "A shy volcano")
         place.wait_for(submitted)
+        place.run("send", "premise", "no event at all")
+        wait_until(place.letters, "a dead letter")
         worker.stop()
     alone = place.run("story", "A snail in a hurry", "--json").json()["trace_id"]
-    (seeded,) = {event.trace_id for event in place.begun()} - {submitted, alone}
+    (seeded,) = finals(worker.text())[:1]
     return Told(place, place.read(seeded, submitted, alone))
 
 
@@ -64,7 +69,7 @@ def test_each_line_has_its_fields_and_an_id_of_its_own(told: Told) -> None:
         when = datetime.datetime.fromisoformat(line["timestamp"])
         assert abs((datetime.datetime.now(datetime.UTC) - when).total_seconds()) < 600
     ids = [line["event_id"] for line in told.lines]
-    assert len(ids) == len(set(ids)) == 3 * (5 + 5)
+    assert len(ids) == len(set(ids)) == 3 * (5 + 5) + 1
 
 
 def test_every_event_of_a_run_is_produced_once_and_consumed_once(told: Told) -> None:
@@ -114,32 +119,75 @@ def test_a_line_of_an_agents_answer_repeats_its_instructions(told: Told) -> None
     assert story["instructions"] in final["instructions"]
     assert "Write the whole\nstory again" in final["instructions"]
     for line in told.lines:
-        assert ("instructions" in line) == (line["event"] == "produce" and bool(line["agent"]))
+        # `usage` is of what a stage made; a dead letter holds no answer.
+        assert ("instructions" in line) == bool(line["agent"] and line.get("usage"))
 
 
-def test_instructions_can_be_left_out_and_the_hash_stays(place: Place) -> None:
-    place.run("story", "A shy volcano", PENSTOCK_LOG_INSTRUCTIONS="off")
+def test_a_dead_letter_is_on_the_log_with_its_cause(told: Told) -> None:
+    (line,) = [line for line in told.lines if line["topic"] == "penstock-dead-letters"]
 
-    lines = place.logged()
-    assert len(lines) == 10 and not any("instructions" in line for line in lines)
-    assert lines[-1]["topic"] == "final" and lines[-2]["card"].startswith("writer@")
+    assert line["event"] == "produce" and line["stage"] == "plotter_agent_stream"
+    assert line["message"]["cause"] == "MalformedEvent"
+    assert line["message"]["raw"] == "no event at all"
 
 
-def test_the_log_is_rotated_by_size_and_keeps_so_many_files(place: Place) -> None:
-    size = 60_000
-    with place.worker(PENSTOCK_EVENT_LOG_BYTES=str(size), PENSTOCK_EVENT_LOG_FILES="3") as worker:
-        runs = "".join(f'{{"premise": "story {n}"}}\n' for n in range(12))
-        screen = place.run("submit", "story", "--file", "-", "--json", stdin=runs)
-        place.wait_for(*(line["trace_id"] for line in screen.json_lines()))
+@dataclasses.dataclass
+class Many:
+    """A hundred runs at once, on a log that is rotated and says no instructions."""
+
+    place: Place
+    trace_ids: list[str]
+
+
+#: Bytes of each file of `Many`'s log: more than ten of them are filled.
+FILE_BYTES = 250_000
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Many:
+    place = Place(tmp_path_factory.mktemp("many"), PENSTOCK_SEED="0")
+    with place.worker(
+        PENSTOCK_EVENT_LOG_BYTES=str(FILE_BYTES),
+        PENSTOCK_EVENT_LOG_FILES="99",
+        PENSTOCK_LOG_INSTRUCTIONS="off",
+    ) as worker:
+        trace_ids = place.submit_all(f"story {n}" for n in range(100))
+        place.wait_for(*trace_ids)
         worker.stop()
+    return Many(place, trace_ids)
 
-    files = sorted(file.name for file in place.logs.iterdir())
+
+def test_the_log_is_rotated_by_size(many: Many) -> None:
     name = "broker_interactions.json"
-    assert files == [name, f"{name}.1", f"{name}.2", f"{name}.3"]
-    assert all((place.logs / file).stat().st_size <= size for file in files)
-    # Whole lines in each of them, the newest last.
-    times = [line["timestamp"] for line in place.logged() if line["topic"] != "premise"]
-    assert len(times) > 15 and times == sorted(times)
+    files = [name, *(f"{name}.{n}" for n in range(1, len(list(many.place.logs.iterdir()))))]
+    assert len(files) > 10
+    assert all(0 < (many.place.logs / file).stat().st_size <= FILE_BYTES for file in files)
+    # The newest is the one without a number. Who submits writes its lines beside the worker.
+    for newer, older in itertools.pairwise(files):
+        last, first = (
+            [line["timestamp"] for line in read_json_lines(many.place.logs / file)]
+            for file in (older, newer)
+        )
+        assert last[-1] <= first[-1] and last[0] <= first[0]
+
+
+def test_no_line_is_lost_or_written_twice_while_many_runs_are_under_way(many: Many) -> None:
+    counts = collections.Counter(
+        (line["trace_id"], line["event"], line["topic"]) for line in many.place.logged()
+    )
+    assert set(counts.values()) == {1}
+    assert counts.keys() == {
+        (trace_id, what, topic)
+        for trace_id in many.trace_ids
+        for what in ("produce", "consume")
+        for topic in TOPICS
+    }
+
+
+def test_instructions_can_be_left_out_and_the_hash_stays(many: Many) -> None:
+    lines = many.place.logged()
+    assert not any("instructions" in line for line in lines)
+    assert all(line["card"] for line in lines if line["event"] == "produce" and line["agent"])
 
 
 def test_the_log_can_be_turned_off(place: Place) -> None:
@@ -147,18 +195,6 @@ def test_the_log_can_be_turned_off(place: Place) -> None:
 
     assert LABEL in screen.out
     assert not list(place.logs.glob("*"))
-
-
-def test_a_dead_letter_is_on_the_log_with_its_cause(place: Place) -> None:
-    with place.worker() as worker:
-        place.run("send", "premise", "no event at all")
-        wait_until(place.letters, "a dead letter")
-        worker.stop()
-
-    (line,) = place.logged()
-    assert line["event"] == "produce" and line["topic"] == "penstock-dead-letters"
-    assert line["message"]["cause"] == "MalformedEvent"
-    assert line["message"]["raw"] == "no event at all"
 
 
 @pytest.fixture
@@ -184,29 +220,30 @@ def test_a_key_is_in_no_file_and_on_no_screen_also_when_the_server_echoes_it(
     page = f"<html>Bearer {SECRET}</html>"
     screens = []
 
-    def echoed(mark: str, state: str, *faults: dict[str, Any]) -> None:
-        scripted.script([{"fault": "status", "match": mark, **fault} for fault in faults])
-        (trace_id,) = place.submit("--premise", f"A hedgehog, {mark}")
-        (run,) = place.wait_for(trace_id, state=state)
-        assert len(run.letters) == (state == DEAD)
-
     # Tried again; refused; given up; locked, which the worker says, and goes on.
-    echoed("retried", "done", {"status": 503, "body": echo})
-    echoed("refused", DEAD, {"status": 400, "body": echo})
-    echoed("given up", DEAD, {"status": 500, "body": page}, {"status": 500, "body": page})
-    echoed("locked", "done", {"status": 401, "body": echo})
+    faults = {
+        "mark 1": [{"status": 503, "body": echo}],
+        "mark 2": [{"status": 400, "body": echo}],
+        "mark 3": [{"status": 500, "body": page}, {"status": 500, "body": page}],
+        "mark 4": [{"status": 401, "body": echo}],
+    }
+    for mark, statuses in faults.items():
+        scripted.script([{"fault": "status", "match": mark, **status} for status in statuses])
+    retried, refused, given_up, locked = place.submit_all(faults)
+    place.wait_for(retried, locked)
+    place.wait_for(refused, given_up, state=DEAD)
     scripted.script([{"fault": "status", "status": 401, "body": echo}])
     screens.append(place.run("doctor", code=1))
-    letters = place.letters()
-    screens.append(place.run("dead-letters", letters[0]["id"]))
-    screens.append(place.run("trace", letters[1]["trace_id"]))
+    letters = {letter["trace_id"]: letter for letter in place.letters()}
+    screens.append(place.run("dead-letters", letters[refused]["id"]))
+    screens.append(place.run("trace", given_up))
     worker.stop()
     scripted.script([{"fault": "status", "status": 401, "body": echo}])
     screens.append(place.run("story", "A shy volcano", code=1))
 
     # The server was really given the key, and its words arrive without it.
     assert {call["headers"]["authorization"] for call in scripted.calls()} == {f"Bearer {SECRET}"}
-    assert "Bad key: [secret]!" in letters[0]["message"]
+    assert "Bad key: [secret]!" in letters[refused]["message"]
     assert "Bad key: [secret]!" in worker.text()
     for screen in screens:
         assert SECRET not in screen.text
@@ -215,23 +252,6 @@ def test_a_key_is_in_no_file_and_on_no_screen_also_when_the_server_echoes_it(
     assert {"penstock.db", "broker_interactions.json"} <= {file.name for file in files}
     holders = [file for file in files if SECRET.encode() in file.read_bytes()]
     assert not holders
-
-
-def test_no_line_is_lost_while_many_runs_are_under_way(place: Place) -> None:
-    with place.worker() as worker:
-        runs = "".join(f'{{"premise": "story {n}"}}\n' for n in range(100))
-        screen = place.run("submit", "story", "--file", "-", "--json", stdin=runs)
-        trace_ids = {line["trace_id"] for line in screen.json_lines()}
-        place.wait_for(*trace_ids)
-        worker.stop()
-
-    counts = collections.Counter(
-        (line["trace_id"], line["event"], line["topic"]) for line in place.logged()
-    )
-    assert set(counts.values()) == {1}
-    assert {key for key in counts if key[1] == "produce"} == {
-        (trace_id, "produce", topic) for trace_id in trace_ids for topic in TOPICS
-    }
 
 
 def test_a_password_in_an_address_is_on_no_screen(place: Place, scripted: ScriptedServer) -> None:

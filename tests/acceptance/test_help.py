@@ -1,11 +1,9 @@
 """Help for people: every command with a line, on both command lines."""
 
-import sys
-
 import pytest
 
-from tests.acceptance.places import Place
-from tests.programs import PENSTOCK
+from tests.acceptance.places import Place, side_by_side
+from tests.programs import FAUST, PENSTOCK
 
 OURS = {
     "check",
@@ -20,7 +18,6 @@ OURS = {
     "trace",
     "worker",
 }
-FAUST = (sys.executable, "-m", "faust", "-A", "app")
 
 
 @pytest.mark.parametrize("program", [PENSTOCK, FAUST], ids=["penstock", "faust"])
@@ -35,10 +32,10 @@ def test_help_lists_the_commands_with_a_line_each(place: Place, program: tuple[s
     assert all(about.endswith((".", "...")) for name, about in listed.items() if name in OURS)
 
 
-@pytest.mark.parametrize("command", sorted(OURS))
-def test_each_command_explains_itself(place: Place, command: str) -> None:
-    screen = place.run(command, "--help")
-    assert screen.out.startswith(f"Usage: penstock {command}")
+def test_each_command_explains_itself(place: Place) -> None:
+    screens = side_by_side(sorted(OURS), lambda command: place.show(command, "--help"))
+    for command, screen in screens.items():
+        assert screen.ended().out.startswith(f"Usage: penstock {command}")
 
 
 def test_an_unknown_command_is_one_sentence(place: Place) -> None:

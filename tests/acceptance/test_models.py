@@ -175,7 +175,7 @@ def test_an_outage_of_the_provider_burns_no_tries_and_every_run_ends(
         )
         with place.worker() as worker:
             server.kill()
-            trace_ids = [place.submit("--premise", f"Hedgehog {n}")[0] for n in range(5)]
+            trace_ids = place.submit_all(f"Hedgehog {n}" for n in range(5))
             worker.wait_for("does not answer")
             # The first three failures find out that it is down; what follows are probes.
             wait_until(lambda: worker.text().count("failed (") >= 5, "probes")

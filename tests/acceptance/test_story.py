@@ -41,13 +41,6 @@ def test_a_story_shows_a_line_for_each_stage_and_prints_the_story_last(place: Pl
     assert len(story.split("\n\n")) > 5 and len(story) > 1000, story
 
 
-def test_a_story_without_a_premise_is_about_tim_the_flying_dog(place: Place) -> None:
-    screen = place.run("story")
-
-    assert "Tim the Flying Dog" in screen.err.splitlines()[0]
-    assert "Tim" in parts_of(screen)[1]
-
-
 def test_a_premise_of_odd_characters_is_taken_as_it_stands(place: Place) -> None:
     screen = place.run("story", "--", f"--{ODD}\x1b[31m")
 
@@ -113,11 +106,15 @@ def test_a_story_is_written_by_the_worker_that_runs_already(
     assert "Scripted answer" in screen.out
 
 
-def test_a_program_gets_the_whole_story_as_json(place: Place) -> None:
-    run = place.run("story", "A shy volcano", "--json").json()
+def test_without_a_premise_it_is_tim_the_flying_dog_and_a_program_gets_all_of_it_as_json(
+    place: Place,
+) -> None:
+    run = place.run("story", "--json").json()
 
     assert run["state"] == "done" and run["pipeline"] == "story"
     assert [event["topic"] for event in run["events"]] == TOPICS
+    assert run["events"][0]["parts"] == {"premise": "Tim the Flying Dog"}
+    assert "Tim" in run["events"][-1]["parts"]["final"]
     assert {event["trace_id"] for event in run["events"]} == {run["trace_id"]}
     assert all(event["usage"]["output_tokens"] > 0 for event in run["events"][1:])
     assert {event["usage"]["model"] for event in run["events"][1:]} == {"offline/storyteller"}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.places import LABEL, TRACEBACK, UUID, Place, finals
+from tests.acceptance.places import LABEL, TRACEBACK, UUID, Place, finals, side_by_side
 from tests.programs import wait_until
 
 TOPICS = ["premise", "plot", "story", "critique", "final"]
@@ -80,28 +80,30 @@ def test_a_file_begins_one_run_a_line_and_wait_follows_them_all(busy: Place) -> 
     assert [premises.count(premise) for premise in ("one", "zwei ✓", "three")] == [2, 1, 2]
 
 
-@pytest.mark.parametrize(
-    ("line", "complaint"),
-    [
-        ('{"premise": "cut', "not JSON: Unterminated string"),
-        ('["premise"]', 'expected an object like {"premise": "..."}'),
-        ('{"topic": "a cat"}', "a run of 'story' begins with 'premise'"),
-        ('{"premise": "a cat", "hero": "Tim"}', "'story' has no part 'hero'"),
-        ('{"premise": ""}', "'premise' is empty"),
-        ('{"premise": "a cat", "trace_id": "17"}', "'17' is not a trace id: it is a UUID"),
-        ('{"premise": "a cat", "trace_id": 17}', "trace_id is 17: expected a UUID"),
-    ],
-)
-def test_a_file_with_a_bad_line_is_refused_whole_with_its_place(
-    busy: Place, line: str, complaint: str
-) -> None:
+#: A line, and what is wrong with it.
+BAD_LINES = {
+    '{"premise": "cut': "not JSON: Unterminated string",
+    '["premise"]': 'expected an object like {"premise": "..."}',
+    '{"topic": "a cat"}': "a run of 'story' begins with 'premise'",
+    '{"premise": "a cat", "hero": "Tim"}': "'story' has no part 'hero'",
+    '{"premise": ""}': "'premise' is empty",
+    '{"premise": "a cat", "trace_id": "17"}': "'17' is not a trace id: it is a UUID",
+    '{"premise": "a cat", "trace_id": 17}': "trace_id is 17: expected a UUID",
+}
+
+
+def test_a_file_with_a_bad_line_is_refused_whole_with_its_place(busy: Place) -> None:
     before = len(busy.begun())
+    command = ("submit", "story", "--file", "-")
 
-    said = busy.run(
-        "submit", "story", "--file", "-", stdin=f'{{"premise": "good"}}\n\n{line}\n', code=1
-    ).err
+    screens = side_by_side(
+        BAD_LINES,
+        lambda line: busy.show(*command, stdin=f'{{"premise": "good"}}\n\n{line}\n'),
+    )
 
-    assert said.startswith("Error: -:3: ") and complaint in said
+    for line, complaint in BAD_LINES.items():
+        said = screens[line].refused()
+        assert said.startswith("Error: -:3: ") and complaint in said
     assert len(busy.begun()) == before
 
 

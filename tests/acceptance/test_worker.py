@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.acceptance.places import LABEL, Place, Screen, finals
+from tests.acceptance.places import LABEL, Place, Screen, finals, side_by_side
 from tests.programs import FAUST, wait_until
 from tests.servers import ScriptedServer
 
@@ -26,6 +26,7 @@ class Starts:
     place: Place
     first: str  # faust -A app worker -l info
     second_beside_it: Screen
+    doctor_beside_it: Screen
     restarted: str  # python -m app worker
     again: str  # PENSTOCK_SEED=again
 
@@ -35,7 +36,7 @@ def starts(tmp_path_factory: pytest.TempPathFactory) -> Starts:
     place = Place(tmp_path_factory.mktemp("starts"))
     with place.worker(program=FAUST) as worker:
         worker.wait_for("Final Story Output")
-        second = place.run("worker", code=1)
+        beside = side_by_side(["worker", "doctor"], place.show)
         assert worker.stop() == 0
         first = worker.text()
     with place.worker() as worker:
@@ -48,7 +49,7 @@ def starts(tmp_path_factory: pytest.TempPathFactory) -> Starts:
         worker.process.send_signal(signal.SIGINT)
         assert worker.process.wait(30) == 0
         again = worker.text()
-    return Starts(place, first, second, restarted, again)
+    return Starts(place, first, beside["worker"], beside["doctor"], restarted, again)
 
 
 def greeting(text: str) -> list[str]:
@@ -105,12 +106,12 @@ def test_seed_again_seeds_a_new_run(starts: Starts) -> None:
 
 
 def test_a_second_worker_on_the_same_file_is_refused_and_told_of_kafka(starts: Starts) -> None:
-    refused = starts.second_beside_it
+    said = starts.second_beside_it.refused()
 
-    assert refused.code == 1 and refused.out == ""
-    assert "a worker is already running (process " in refused.err
-    assert str(starts.place.database) in refused.err
-    assert "PENSTOCK_BROKER=kafka://" in refused.err
+    assert "a worker is already running (process " in said
+    assert str(starts.place.database) in said
+    assert "PENSTOCK_BROKER=kafka://" in said
+    assert "a worker is running" in starts.doctor_beside_it.ended().out
     # The one that was there went on.
     assert finals(starts.first)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.chaos.evidence import read_file
-from tests.chaos.trials import LONG, Trial, Verdict
+from tests.chaos.trials import LONG, SLOW, Trial, Verdict
 from tests.programs import wait_until
 
 #: Looks at the file before a try counts as missed: a checkpoint comes once a second.
@@ -106,7 +106,7 @@ def test_a_kill_while_the_event_log_is_rotated_loses_nothing(
     trial: Trial, judged: list[Verdict]
 ) -> None:
     trial.submit(40)
-    for _ in range(6 if LONG else 2):
+    for _ in range(6 if LONG else 1):
         trial.crash("event log renamed, not reopened", trial.random.randrange(1, 6))
     verdict = trial.judge()
     judged.append(verdict)
@@ -134,15 +134,13 @@ def test_a_line_of_the_event_log_that_a_kill_has_torn_spoils_no_other(
 def test_kills_while_retention_deletes_take_no_run_that_is_not_over(
     trial: Trial, judged: list[Verdict]
 ) -> None:
-    ids = trial.draw_ids(400 if LONG else 120)
-    submitter = trial.start_submitter(ids)
-    submitter.wait_for(1)
     for _ in range(6 if LONG else 2):
-        trial.start()
+        trial.submit(40)
+        trial.start().wait_for_the_end()
+        trial.server.script([SLOW])
+        trial.submit(40)
         wait_until(deletes_more(trial), "something to be deleted")
         trial.kill()
-    submitter.wait_for(len(ids))
-    trial.submitted = ids
     verdict = trial.judge(deleted=True)
     judged.append(verdict)
     verdict.keeps_the_promise()

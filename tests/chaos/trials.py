@@ -51,6 +51,8 @@ SEED = int(os.environ.get("PENSTOCK_TEST_RANDOM") or random.SystemRandom().randr
 STUCK_S = 15.0
 #: Seconds that an answer takes: 21-49 ms.
 DELAY_S, JITTER = 0.035, 0.4
+#: A fault of the model server: the next calls take so long that something can happen meanwhile.
+SLOW = {"fault": "timeout", "seconds": 1.5, "times": 20}
 KILL, TERM, END = "kill -9", "SIGTERM", "kill -9 after the end"
 CRASHED = re.compile(r"^crash: (.+) ([0-9.]+)$", re.MULTILINE)
 
@@ -225,7 +227,8 @@ class Trial:
         file = read_file(self.file)
         death = Death(how, t, line, frozenset(file.durable), in_flight, tuple(file.half_steps()))
         self.deaths.append(death)
-        self._died_with = (t, read_progress(self.file)[0])
+        # The end of an orderly stop, which takes as long as the calls in flight do.
+        self._died_with = (time.time() if how == TERM else t, read_progress(self.file)[0])
         return death
 
     def wait_for(self, share: float, in_flight: int) -> None:

@@ -72,7 +72,7 @@ async def test_nothing_that_was_not_acked_is_lost_by_kill_9(
 async def test_processes_may_append_while_another_one_reads(
     broker: Broker, topic: str, group: str
 ) -> None:
-    count, names = 60, ("ann", "bob")
+    count, names = 300, ("ann", "bob")
     async with broker.reading(topic, group) as reader:
         with contextlib.ExitStack() as stack:
             producers = [

@@ -5,6 +5,7 @@ import contextlib
 import json
 import pathlib
 import re
+import resource
 import threading
 import uuid
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 
 from app.errors import SettingsError
 from app.events import Event
-from app.interactions import FILE_NAME, EventLog
+from app.interactions import FILE_NAME, EventLog, RotatingFile
 from tests.unit.conftest import until
 
 
@@ -181,13 +182,41 @@ def test_a_full_disk_is_said_once_and_the_pipeline_runs_on(tmp_path, caplog):
     assert record.getMessage().endswith("; the pipeline runs on")
 
 
+@pytest.mark.parametrize("foreign", [b"", b'{"of": "another process"}\n'])
+def test_a_line_that_does_not_fit_on_the_disk_is_not_left_torn(tmp_path, caplog, foreign):
+    path = tmp_path / FILE_NAME
+    file = RotatingFile(path, 1_000_000, 1)
+    file.append(['"before"'])
+    with file_size_limit(30):
+        file.append(['"fits"', f'"{"x" * 100}"'])
+    assert path.read_bytes() == b'"before"\n"fits"\n'
+    with path.open("ab") as other:
+        other.write(foreign)
+    file.append(['"after"'])
+    file.close()
+    assert path.read_bytes() == b'"before"\n"fits"\n' + foreign + b'"after"\n'
+    assert len(caplog.records) == 1
+
+
+@contextlib.contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """What is written past `size` bytes of a file is refused, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 @pytest.mark.timeout(20)
 def test_a_rotation_that_fails_is_said_once_and_the_log_goes_on(tmp_path, caplog):
     (tmp_path / f"{FILE_NAME}.1").mkdir()
     (tmp_path / f"{FILE_NAME}.1" / "in the way").touch()
     with started(tmp_path, max_bytes=1000, files=1) as log:
-        for number in range(50):
-            write(log, number)
+        for _ in range(5):
+            for number in range(10):
+                write(log, number)
             asyncio.run(until(lambda: not log._lines))
     assert len(caplog.records) == 1
     assert log._thread is None, "its thread has ended, and not by an error"
