@@ -16,6 +16,7 @@ from faust.tables.recovery import Recovery
 from app import deadletters
 from app.broker import kafka
 from app.broker.embedded import Transport as EmbeddedTransport
+from app.broker.readers import Introduction, introduce
 from app.broker.retention import delete_finished
 from app.chains import StageSpec
 from app.deadletters import DeadLetter
@@ -121,6 +122,7 @@ class PenstockApp(faust.App):
         self.suspects: Suspects | None = None
         #: How many events were in flight when the last worker died.
         self._left_behind = 0
+        self._introduced: list[Introduction] = []
         self._journal: Journal | None = None
         if not settings.embedded:
             self._journal = kafka.KafkaJournal(self, settings.partitions)
@@ -234,6 +236,7 @@ class PenstockApp(faust.App):
                 for name in chain.topics:
                     store.create(name, count)
             store.create(deadletters.topic_name(self.settings.app_id), self.settings.partitions)
+            self._introduced = introduce(store, self.readers)
             self.suspects = Suspects(store, list(self.stages))
             self._left_behind = self.suspects.convict()
 
@@ -248,6 +251,8 @@ class PenstockApp(faust.App):
                 "The last worker died with %d events in flight; they are taken up again",
                 self._left_behind,
             )
+        for one in self._introduced:
+            log.warning("%s", one)
         if not self.settings.embedded:
             from app.broker.kafka_outages import until_it_answers
 

@@ -43,7 +43,7 @@ def resolve(text: str, settings: Settings) -> Target:
         url, _, name = text.partition("#")
         if not _host(url):
             raise SettingsError(f"model {text!r}: there is no host in this address. Use {FORMS}.")
-        return Target("server", name or "default", url, settings.openai_api_key or "none")
+        return Target("server", name or "default", url, _key_for(url, settings) or "none")
     provider, _, name = text.partition("/")
     if provider not in PROVIDERS:
         close = difflib.get_close_matches(provider, PROVIDERS, n=1)
@@ -69,6 +69,14 @@ def resolve(text: str, settings: Settings) -> Target:
             f"model {text!r}: MISTRAL_API_KEY is not set. Set it, or use another model: {FORMS}."
         )
     return Target("mistral", name, MISTRAL_URL, settings.mistral_api_key)
+
+
+def _key_for(url: str, settings: Settings) -> str:
+    """The key, when `url` is on the server that the settings give it to: a card comes from anybody,
+    and must not send it elsewhere by naming an address."""
+    own, there = urlsplit(settings.openai_base_url), urlsplit(url)
+    same = (own.scheme, own.hostname, own.port) == (there.scheme, there.hostname, there.port)
+    return settings.openai_api_key if same else ""
 
 
 def _host(url: str) -> str | None:

@@ -141,6 +141,8 @@ def _explain_status(error: openai.APIStatusError, label: str) -> ModelError:
     status = error.status_code
     text = f"{label} answered {status}: {_message(error)}"
     if status in (401, 403):
+        if label.startswith("server/"):
+            return ModelLocked(f"{text}. The key is given to the server of OPENAI_BASE_URL only")
         return ModelLocked(f"{text}. Check the key")
     no_quota = "insufficient_quota" in (str(error.code), str(error.type))
     if status == 402 or (status == 429 and no_quota):

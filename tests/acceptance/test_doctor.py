@@ -24,12 +24,18 @@ def test_a_machine_in_order_is_said_to_be(place: Place) -> None:
 
 def test_a_model_is_really_asked(place: Place, scripted: ScriptedServer) -> None:
     model = f"{scripted.base_url}#the-model"
+    refused = [{"fault": "status", "status": 401, "body": "Incorrect API key"}]
     assert "server/the-model answered in" in findings(place, PENSTOCK_MODEL=model)["model"]
     assert len(scripted.calls()) == 1
 
-    scripted.script([{"fault": "status", "status": 401, "body": "Incorrect API key"}])
+    scripted.script(refused)
     found = findings(place, code=1, PENSTOCK_MODEL=model)
-    assert list(found) == ["model"] and "Check the key" in found["model"]
+    assert list(found) == ["model"]
+    assert "given to the server of OPENAI_BASE_URL only" in found["model"]
+
+    scripted.script(refused)
+    place.env |= {"OPENAI_BASE_URL": scripted.base_url, "OPENAI_API_KEY": "sk-wrong"}
+    assert "Check the key" in findings(place, code=1, PENSTOCK_MODEL="openai/x")["model"]
 
 
 def test_a_model_that_cannot_be_reached_is_named(place: Place) -> None:

@@ -145,7 +145,7 @@ def test_a_refused_key_pauses_the_stage_and_kills_no_run(shop: Shop) -> None:
     run, calls = shop.tell({"fault": "status", "status": 401, "body": "Incorrect API key"})
 
     assert len(calls) == 5 and not run.letters
-    assert "Check the key" in shop.worker.text()
+    assert "given to the server of OPENAI_BASE_URL only" in shop.worker.text()
     assert "answers again" in shop.worker.text()
 
 

@@ -12,7 +12,7 @@ import zipfile
 import pytest
 
 from tests.acceptance.places import LABEL, Place, finals
-from tests.programs import ROOT
+from tests.programs import ROOT, wait_until
 
 HAIKU = ROOT / "examples" / "haiku"
 
@@ -140,3 +140,73 @@ def test_a_new_project_is_made_checked_and_run_outside_the_checkout(
     chain.write_text(chain.read_text().replace("step: count_words,", "step: count_wrods,"))
     said = mine.fails("check")
     assert "greeting.yaml:10: there is no step 'count_wrods'. Did you mean 'count_words'?" in said
+
+
+STEPS = """
+import asyncio, os, pathlib
+from app.steps import Work, step
+
+NOTES = pathlib.Path(os.environ["NOTES"])
+
+def ask(question: str) -> str:
+    with (NOTES / "asked").open("a") as file:
+        file.write(question + "\\n")
+    return question
+
+async def hold() -> str:
+    (NOTES / "holding").touch()
+    while not (NOTES / "go").exists():
+        await asyncio.sleep(0.01)
+    return "went on"
+
+@step("tell")
+async def tell(work: Work) -> str:
+    asked = await work.call("ask", ask, work.parts["idea"])
+    return asked if asked == "first" else await work.call("hold", hold)
+"""
+CHAIN = """\
+pipeline: tale
+topics: {idea: What it is about, text: The text}
+stages:
+  - {reads: idea, step: tell, name: teller, writes: text}
+"""
+
+
+@pytest.mark.timeout(120)
+def test_a_stage_that_was_renamed_or_joined_by_another_pays_for_nothing_again(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTES", str(tmp_path))  # this process reads the project too
+    project = tmp_path / "project"
+    for name, text in {"steps/tell.py": STEPS, "topics/tale.yaml": CHAIN}.items():
+        (project / name).parent.mkdir(parents=True)
+        (project / name).write_text(text)
+    place = Place(
+        tmp_path / "place",
+        PENSTOCK_PROJECT=str(project),
+        PENSTOCK_EVENT_LOG="off",
+    )
+    begin = ("submit", "tale", "--json")
+    with place.worker() as worker:
+        first = place.run(*begin, "first").json()["trace_id"]
+        place.wait_for(first)
+        second = place.run(*begin, "second").json()["trace_id"]
+        wait_until((tmp_path / "holding").exists, "the second call of the second run")
+        worker.kill()
+
+    chain = project / "topics" / "tale.yaml"
+    chain.write_text(CHAIN.replace("teller", "narrator"))
+    (tmp_path / "go").touch()
+    with place.worker() as worker:
+        worker.wait_for("narrator takes the place of teller on 'idea'")
+        (run,) = place.wait_for(second)
+        assert run.entries[-1].event.parts["text"] == "went on"
+        assert worker.stop() == 0
+
+    chain.write_text(CHAIN + "  - {reads: idea, step: tell, name: counter}\n")
+    with place.worker() as worker:
+        worker.wait_for("counter takes the place of narrator on 'idea'")
+        third = place.run(*begin, "third").json()["trace_id"]
+        place.wait_for(third)
+        assert worker.stop() == 0
+    assert (tmp_path / "asked").read_text().split() == ["first", "second", "third", "third"]

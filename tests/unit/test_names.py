@@ -1,5 +1,7 @@
 """Names of models: where each of them is asked, and what is said when it cannot be."""
 
+import dataclasses
+
 import pytest
 
 from app.errors import SettingsError
@@ -75,6 +77,14 @@ def test_keys_go_to_their_own_provider():
     assert resolve("mistral/m", KEYS).api_key == "mi-open-sesame"
     assert "sesame" not in resolve("ollama/m", KEYS).api_key
     assert "sesame" not in repr(resolve("openai/m", KEYS))
+
+
+@pytest.mark.parametrize("url", ["http://gpu/v1", "https://gpu:8000/v1", "https://other/v1"])
+def test_an_address_gets_the_key_only_on_the_server_that_the_settings_name(url):
+    own = dataclasses.replace(KEYS, openai_base_url="https://gpu/v1")
+    assert resolve("https://gpu/other#m", own).api_key == "sk-open-sesame"
+    assert resolve(f"{url}#m", own).api_key == "none"
+    assert resolve(f"{url}#m", KEYS).api_key == "none"
 
 
 def test_the_label_names_provider_and_model():

@@ -77,8 +77,16 @@ def test_what_may_pass_is_tried_again(status):
 @pytest.mark.parametrize(
     ("status", "body", "advice"),
     [
-        (401, openais("Incorrect API key"), "Check the key"),
-        (403, openais("not in your country"), "Check the key"),
+        (
+            401,
+            openais("Incorrect API key"),
+            "The key is given to the server of OPENAI_BASE_URL only",
+        ),
+        (
+            403,
+            openais("not in your country"),
+            "The key is given to the server of OPENAI_BASE_URL only",
+        ),
         (402, openais("Insufficient balance"), "Check the plan and the quota"),
         (429, openais("You exceeded it", "insufficient_quota"), "Check the plan and the quota"),
         (

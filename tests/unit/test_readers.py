@@ -1,0 +1,117 @@
+"""Readers of a file whose chains were edited: nothing that was finished is taken up again."""
+
+import time
+
+import pytest
+from faust.types import TP
+
+from app.broker.readers import introduce
+from app.broker.retention import delete_finished
+from app.broker.store import Store
+from tests.unit.conftest import Opener
+
+IDEA = TP("idea", 0)
+
+
+@pytest.fixture
+def store(open_store: Opener) -> Store:
+    """A topic of six records, of which `teller` has finished the first two and the fourth."""
+    store = open_store()
+    for topic in ("idea", "draft"):
+        store.create(topic, 2)
+    assert introduce(store, {"idea": ["teller"]}) == []
+    for _ in range(6):
+        store.append(IDEA, 0, b"k", b"v")
+    store.commit_now()
+    for offset in (0, 1, 3):
+        store.finish("teller", IDEA, offset)
+    store.commit_now()
+    return store
+
+
+def unfinished(store: Store, reader: str) -> list[int]:
+    position = store.position(reader, IDEA)
+    return [offset for offset in range(6) if not position.is_done(offset)]
+
+
+def recorded(store: Store, *keys: str) -> None:
+    for key in keys:
+        store.enter(key, b"{}", lambda _: None)
+    store.commit_now()
+
+
+def journal(store: Store) -> list[str]:
+    return [key for (key,) in store.reader.execute("select key from journal order by key")]
+
+
+def test_a_stage_with_another_name_goes_on_where_it_was_with_what_it_had_recorded(store):
+    recorded(store, "teller/event/call", "teller-2/event/call", "tell/event/call")
+    (one,) = introduce(store, {"idea": ["narrator"]})
+    assert str(one) == "narrator takes the place of teller on 'idea'"
+    assert unfinished(store, "narrator") == [2, 4, 5]
+    assert journal(store) == ["narrator/event/call", "tell/event/call", "teller-2/event/call"]
+    assert introduce(store, {"idea": ["narrator"]}) == []
+
+
+def test_a_stage_that_joins_another_begins_where_that_one_is(store):
+    recorded(store, "teller/event/call")
+    (one,) = introduce(store, {"idea": ["counter", "teller"]})
+    assert "counter is new on 'idea' and begins where teller is" in str(one)
+    assert unfinished(store, "counter") == unfinished(store, "teller") == [2, 4, 5]
+    assert journal(store) == ["teller/event/call"]
+
+
+def test_of_several_that_have_vanished_all_is_taken_over_and_nothing_is_lost(store):
+    introduce(store, {"idea": ["teller", "counter"]})
+    store.finish("counter", IDEA, 2)
+    store.commit_now()
+    recorded(store, "counter/event/call", "teller/event/call-2")
+    printer, narrator = introduce(store, {"idea": ["printer", "narrator"]})
+    assert printer.replaces == narrator.replaces == ("teller", "counter")
+    assert unfinished(store, "printer") == unfinished(store, "narrator") == [2, 4, 5]
+    assert journal(store) == [
+        f"{reader}/event/{call}"
+        for reader in ("narrator", "printer")
+        for call in ("call", "call-2")
+    ]
+
+
+def test_of_two_others_it_is_the_slower_one(store):
+    introduce(store, {"idea": ["teller", "counter"]})
+    store.finish("counter", IDEA, 2)
+    store.commit_now()
+    (one,) = introduce(store, {"idea": ["counter", "printer", "teller"]})
+    assert one.source == "teller"
+    assert unfinished(store, "printer") == [2, 4, 5]
+
+
+def test_a_topic_that_nobody_read_is_taken_up_whole(store):
+    store.append(TP("draft", 0), 0, b"k", b"v")
+    store.commit_now()
+    (one,) = introduce(store, {"idea": ["teller"], "draft": ["printer"]})
+    assert str(one) == "printer is new on 'draft', which nobody read, and takes all of it up"
+    assert store.position("printer", TP("draft", 0)).low == 0
+
+
+def test_what_retention_has_deleted_is_not_waited_for(store):
+    draft = TP("draft", 0)
+    for key in (b"over", b"over", b"under way", b"over"):
+        store.append(draft, 0, key, b"v")
+    store.append(TP("draft", 1), 0, b"over", b"v")
+    store.append(IDEA, 0, b"under way", b"v")
+    store.commit_now()
+    for offset in range(6):
+        store.finish("teller", IDEA, offset)
+    store.commit_now()
+    delete_finished(store, [{"idea": ["teller"], "draft": []}], time.time())
+    introduce(store, {"idea": ["teller"], "draft": ["printer"]})
+    assert [offset for offset, *_ in store.read(draft, 0, 9)] == [2]
+    assert store.position("printer", draft).low == 2
+    assert store.position("printer", TP("draft", 1)).low == 1
+
+
+def test_a_new_file_introduces_nobody(open_store):
+    store = open_store()
+    store.create("idea", 2)
+    assert introduce(store, {"idea": ["teller"]}) == []
+    assert introduce(store, {"idea": ["narrator"]})[0].replaces == ("teller",)
