@@ -192,5 +192,12 @@ def describe() -> list[tuple[str, str, str]]:
     rows = []
     for field in dataclasses.fields(Settings):
         if field.metadata:
-            rows.append((PREFIX + field.name.upper(), str(field.default), field.metadata["about"]))
+            rows.append((PREFIX + field.name.upper(), _shown(field.default), field.metadata["about"]))
     return rows
+
+
+def _shown(value: Any) -> str:
+    """`value` as somebody would write it in the environment."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
