@@ -9,13 +9,18 @@ import time
 from typing import Any
 
 import faust
+from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 
 from app import deadletters
-from app.broker import kafka
+from app.broker import kafka_topics
 from app.broker.embedded import Transport as EmbeddedTransport
+from app.broker.kafka import KafkaJournal
+from app.broker.kafka_connection import connection, credentials
+from app.broker.kafka_outages import Watch
+from app.broker.kafka_transport import CarefulRecovery, consumer_of, faust_settings, faust_url
 from app.broker.readers import Introduction, introduce
 from app.broker.retention import delete_finished
 from app.chains import StageSpec
@@ -37,6 +42,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between looks for finished runs that are old enough to go.
 RETENTION_EVERY_S = 60.0
+#: Seconds that a worker waits for Kafka to take what is finished, before it gives partitions up.
+FLUSH_S = 5.0
 #: Objects made between two collections of the youngest garbage, and collections between those of
 #: older garbage. A step leaves no circles behind, but events in flight are many objects that live
 #: for a moment: with Python's own 700, the looking takes a fifth of a worker's time.
@@ -73,9 +80,7 @@ class Tables(TableManager):
     @property
     def recovery(self) -> Recovery:
         if self._recovery is None:
-            self._recovery = kafka.CarefulRecovery(
-                self.app, self, beacon=self.beacon, loop=self.loop
-            )
+            self._recovery = CarefulRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
         return self._recovery
 
     async def on_start(self) -> None:
@@ -94,7 +99,7 @@ class PenstockApp(faust.App):
     def __init__(self, settings: Settings, project: Project) -> None:
         super().__init__(
             settings.app_id,
-            broker=settings.broker_url,
+            broker=settings.broker_url if settings.embedded else faust_url(settings.broker_url),
             topic_partitions=settings.partitions,
             topic_disable_leader=True,
             # Not next to the checkout: Faust makes its folders wherever the worker starts.
@@ -104,7 +109,11 @@ class PenstockApp(faust.App):
             stream_wait_empty=True,
             web_bind="127.0.0.1",
             TableManager=Tables,
-            **({} if settings.embedded else kafka.faust_settings(settings)),
+            **(
+                {}
+                if settings.embedded
+                else {"broker_credentials": credentials(settings), **faust_settings(settings)}
+            ),
         )
         self.settings = settings
         self.project = project
@@ -124,14 +133,14 @@ class PenstockApp(faust.App):
         self._left_behind = 0
         self._introduced: list[Introduction] = []
         self._journal: Journal | None = None
-        if not settings.embedded:
-            self._journal = kafka.KafkaJournal(self, settings.partitions)
+        self._watch: Watch | None = None
         self._providers: Any = None
         for spec in project.stages:
             self._declare(spec)
         self.task(self.delete_finished_runs)
         if not settings.embedded:
-            self.task(self.declare_ends)
+            self.task(self.watch_kafka)
+            self.on_rebalance_complete.connect(self._assigned)
 
     # -- stages
 
@@ -144,8 +153,6 @@ class PenstockApp(faust.App):
         topic = self.topic(
             spec.reads,
             schema=RawSchema(),
-            # Faust ignores a topic that is missing for ever: 'internal' has it declared first.
-            internal=True,
             partitions=self.settings.partitions,
         )
 
@@ -195,9 +202,16 @@ class PenstockApp(faust.App):
     @property
     def journal(self) -> Journal:
         if self._journal is None:
-            assert isinstance(self.transport, EmbeddedTransport)
-            self._journal = EmbeddedJournal(self.transport.store)
+            if isinstance(self.transport, EmbeddedTransport):
+                self._journal = EmbeddedJournal(self.transport.store)
+            else:
+                self._journal = KafkaJournal(self, connection(self.settings))
         return self._journal
+
+    @property
+    def kafka_journal(self) -> KafkaJournal:
+        assert isinstance(self.journal, KafkaJournal)
+        return self.journal
 
     @property
     def topic_names(self) -> list[str]:
@@ -254,10 +268,37 @@ class PenstockApp(faust.App):
         for one in self._introduced:
             log.warning("%s", one)
         if not self.settings.embedded:
-            from app.broker.kafka_outages import until_it_answers
-
-            await until_it_answers(self)
+            await self._reach_kafka()
         await super().on_start()
+
+    async def _reach_kafka(self) -> None:
+        """Kafka answers, and has every topic: Faust ignores one that is missing for ever."""
+        self._watch = Watch(connection(self.settings))
+        while not self.should_stop:
+            await self._watch.until_it_answers(lambda: self.should_stop)
+            if not self.conf.topic_allow_declare or self.should_stop:
+                return
+            try:
+                differ = await kafka_topics.declare(
+                    connection(self.settings),
+                    self.topic_names,
+                    self.kafka_journal.log.topic,
+                    self.settings.partitions,
+                    self.settings.replication,
+                    self.settings.max_event_bytes,
+                )
+            except KafkaError as exc:
+                log.debug("declaring topics again: %s", exc)
+                await self.sleep(1.0)
+            else:
+                for sentence in differ:
+                    log.warning("Kafka: %s", sentence)
+                return
+
+    async def watch_kafka(self) -> None:
+        """Says when Kafka goes and when it is back; while it is away no new work is taken."""
+        assert self._watch is not None
+        await self._watch.run(lambda: self.should_stop, self.kafka_journal.log.look)
 
     async def on_started(self) -> None:
         await super().on_started()
@@ -270,10 +311,40 @@ class PenstockApp(faust.App):
         if self.settings.embedded:
             await super()._consumer_wait_empty(consumer, logger)
             return
-        # In a rebalance what is in flight goes on, and joins its redelivery.
         if self.should_stop:
             await self.drain()
-        await consumer.commit()
+        else:
+            # What is left goes on: where its partition comes back, its redelivery joins it.
+            limit_s = self.settings.drain_s
+            await asyncio.gather(*(stage.pause(limit_s) for stage in self.stages.values()))
+        try:
+            await asyncio.wait_for(self.kafka_journal.flush(), FLUSH_S)
+            await asyncio.wait_for(consumer.commit(), FLUSH_S)
+        except TimeoutError:
+            log.warning("Kafka does not take what is finished; it will be found finished again")
+
+    async def _assigned(self, *_: Any, **__: Any) -> None:
+        """After each rebalance, before anything is delivered."""
+        kept = self.consumer.assignment()
+        lost = [await stage.release(kept) for stage in self.stages.values()]
+        if sum(lost):
+            log.warning("%d events in flight went to other workers and are done there", sum(lost))
+        pause_s = 0.2
+        while not self.should_stop:
+            try:
+                await self.kafka_journal.load()
+                return
+            except KafkaError as exc:
+                log.debug("reading the journal again: %s", exc)
+            await self.sleep(pause_s)
+            pause_s = min(5.0, pause_s * 2)
+
+    def sought(self) -> None:
+        """Called by the consumer when it delivers again, from the group's commit on."""
+        if not self.settings.embedded:
+            self.kafka_journal.sought()
+            for stage in self.stages.values():
+                stage.resume()
 
     async def drain(self) -> None:
         """Nothing new is taken; calls in flight have ended, or were cancelled at the limit."""
@@ -290,14 +361,12 @@ class PenstockApp(faust.App):
                 limit_s,
             )
 
-    async def declare_ends(self) -> None:
-        """The topics that no agent reads are on Kafka too; Faust declares the others."""
-        for name in set(self.topic_names) - set(self.readers):
-            await self.topic(name, partitions=self.settings.partitions).maybe_declare()
-
     async def delete_finished_runs(self) -> None:
-        """Now and then, what finished longer ago than the retention leaves the embedded file."""
-        if not isinstance(self.transport, EmbeddedTransport) or not self.settings.retention_s:
+        """Now and then, what finished longer ago than the retention is deleted."""
+        if not self.settings.retention_s:
+            return
+        if not isinstance(self.transport, EmbeddedTransport):
+            await self._trim_topics()
             return
         pipelines = [
             {topic: self.readers.get(topic, ()) for topic in chain.topics}
@@ -315,6 +384,33 @@ class PenstockApp(faust.App):
                 if count:
                     log.info("Retention: deleted %d records of finished runs", count)
             await self.sleep(min(RETENTION_EVERY_S, self.settings.retention_s))
+
+    async def _trim_topics(self) -> None:
+        """On Kafka, from the beginning of each partition that this worker has: a run's events may
+        go before it is over, as each of them carries all that the next step needs."""
+        ends = {
+            name
+            for chain in self.project.chains.values()
+            for name in chain.topics
+            if name not in self.readers
+        }
+        while not self.should_stop:
+            await self.sleep(min(RETENTION_EVERY_S, self.settings.retention_s))
+            topics: dict[str, dict[int, int | None]] = {}
+            for tp, tracker in consumer_of(self).trackers.items():
+                if tp.topic in self.readers and tracker.committed is not None:
+                    topics.setdefault(tp.topic, {})[tp.partition] = tracker.committed
+                    for name in ends:
+                        topics.setdefault(name, {})[tp.partition] = None
+            try:
+                count = await kafka_topics.trim(
+                    connection(self.settings), topics, time.time() - self.settings.retention_s
+                )
+            except KafkaError as exc:
+                log.warning("Retention is put off: %s", exc)
+            else:
+                if count:
+                    log.info("Retention: deleted %d records of finished runs", count)
 
     async def on_shutdown(self) -> None:
         await super().on_shutdown()

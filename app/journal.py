@@ -35,7 +35,7 @@ class Journal(Protocol):
     def again(self, stage: str, message: Any) -> None:
         """`message` was delivered, and its event is finished: let the broker forget it."""
 
-    def recall(self, key: str) -> bytes | None:
+    def recall(self, key: str, message: Any) -> bytes | None:
         """The recorded answer of a call, or nothing."""
 
     def record(self, key: str, message: Any, answer: bytes) -> asyncio.Future[None]:
@@ -68,7 +68,7 @@ class EmbeddedJournal:
     def again(self, stage: str, message: Any) -> None:
         pass  # its position is in the file already
 
-    def recall(self, key: str) -> bytes | None:
+    def recall(self, key: str, message: Any) -> bytes | None:
         step = self.store.entries.get(key[: key.rindex("/")])
         return None if step is None else step.get(key)
 
@@ -129,7 +129,7 @@ class Calls:
             number = self._made.get(digest, 0)
             self._made[digest] = number + 1
         key = f"{self.step}/{digest}-{number}"
-        answer = self.journal.recall(key)
+        answer = self.journal.recall(key, self.message)
         if answer is not None:
             return answer
         try:

@@ -22,9 +22,9 @@ def add_seeding(app: PenstockApp) -> None:
 
     @app.task
     async def initiate_pipeline_once() -> None:
-        for chain in app.project.chains.values():
-            if chain.seed is not None:
-                await _seed(app, chain)
+        # Side by side: on Kafka each is the business of whoever has its partition.
+        chains = app.project.chains.values()
+        await asyncio.gather(*(_seed(app, chain) for chain in chains if chain.seed is not None))
 
     @app.task
     async def create_runs_at_interval() -> None:
@@ -68,7 +68,8 @@ async def _run_timer(app: PenstockApp, chain: Chain, every_s: float) -> None:
         event = first_event(chain.name, chain.seed, trace_id, "create_runs_at_interval")
         if await submit(app, chain, event):
             log.info("run %s: started by the timer of %s", trace_id, chain.name)
-        due += every_s
+        # A machine that slept does not make up for what it missed.
+        due = max(due + every_s, math.floor(time.time() / every_s) * every_s)
         await app.sleep(max(0.0, due - time.time()))
 
 

@@ -15,12 +15,16 @@ from app.errors import SettingsError
 PREFIX = "PENSTOCK_"
 #: Names with this prefix belong to the tests and are not read by the program.
 TEST_PREFIX = "PENSTOCK_TEST_"
+SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 #: Where an installed package keeps the cards and chains that it ships.
 SHARED_PROJECT = pathlib.Path(sys.prefix) / "share" / "penstock"
 
 
-def _setting(default: Any, about: str, parse: Callable[[str], Any] = str) -> Any:
-    return dataclasses.field(default=default, metadata={"about": about, "parse": parse})
+def _setting(
+    default: Any, about: str, parse: Callable[[str], Any] = str, *, secret: bool = False
+) -> Any:
+    metadata = {"about": about, "parse": parse}
+    return dataclasses.field(default=default, metadata=metadata, repr=not secret)
 
 
 def _switch(text: str) -> bool:
@@ -90,6 +94,16 @@ class Settings:
     )
     app_id: str = _setting("penstock", "name of the app: its consumer group on Kafka", _name)
     worker_id: str = _setting("", "name of this worker (Kafka: static membership)", _name)
+    kafka_tls: bool = _setting(False, "Kafka over TLS", _switch)
+    kafka_ca: str = _setting("", "file of certificates that the Kafka's is checked against")
+    kafka_cert: str = _setting("", "file of this client's own certificate (mutual TLS)")
+    kafka_key: str = _setting("", "file of its key")
+    kafka_sasl: str = _setting(
+        "", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", _one_of("PLAIN", *SCRAM)
+    )
+    kafka_user: str = _setting("", "name for SASL")
+    kafka_password: str = _setting("", "password for SASL", secret=True)
+    replication: int = _setting(1, "copies of each topic that is made on Kafka", _whole(1, 32))
     partitions: int = _setting(4, "partitions of each topic", _whole(1, 1024))
     seed: str = _setting(
         "1", "1: seed each pipeline once, again: seed it anew, 0: never", _one_of("1", "0", "again")
@@ -171,7 +185,7 @@ class Settings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must never be written anywhere: long enough to be a secret, and set."""
-        found = [self.openai_api_key, self.mistral_api_key]
+        found = [self.openai_api_key, self.mistral_api_key, self.kafka_password]
         servers = (self.model, self.openai_base_url, self.ollama_host)
         for url in (*self.broker_url.split(";"), *servers):
             with contextlib.suppress(ValueError):  # no address at all: it is refused elsewhere
@@ -192,7 +206,9 @@ def describe() -> list[tuple[str, str, str]]:
     rows = []
     for field in dataclasses.fields(Settings):
         if field.metadata:
-            rows.append((PREFIX + field.name.upper(), _shown(field.default), field.metadata["about"]))
+            rows.append(
+                (PREFIX + field.name.upper(), _shown(field.default), field.metadata["about"])
+            )
     return rows
 
 

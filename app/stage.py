@@ -9,7 +9,7 @@ import collections
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -50,8 +50,8 @@ class Stage:
         self._flights: dict[tuple[Any, int], Flight] = {}
         self._lanes: dict[Any, collections.deque[tuple[Flight, Any]]] = {}
         # asyncio keeps only weak references to tasks: one that nobody holds can vanish.
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._draining = False
+        self._tasks: dict[asyncio.Task[None], Any] = {}
+        self._paused = False
 
     @property
     def in_flight(self) -> int:
@@ -61,7 +61,6 @@ class Stage:
 
     async def consume(self, stream: Any) -> None:
         """Every event of `stream` is taken, in order, as soon as there is room for it."""
-        app = self.app
         buffer = None
         async for event in stream.noack().events():
             if buffer is None:
@@ -74,8 +73,6 @@ class Stage:
                 if buffer.empty():
                     break
                 event = buffer.get_nowait()
-                if event.message.generation_id != app.consumer_generation_id:
-                    break  # of before a rebalance: it is delivered again
 
     async def _admit(self) -> None:
         """There is room for one more event, here, at the broker and in the event log."""
@@ -87,8 +84,8 @@ class Stage:
                 await room.wait()
 
     def _take(self, message: Any) -> None:
-        if self._draining:
-            return  # not acked: it is delivered to whoever comes next
+        if self._paused or message.generation_id != self.app.consumer_generation_id:
+            return  # not acked: it is delivered again, here or to whoever comes next
         journal = self.app.journal
         if journal.is_done(self.name, message):
             journal.again(self.name, message)
@@ -107,15 +104,16 @@ class Stage:
             return
         self._lanes[key] = collections.deque([(flight, place)])
         task = asyncio.get_running_loop().create_task(self._run_lane(key))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = message.tp
+        task.add_done_callback(self._tasks.pop)
 
     async def _run_lane(self, key: Any) -> None:
         """The events of one key, one after the other."""
         lane = self._lanes[key]
         waited = False
         try:
-            while lane:
+            # What is left when the stage pauses comes again.
+            while lane and not (self._paused and waited):
                 flight, place = lane[0]
                 try:
                     # On Kafka a crash upstream can send an event twice: one waits for the other.
@@ -140,23 +138,35 @@ class Stage:
                     if not self._free.is_set():
                         self._free.set()
         finally:
-            # Cancelled: what is left in the lane is delivered again to whoever comes next.
             for _, place in lane:
                 del self._flights[place]
                 self._live -= 1
             del self._lanes[key]
 
+    async def pause(self, limit_s: float) -> int:
+        """Nothing new is taken; what is in flight has ended, or `limit_s` has passed. How many are
+        left."""
+        self._paused = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=limit_s)
+        return self._live
+
+    async def release(self, kept: Collection[Any]) -> int:
+        """What is in flight of other partitions than `kept` was cancelled, and stays un-acked for
+        whoever has them now. How many those were."""
+        lost = [task for task, tp in self._tasks.items() if tp not in kept]
+        await _cancel(lost)
+        return len(lost)
+
+    def resume(self) -> None:
+        """Events are taken again."""
+        self._paused = False
+
     async def drain(self, limit_s: float) -> int:
         """Nothing new is taken; what is in flight has ended, or was cancelled after `limit_s` and
         stays un-acked. How many were cancelled."""
-        self._draining = True
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=limit_s)
-        left, count = list(self._tasks), self._live
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.wait(left)
+        count = await self.pause(limit_s)
+        await _cancel(list(self._tasks))
         return count
 
     # -- one event
@@ -369,3 +379,10 @@ class Stage:
             if instructions is not None:
                 fields["instructions"] = instructions
         self.app.event_log.write(what, topic, event.trace_id, event, **fields)
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)

@@ -7,7 +7,6 @@ from faust.types import TP
 
 from app import events
 from app.broker.embedded import Transport as EmbeddedTransport
-from app.broker.kafka import KafkaJournal
 from app.chains import Chain
 from app.errors import EventTooLarge, MalformedEvent
 from app.events import Event
@@ -54,8 +53,7 @@ async def submit(app: "PenstockApp", chain: Chain, event: Event, *, kept: bool =
             return False
         partition = tp.partition
     else:
-        assert isinstance(app.journal, KafkaJournal)
-        sent = await app.journal.begin(chain.entry, event.id, event.key, raw, kept)
+        sent = await app.kafka_journal.begin(chain.entry, event.id, event.key, raw, kept)
         if sent is None:
             return False
         partition, offset = sent.partition, sent.offset

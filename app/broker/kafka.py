@@ -1,43 +1,51 @@
-"""The journal on Kafka, over Faust's own consumer: experimental, and in its simplest form.
+"""The journal on Kafka.
 
-A step's end is a row of sends, each acknowledged before the next: its journal entries, its outputs,
-the mark that it is finished. Then its message is acked. Killed between two of them, the event comes
-again: its calls are recalled, its outputs are sent again with the same ids, and whoever reads them
-knows the id by its own mark.
+A step's end is a row of sends: its recorded answers, then its outputs, each acknowledged before
+what follows; then, for all steps that ended in the same 20 ms, what is finished, by offset and by
+the ids of the events. Then their messages are acked, and their recorded answers deleted. Killed
+between two of these, an event comes again: its calls are recalled, its outputs are sent again with
+the same ids, and whoever reads them knows the ids.
 
-Entries and marks are in the changelog topic of one Faust table, in their event's partition, so
-whoever is given the partition recovers them with it.
+All of it is on one compacted topic, in the partition of the event, so whoever is given the
+partition reads it back first.
 """
 
 import asyncio
 import collections
+import dataclasses
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+import uuid
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import faust
 import msgspec
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
-from faust.exceptions import ProducerSendError
-from faust.tables.recovery import Recovery
 from faust.types import TP, RecordMetadata
 
-from app.errors import EventTooLarge
+from app.broker.kafka_log import Log, Send
+from app.broker.kafka_transport import partitions_of
+from app.broker.progress import Progress, Stretch
 from app.journal import Output, Places
-from app.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which a finished event is known by its id.
+#: Seconds for which a finished event is known by its id, of the time in which its stage runs.
 DEDUPE_S = 3600.0
-#: Seconds before a refused send is tried again: doubled each time, up to the last.
-FIRST_PAUSE_S, LAST_PAUSE_S = 0.2, 10.0
-#: What a key in the changelog begins with: a recorded answer, a finished event, a run that began.
-CALL, DONE, BEGUN = b"call:", b"done:", b"begun:"
+#: Seconds for which ends of steps gather before they are written.
+GATHER_S = 0.02
+#: Ends of steps that may wait to be written before no new work is taken.
+CROWDED = 5000
+#: What a key on the topic begins with: a recorded answer, a stretch of finished offsets, ids of
+#: finished events, a run that began.
+CALL, STRETCH, IDS, BEGUN = b"c|", b"p|", b"i|", b"b|"
+#: A longer id is known by its beginning and its length: it is nobody's but a stranger's.
+ID_CHARS = 64
 
-#: A record to send: topic, key, value, and the partition unless the key decides.
-Send = tuple[str, bytes, bytes | None, int | None]
+_encode = msgspec.json.Encoder().encode
+_stretch = msgspec.json.Decoder(Stretch)
+_ids = msgspec.json.Decoder(tuple[float, list[str]])
+#: When a run began, in seconds since 1970 UTC; None for a seed, which is known for ever.
+_begun = msgspec.json.Decoder(float | None)
 
 
 class _Id(msgspec.Struct):
@@ -45,124 +53,223 @@ class _Id(msgspec.Struct):
 
 
 _id = msgspec.json.Decoder(_Id)
-#: A mark's value: when it was set, in seconds since 1970 UTC or None for ever, and its partition.
-_Mark = tuple[float | None, int]
-_mark = msgspec.json.Decoder(_Mark)
 
 
-def faust_settings(settings: Settings) -> dict[str, Any]:
-    """What Faust has to be told of Kafka; its defaults are not for this work."""
-    return {
-        # Seconds that a killed worker's partitions stand still.
-        "broker_session_timeout": 10.0,
-        "broker_heartbeat_interval": 3.0,
-        "consumer_group_instance_id": settings.worker_id or None,
-        # Bytes: with Faust's 16 KB, 2,000 events in flight get 1,600 sends a second, not 17,800.
-        "producer_max_batch_size": 256 * 1024,
-        # A dead letter holds its event as text in JSON, which can double it.
-        "producer_max_request_size": 2 * settings.max_event_bytes + 100_000,
-    }
+def journal_of(app_id: str) -> str:
+    """The name of an app's journal topic."""
+    return f"{app_id}-journal"
 
 
-def done_key(stage: str, topic: str, partition: int, offset: int, value: bytes | None) -> bytes:
-    """How the changelog names what `stage` has finished: the event's id, or for a record that is
-    no event, its place."""
+def id_of(message: Any) -> str:
+    """The id of the event in `message`, or for a record that is no event, its place."""
     try:
-        id_ = _id.decode(value or b"").id
+        id_ = _id.decode(message.value or b"").id
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        id_ = f"{topic}-{partition}-{offset}"
-    return DONE + f"{stage}/{id_}".encode()
+        return f"{message.topic}-{message.partition}-{message.offset}"
+    return id_ if len(id_) <= ID_CHARS else f"{id_[:ID_CHARS]}+{len(id_)}"
 
 
-def changelog_of(app_id: str) -> str:
-    return f"{app_id}-journal-changelog"
+class Known:
+    """The ids that one stage has finished in one partition, with the records that hold them."""
+
+    __slots__ = ("ids", "records")
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
+        self.records: collections.deque[tuple[float, bytes, list[str]]] = collections.deque()
+
+    def add(self, at: float, key: bytes, ids: list[str]) -> None:
+        self.ids.update(ids)
+        self.records.append((at, key, ids))
+
+    def expired(self, before: float) -> list[bytes]:
+        """The keys of the records from before `before`, forgotten here."""
+        gone = []
+        while self.records and self.records[0][0] < before:
+            _, key, ids = self.records.popleft()
+            self.ids.difference_update(ids)
+            gone.append(key)
+        return gone
 
 
-class CarefulRecovery(Recovery):
-    """Faust's recovery of tables, which does not deliver while it seeks.
+@dataclasses.dataclass
+class Part:
+    """What the journal holds of one partition: recorded answers by step, and what was read of the
+    stages' progress and of runs that began."""
 
-    Faust lets the partitions go while the flow runs, seeks to the committed offsets after that, and
-    empties the streams' buffers last: what was delivered in between was gone until a restart. It
-    resumes the flow itself when it has done all that.
-    """
+    calls: dict[bytes, dict[bytes, bytes]] = dataclasses.field(default_factory=dict)
+    known: dict[str, Known] = dataclasses.field(default_factory=dict)
+    stretches: dict[tuple[str, str], dict[bytes, Stretch]] = dataclasses.field(default_factory=dict)
+    begun: dict[bytes, float | None] = dataclasses.field(default_factory=dict)
 
-    async def on_recovery_completed(self, generation_id: int = 0) -> None:
-        self.app.consumer.stop_flow()
-        await super().on_recovery_completed(generation_id)
+    def take(self, key: bytes, value: bytes | None) -> None:
+        """A record of the topic, in its turn."""
+        kind, rest = key[:2], key[2:]
+        if kind == CALL:
+            calls = self.calls.setdefault(step_of(key), {})
+            if value is None:
+                calls.pop(key, None)
+                if not calls:
+                    del self.calls[step_of(key)]
+            else:
+                calls[key] = value
+        elif kind == STRETCH:
+            stage, topic, _ = rest.decode().split("|")
+            found = self.stretches.setdefault((stage, topic), {})
+            if value is None:
+                found.pop(key, None)
+            else:
+                found[key] = _stretch.decode(value)
+        elif kind == IDS:
+            stage = rest.decode().split("|")[0]
+            known = self.known.setdefault(stage, Known())
+            if value is None:
+                known.expired(0.0)
+                _forget(known, key)
+            else:
+                known.add(*_with_key(key, value))
+        elif kind == BEGUN:
+            if value is None:
+                self.begun.pop(key, None)
+            else:
+                self.begun[key] = _begun.decode(value)
+
+
+def _with_key(key: bytes, value: bytes) -> tuple[float, bytes, list[str]]:
+    at, ids = _ids.decode(value)
+    return at, key, ids
+
+
+def _forget(known: Known, key: bytes) -> None:
+    for record in known.records:
+        if record[1] == key:
+            known.ids.difference_update(record[2])
+            known.records.remove(record)
+            return
+
+
+@dataclasses.dataclass
+class Ends:
+    """Steps of one stage in one partition whose ends are still to be written."""
+
+    progress: Progress
+    ids: list[str] = dataclasses.field(default_factory=list)
+    steps: list[bytes] = dataclasses.field(default_factory=list)
+    messages: list[Any] = dataclasses.field(default_factory=list)
 
 
 class KafkaJournal:
-    """The verbs on Kafka. Loads itself after every recovery of its table."""
+    """The verbs on Kafka."""
 
-    def __init__(self, app: faust.App, partitions: int) -> None:
+    def __init__(self, app: Any, connection: dict[str, Any]) -> None:
         self.app = app
-        #: Always set: a send that waits for Kafka keeps its step in flight, and those are limited.
-        self.room = asyncio.Event()
-        self.room.set()
-        self._log = changelog_of(app.conf.id)
-        self._table = app.Table("journal", key_type=bytes, value_type=bytes, partitions=partitions)
-        self._calls: dict[str, set[bytes]] = {}
-        self._recording: dict[str, list[asyncio.Future[None]]] = {}
-        self._marks: collections.deque[tuple[float, bytes, int]] = collections.deque()
-        self._given: dict[tuple[str, TP], dict[int, Any]] = {}
+        self.log = Log(app, journal_of(app.conf.id), connection)
+        self.room = self.log.room
+        self._owner = uuid.uuid4().hex[:8]
+        self._epoch = 0
+        self._number = 0
+        self._parts: dict[int, Part] = {}
+        self._progress: dict[tuple[str, TP], Progress] = {}
+        #: Stretches of before the last seek, by partition and key, that are still to be written.
+        self._final: list[tuple[int, bytes, Stretch]] = []
+        self._ends: dict[tuple[str, TP], Ends] = {}
+        self._recording: dict[bytes, list[asyncio.Future[None]]] = {}
+        self._count = 0
+        self._writing: asyncio.Task[None] | None = None
+        self._given = asyncio.Condition()
         # asyncio keeps only weak references to tasks.
         self._tasks: set[asyncio.Future[Any]] = set()
-        app.on_rebalance_complete.connect(self._load)
 
-    @property
-    def _data(self) -> Any:
-        return self._table.data
+    # -- which partitions are ours
 
-    async def _load(self, *_: Any, **__: Any) -> None:
-        """The entries and marks are those of the changelog, and nothing is in delivery."""
-        self._given.clear()
-        self._calls.clear()
-        marks = []
-        for key, value in self._data.items():
-            if key.startswith(CALL):
-                self._calls.setdefault(_step_of(key), set()).add(key)
-            else:
-                set_at, partition = _mark.decode(value)
-                if set_at is not None:
-                    marks.append((set_at, key, partition))
-        self._marks = collections.deque(sorted(marks))
+    async def load(self) -> None:
+        """The journal of every partition that is assigned is in memory, and of no other."""
+        generation = self.app.consumer_generation_id
+        wanted = partitions_of(
+            tp for tp in self.app.consumer.assignment() if tp.topic in self.app.readers
+        )
+        for partition in self._parts.keys() - wanted:
+            del self._parts[partition]
+        for stage, tp in list(self._progress):
+            if tp.partition not in wanted:
+                del self._progress[stage, tp]
+        new = {partition: Part() for partition in wanted - self._parts.keys()}
+        started = time.monotonic()
+        count = 0
+
+        def take(partition: int, key: bytes, value: bytes | None) -> None:
+            nonlocal count
+            count += 1
+            new[partition].take(key, value)
+
+        if new:
+            await self.log.read(set(new), take)
+            log.info(
+                "Journal: %d records of %d partitions read in %.1f s",
+                count,
+                len(new),
+                time.monotonic() - started,
+            )
+        if generation != self.app.consumer_generation_id:
+            return  # rebalanced again meanwhile: this is done again, too
+        self._parts |= new
+        async with self._given:
+            self._given.notify_all()
+
+    def sought(self) -> None:
+        """Every record above the group's commit is delivered again from here on."""
+        for (stage, tp), progress in self._progress.items():
+            key = self._stretch_key(stage, tp)
+            stretch = progress.stretch()
+            if stretch.last > stretch.start:
+                self._final.append((tp.partition, key, stretch))
+                progress.earlier[key] = stretch
+            self._progress[stage, tp] = Progress(progress.earlier.items())
+        self._epoch += 1
+        if self._final:
+            self._write_soon()
+
+    def _progress_of(self, stage: str, tp: TP) -> Progress:
+        progress = self._progress.get((stage, tp))
+        if progress is None:
+            earlier = self._parts[tp.partition].stretches.get((stage, tp.topic), {})
+            progress = self._progress[stage, tp] = Progress(earlier.items())
+        return progress
+
+    def _known(self, stage: str, partition: int) -> Known:
+        return self._parts[partition].known.setdefault(stage, Known())
 
     # -- what was delivered
 
     def is_done(self, stage: str, message: Any) -> bool:
         # Every message that a stage is given comes by here first, in the order of delivery.
-        self._given.setdefault((stage, message.tp), {}).setdefault(message.offset, None)
-        return self._done_key(stage, message) in self._data
+        progress = self._progress_of(stage, message.tp)
+        if progress.deliver(message.offset):
+            return True
+        if id_of(message) in self._known(stage, message.partition).ids:
+            progress.finish(message.offset)
+            return True
+        return False
 
     def again(self, stage: str, message: Any) -> None:
-        self._ack(stage, message)
-
-    def _ack(self, stage: str, message: Any) -> None:
-        """`message` is acked as soon as those before it are: when a later one is acked, Faust's
-        consumer commits past one in flight, which a crash would then lose."""
-        given = self._given.get((stage, message.tp), {})
-        if message.offset not in given:
-            return  # of before a rebalance: it is delivered again, and known by its mark
-        given[message.offset] = message
-        while given:
-            first = next(iter(given))
-            if given[first] is None:
-                return
-            given.pop(first).ack(self.app.consumer)
+        # Not acked at once: that it is finished may not be written yet.
+        self._ends_of(stage, message.tp).messages.append(message)
+        self._write_soon()
 
     # -- the verbs
 
-    def recall(self, key: str) -> bytes | None:
-        return self._data.get(CALL + key.encode())  # type: ignore[no-any-return]
+    def recall(self, key: str, message: Any) -> bytes | None:
+        name = CALL + key.encode()
+        calls = self._parts[message.partition].calls.get(step_of(name))
+        return None if calls is None else calls.get(name)
 
     def record(self, key: str, message: Any, answer: bytes) -> asyncio.Future[None]:
         name = CALL + key.encode()
-        step = _step_of(name)
-        self._data[name] = answer
-        self._calls.setdefault(step, set()).add(name)
-        future = asyncio.ensure_future(self._keep(name, answer, message.partition))
-        self._recording.setdefault(step, []).append(future)
-        return future
+        step = step_of(name)
+        self._parts[message.partition].calls.setdefault(step, {})[name] = answer
+        recording = self._hold(self._keep(message.partition, name, answer))
+        self._recording.setdefault(step, []).append(recording)
+        return recording
 
     async def finish(
         self,
@@ -172,78 +279,132 @@ class KafkaJournal:
         step: str | None,
         then: Callable[[Places], None],
     ) -> None:
-        key = self._done_key(stage, message)
-        # An answer that Kafka does not take is not recorded; the step's end makes up for that.
-        await asyncio.gather(*self._recording.pop(_step_of(key + b"/"), ()), return_exceptions=True)
-        sent = await self._send([(*output, None) for output in outputs])
-        await self._set_mark(key, time.time(), message.partition)
-        then([(one.partition, one.offset) for one in sent])
-        self._ack(stage, message)
         if step is not None:
-            self._drop(self._calls.pop(step, ()), message.partition)
-        while self._marks and self._marks[0][0] < time.time() - DEDUPE_S:
-            _, old, partition = self._marks.popleft()
-            self._drop([old], partition)
+            # An answer that Kafka does not take is not recorded; the step's end makes up for that.
+            recording = self._recording.pop(step.encode(), ())
+            await asyncio.gather(*recording, return_exceptions=True)
+        sent = await self.log.send([(*output, None) for output in outputs]) if outputs else []
+        id_ = id_of(message)
+        self._progress_of(stage, message.tp).finish(message.offset)
+        self._known(stage, message.partition).ids.add(id_)
+        ends = self._ends_of(stage, message.tp)
+        ends.ids.append(id_)
+        ends.messages.append(message)
+        if step is not None:
+            ends.steps.append(step.encode())
+        self._count += 1
+        if self._count > CROWDED:
+            self.room.clear()
+        self._write_soon()
+        then([(one.partition, one.offset) for one in sent])
 
     async def begin(
         self, topic: str, id_: str, key: bytes, value: bytes, kept: bool
     ) -> RecordMetadata | None:
-        """A run has begun with the event `id_` on `topic`; None when it had before. A `kept` id is
-        known for ever."""
-        tables: Any = self.app.tables
-        await tables.recovery.completed.wait()
-        mark = BEGUN + id_.encode()
-        if mark in self._data:
+        """A run has begun with the event `id_` on `topic`; None when it had before. The worker that
+        has the run's partition begins it: for a `kept` id, known for ever, this waits until this
+        one has it; for another it is None then, too."""
+        partition = self.app.producer.key_partition(topic, key).partition
+        async with self._given:
+            if partition not in self._parts and not kept:
+                return None
+            await self._given.wait_for(lambda: partition in self._parts)
+        part, mark = self._parts[partition], BEGUN + id_.encode()
+        if mark in part.begun:
             return None
-        (sent,) = await self._send([(topic, key, value, None)])
-        await self._set_mark(mark, None if kept else time.time(), sent.partition)
+        (sent,) = await self.log.send([(topic, key, value, None)])
+        at = None if kept else time.time()
+        await self._keep(partition, mark, _encode(at))
+        part.begun[mark] = at
+        before = time.time() - DEDUPE_S
+        old = [mark for mark, at in part.begun.items() if at is not None and at < before]
+        for mark in old:
+            del part.begun[mark]
+        self._delete([(partition, mark) for mark in old])
         return sent
 
-    # -- the changelog
+    # -- writing
 
-    def _done_key(self, stage: str, message: Any) -> bytes:
-        return done_key(stage, message.topic, message.partition, message.offset, message.value)
+    def _ends_of(self, stage: str, tp: TP) -> Ends:
+        ends = self._ends.get((stage, tp))
+        if ends is None:
+            ends = self._ends[stage, tp] = Ends(self._progress_of(stage, tp))
+        return ends
 
-    async def _keep(self, key: bytes, value: bytes, partition: int) -> None:
-        await self._send([(self._log, key, value, partition)])
+    def _write_soon(self) -> None:
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.get_running_loop().create_task(self._write_after(GATHER_S))
 
-    async def _set_mark(self, key: bytes, set_at: float | None, partition: int) -> None:
-        value = msgspec.json.encode((set_at, partition))
-        await self._keep(key, value, partition)
-        self._data[key] = value
-        if set_at is not None:
-            self._marks.append((set_at, key, partition))
+    async def _write_after(self, pause_s: float) -> None:
+        await asyncio.sleep(pause_s)
+        while self._ends or self._final:
+            await self._write()
 
-    def _drop(self, keys: Collection[bytes], partition: int) -> None:
-        """`keys` are gone, here now and on the changelog soon; nobody waits for that."""
-        for key in keys:
-            self._data.pop(key, None)
+    async def flush(self) -> None:
+        """Every end of a step up to here is written, and its message acked."""
+        while self._ends or self._final or (self._writing and not self._writing.done()):
+            self._write_soon()
+            assert self._writing is not None
+            await asyncio.shield(self._writing)
+
+    async def _write(self) -> None:
+        """What is finished is on the topic; then messages are acked, and what is over deleted."""
+        final, self._final = self._final, []
+        written, self._ends, self._count = self._ends, {}, 0
+        now = time.time()
+        rows = [(partition, key, _encode(stretch)) for partition, key, stretch in final]
+        gone: list[tuple[int, bytes]] = []
+        for (stage, tp), ends in written.items():
+            progress = self._progress.get((stage, tp))
+            if progress is ends.progress:
+                gone += [(tp.partition, key) for key in progress.outlived()]
+                rows.append(
+                    (tp.partition, self._stretch_key(stage, tp), _encode(progress.stretch()))
+                )
+            part = self._parts.get(tp.partition)
+            if part is not None and ends.ids:
+                self._number += 1
+                key = IDS + f"{stage}|{self._owner}|{self._number}".encode()
+                rows.append((tp.partition, key, _encode((now, ends.ids))))
+                known = self._known(stage, tp.partition)
+                known.add(now, key, ends.ids)
+                gone += [(tp.partition, key) for key in known.expired(now - DEDUPE_S)]
+        await asyncio.gather(*(self._keep(*row) for row in rows))
+        for (_, tp), ends in written.items():
+            for message in ends.messages:
+                message.ack(self.app.consumer)
+            part = self._parts.get(tp.partition)
+            if part is not None:
+                for step in ends.steps:
+                    gone += [(tp.partition, key) for key in part.calls.pop(step, ())]
+        self._delete(gone)
+        if self._count <= CROWDED and not self.log.look():
+            self.room.set()
+
+    def _stretch_key(self, stage: str, tp: TP) -> bytes:
+        return STRETCH + f"{stage}|{tp.topic}|{self._owner}-{self._epoch}".encode()
+
+    async def _keep(self, partition: int, key: bytes, value: bytes | None) -> None:
+        await self.log.send([(self.log.topic, key, value, partition)])
+
+    def _delete(self, keys: list[tuple[int, bytes]]) -> None:
+        """`keys` are gone from the topic soon; nobody waits for that."""
         if keys:
-            gone = [(self._log, key, None, partition) for key in keys]
-            task = asyncio.ensure_future(self._send(gone))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            rows: list[Send] = [(self.log.topic, key, None, partition) for partition, key in keys]
+            self._hold(self.log.send(rows))
 
-    async def _send(self, records: Sequence[Send]) -> list[RecordMetadata]:
-        """`records` are acknowledged, in their order. What Kafka refuses is sent again, with all
-        that came with it, until it is taken: each has an id or a key that its readers know."""
-        pause_s = FIRST_PAUSE_S
-        while True:
-            try:
-                sent = [
-                    await self.app.producer.send(topic, key, value, partition, None, None)
-                    for topic, key, value, partition in records
-                ]
-                return [await one for one in sent]
-            except (KafkaError, ProducerSendError) as exc:
-                if isinstance(exc.__cause__ or exc, MessageSizeTooLargeError):
-                    raise EventTooLarge(f"Kafka takes no record of this size: {exc}") from exc
-                if pause_s == FIRST_PAUSE_S:
-                    log.warning("Kafka refuses records (%s). Sending again until it does not", exc)
-            await asyncio.sleep(pause_s)
-            pause_s = min(LAST_PAUSE_S, pause_s * 2)
+    def _hold(self, work: Any) -> asyncio.Future[Any]:
+        task: asyncio.Future[Any] = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def close(self) -> None:
+        """What is being sent is taken, or the app stops waiting for it."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5.0)
 
 
-def _step_of(key: bytes) -> str:
-    """The step of a key in the changelog: `STAGE/EVENT` of `call:STAGE/EVENT/CALL`."""
-    return key[key.index(b":") + 1 : key.rindex(b"/")].decode()
+def step_of(key: bytes) -> bytes:
+    """The step of a recorded answer: `STAGE/EVENT` of `c|STAGE/EVENT/CALL`."""
+    return key[2 : key.rindex(b"/")]

@@ -1,20 +1,22 @@
-"""Kafka away: the worker waits for it when it starts, and an outage is said once."""
+"""Kafka away: the worker waits for it, and says so once when it goes and once when it is back."""
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import faust
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError
-from faust.transport.drivers.aiokafka import Transport, server_list
+from aiokafka.errors import KafkaError, SaslAuthenticationFailed
+
+from app.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
 #: Seconds between looks for a Kafka that does not answer: doubled each time, up to the last.
-FIRST_PAUSE_S, LAST_PAUSE_S = 0.5, 8.0
-#: Seconds without a complaint after which an outage is over: aiokafka complains each second.
-OVER_AFTER_S = 10.0
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.5, 4.0
+#: Seconds that Kafka has for an answer before it counts as away.
+ANSWER_S = 3.0
 #: How aiokafka's complaints of an outage begin, of which it makes about 100 a second.
 COMPLAINTS = (
     "Error sending",
@@ -24,58 +26,109 @@ COMPLAINTS = (
     "Heartbeat ",
     "Marking the coordinator dead",
     "OffsetCommit failed",
+    "Topic ",
     "Unable connect",
     "Unable to ",
 )
 
 
-class SaidOnce(logging.Filter):
-    """Lets one complaint of an outage through, and leaves what else is said alone."""
+class Quiet(logging.Filter):
+    """Keeps aiokafka's complaints of an outage to itself, and has somebody look after each."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, complained: Callable[[], None]) -> None:
         super().__init__()
-        self.clock = clock
-        self.last = float("-inf")
+        self.complained = complained
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not str(record.msg).startswith(COMPLAINTS):
             return True
-        quiet_s, self.last = self.clock() - self.last, self.clock()
-        if quiet_s < OVER_AFTER_S:
-            return False
-        text = "Kafka does not answer (%s). Nothing is lost: asking again until it does"
-        record.msg, record.args, record.exc_info = text, (record.getMessage(),), None
-        record.levelno, record.levelname = logging.WARNING, "WARNING"
-        return True
+        self.complained()
+        return False
 
 
-async def until_it_answers(app: faust.App) -> None:
-    """The app's Kafka has answered, or the app is told to stop. From here on aiokafka says each
-    outage once."""
-    once = SaidOnce()
-    for name in list(logging.root.manager.loggerDict):
-        if name.split(".")[0] == "aiokafka":
-            logging.getLogger(name).addFilter(once)
-    servers = server_list(app.conf.broker, Transport.default_port)
-    pause_s = FIRST_PAUSE_S
-    while not app.should_stop:
-        once.last = time.monotonic()  # what aiokafka says of it is said here
-        client = AIOKafkaClient(bootstrap_servers=servers)
+class Watch:
+    """Whether Kafka answers. `up` is set while it does."""
+
+    def __init__(self, connection: Mapping[str, Any]) -> None:
+        self.up = asyncio.Event()
+        self._connection = connection
+        self._name = ", ".join(connection["bootstrap_servers"])
+        self._doubt = asyncio.Event()
+        self._since = 0.0
+
+    async def until_it_answers(self, stopping: Callable[[], bool]) -> None:
+        """Kafka has answered, or `stopping` has become true; said once, when it does not at once.
+        Raises `SettingsError` for what no waiting mends: a password that is refused."""
+        pause_s = FIRST_PAUSE_S
+        while not stopping():
+            error = await self._ask()
+            if error is None:
+                self._answers()
+                return
+            self._is_away(error)
+            await asyncio.sleep(pause_s)
+            pause_s = min(LAST_PAUSE_S, pause_s * 2)
+
+    async def run(self, stopping: Callable[[], bool], slow: Callable[[], bool]) -> None:
+        """Asks Kafka whenever aiokafka complains, or `slow` says that something waits for long."""
+        loop = asyncio.get_running_loop()
+
+        def complained() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._doubt.set)
+
+        quiet = Quiet(complained)
+        loggers = [
+            logging.getLogger(name)
+            for name in list(logging.root.manager.loggerDict)
+            if name.split(".")[0] == "aiokafka"
+        ]
+        for logger in loggers:
+            logger.addFilter(quiet)
         try:
-            await client.bootstrap()
-        except KafkaError:
-            if pause_s == FIRST_PAUSE_S:
-                log.warning(
-                    "Kafka at %s does not answer. Asking again until it does",
-                    ", ".join(servers),
-                    extra={"action": "broker_down"},
-                )
-        else:
-            if pause_s > FIRST_PAUSE_S:
-                log.warning("Kafka at %s answers", ", ".join(servers))
-            once.last = float("-inf")
-            return
+            while not stopping():
+                if self._doubt.is_set() or slow():
+                    self._doubt.clear()
+                    await self.until_it_answers(stopping)
+                await asyncio.sleep(FIRST_PAUSE_S)
+        finally:
+            for logger in loggers:
+                logger.removeFilter(quiet)
+
+    async def _ask(self) -> Exception | None:
+        client = AIOKafkaClient(**self._connection)
+        try:
+            await asyncio.wait_for(client.bootstrap(), ANSWER_S)
+        except SaslAuthenticationFailed as exc:
+            raise SettingsError(
+                f"Kafka at {self._name} refuses PENSTOCK_KAFKA_USER and PENSTOCK_KAFKA_PASSWORD:"
+                f" {exc}"
+            ) from exc
+        except (KafkaError, TimeoutError, OSError) as exc:
+            return exc
         finally:
             await client.close()
-        await app.sleep(pause_s)
-        pause_s = min(LAST_PAUSE_S, pause_s * 2)
+        return None
+
+    def _is_away(self, error: Exception) -> None:
+        if self._since:
+            return
+        self._since = time.monotonic()
+        self.up.clear()
+        log.warning(
+            "Kafka at %s does not answer (%s). Nothing is lost: asking again until it does",
+            self._name,
+            str(error) or type(error).__name__,
+            extra={"action": "broker_down"},
+        )
+
+    def _answers(self) -> None:
+        if self._since:
+            log.warning(
+                "Kafka at %s answers again, after %.0f s",
+                self._name,
+                time.monotonic() - self._since,
+                extra={"action": "broker_up"},
+            )
+            self._since = 0.0
+        self.up.set()

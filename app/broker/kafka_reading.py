@@ -1,5 +1,5 @@
 """Reading Kafka's topics from outside the worker: a consumer without a group, behind the same
-methods as the embedded reader. Experimental: it reads every topic from its start, into memory.
+methods as the embedded reader. It reads every topic from its start, into memory.
 """
 
 import asyncio
@@ -12,11 +12,10 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
-from faust.transport.drivers.aiokafka import server_list
 from faust.types import TP
-from faust.utils.urls import urllist
 
-from app.broker.kafka import DONE, changelog_of, done_key
+from app.broker.kafka import CALL, Part, id_of, journal_of
+from app.broker.kafka_connection import connection
 from app.broker.reading import Found
 from app.errors import BrokerUnavailable
 from app.settings import Settings
@@ -33,9 +32,10 @@ class KafkaReader:
 
     def __init__(self, settings: Settings, topics: Sequence[str]) -> None:
         self.group = settings.app_id
-        self.log = changelog_of(settings.app_id)
+        self.log = journal_of(settings.app_id)
         self.topics = [*topics, self.log]
-        self.servers = server_list(urllist(settings.broker_url), 9092)
+        self._connection = connection(settings)
+        self.servers = self._connection["bootstrap_servers"]
         self._settings = settings
         self._admin: Any = None
         self._consumer: Any = None
@@ -44,10 +44,10 @@ class KafkaReader:
         self._producer: Any = None
         self._next: dict[TopicPartition, int] = {}
         self._committed: dict[TP, int] = {}
-        self._marks: set[bytes] = set()
-        self._coming: list[tuple[bytes, bool]] = []
+        self._parts: dict[int, Part] = {}
+        self._coming: list[tuple[int, bytes, bytes | None]] = []
         self._found: dict[str, dict[bytes, list[Found]]] = {topic: {} for topic in topics}
-        self._ids: set[bytes] = set()
+        self._ids: set[tuple[str, str]] = set()
         self._count = 0
         self._reading = asyncio.Lock()
         self._one_at_a_time = threading.Lock()
@@ -87,8 +87,11 @@ class KafkaReader:
     def is_done(self, reader: str, record: Found) -> bool:
         if record.offset < self._committed.get(TP(record.topic, record.partition), 0):
             return True
-        place = (record.topic, record.partition, record.offset)
-        return done_key(reader, *place, record.value) in self._marks
+        part = self._parts.get(record.partition, Part())
+        stretches = part.stretches.get((reader, record.topic), {}).values()
+        if any(one.is_done(record.offset) for one in stretches):
+            return True
+        return reader in part.known and id_of(record) in part.known[reader].ids
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -122,10 +125,10 @@ class KafkaReader:
     async def _started(self) -> None:
         if self._admin is not None:
             return
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.servers)
+        admin = AIOKafkaAdminClient(**self._connection)
         consumer, asker = (
             AIOKafkaConsumer(
-                bootstrap_servers=self.servers,
+                **self._connection,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
                 fetch_max_wait_ms=FETCH_WAIT_MS,
@@ -155,8 +158,8 @@ class KafkaReader:
         committed = await self._admin.list_consumer_group_offsets(self.group, partitions=read)
         marks, self._coming = self._coming, []
         await self._read_to(read)
-        for key, is_set in marks:
-            (self._marks.add if is_set else self._marks.discard)(key)
+        for partition, key, value in marks:
+            self._parts.setdefault(partition, Part()).take(key, value)
         self._committed = {TP(*tp): found.offset for tp, found in committed.items()}
 
     async def _assigned(self) -> list[TopicPartition]:
@@ -193,10 +196,10 @@ class KafkaReader:
         self._count += 1
         key, value = record.key or b"", record.value or b""
         if tp.topic == self.log:
-            if key.startswith(DONE):
-                self._coming.append((key, bool(value)))
+            if not key.startswith(CALL):
+                self._coming.append((tp.partition, key, record.value))
             return
-        id_ = done_key(tp.topic, tp.topic, tp.partition, record.offset, value)
+        id_ = (tp.topic, id_of(record))
         if id_ not in self._ids:
             self._ids.add(id_)
             found = Found(tp.topic, tp.partition, record.offset, record.timestamp, key, value)
@@ -216,7 +219,7 @@ class KafkaReader:
     ) -> list[tuple[int, int]]:
         if self._producer is None:
             producer = AIOKafkaProducer(
-                bootstrap_servers=self.servers,
+                **self._connection,
                 acks="all",
                 max_request_size=self._settings.max_event_bytes + 10_000,
             )

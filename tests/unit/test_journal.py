@@ -267,7 +267,7 @@ def test_finish_drops_the_entries_of_the_step_and_marks_the_event(work, rows):
         assert not desk.journal.is_done("critic", desk.message), "each reader has its own"
         seen: Rows = rows()
         assert (seen.journal(), seen.low("teller")) == ({}, 1)
-        assert desk.journal.recall(f"{STEP}/any-0") is None
+        assert desk.journal.recall(f"{STEP}/any-0", None) is None
 
     work(body)
 
@@ -304,6 +304,6 @@ def test_who_waits_for_a_record_may_leave(work):
         recorded = desk.journal.record(f"{STEP}/a-0", desk.message, b"x")
         recorded.cancel()
         await desk.store.flush()
-        assert desk.journal.recall(f"{STEP}/a-0") == b"x"
+        assert desk.journal.recall(f"{STEP}/a-0", None) == b"x"
 
     work(body)

@@ -27,7 +27,7 @@ class Notebook:
     def again(self, stage: str, message: Any) -> None:
         pass
 
-    def recall(self, key: str) -> bytes | None:
+    def recall(self, key: str, message: Any) -> bytes | None:
         return self.entries.get(key)
 
     def record(self, key: str, message: Any, answer: bytes) -> asyncio.Future[None]:

@@ -1,0 +1,67 @@
+"""How a Kafka is reached: its servers, TLS and SASL, for aiokafka's clients and for Faust."""
+
+import ssl
+from typing import Any
+
+import faust
+from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth, server_list
+from faust.utils.urls import urllist
+
+from app.errors import SettingsError
+from app.settings import Settings
+
+PORT = 9092
+
+
+def servers(settings: Settings) -> list[str]:
+    """HOST:PORT of each."""
+    return server_list(urllist(settings.broker_url), PORT)
+
+
+def credentials(settings: Settings) -> Any:
+    """Faust's credentials, None for a Kafka that asks for nothing. Raises `SettingsError`."""
+    context = _tls(settings) if settings.kafka_tls else None
+    if settings.kafka_sasl:
+        if not settings.kafka_user or not settings.kafka_password:
+            raise SettingsError(
+                f"PENSTOCK_KAFKA_SASL={settings.kafka_sasl} needs PENSTOCK_KAFKA_USER and"
+                " PENSTOCK_KAFKA_PASSWORD"
+            )
+        return faust.SASLCredentials(
+            username=settings.kafka_user,
+            password=settings.kafka_password,
+            mechanism=settings.kafka_sasl,
+            ssl_context=context,
+        )
+    if settings.kafka_user or settings.kafka_password:
+        raise SettingsError(
+            "PENSTOCK_KAFKA_USER and PENSTOCK_KAFKA_PASSWORD need PENSTOCK_KAFKA_SASL: PLAIN,"
+            " SCRAM-SHA-256 or SCRAM-SHA-512"
+        )
+    return None if context is None else faust.SSLCredentials(context=context)
+
+
+def connection(settings: Settings) -> dict[str, Any]:
+    """What each of aiokafka's clients is told. Raises `SettingsError`."""
+    return {
+        "bootstrap_servers": servers(settings),
+        **credentials_to_aiokafka_auth(credentials(settings), None),
+    }
+
+
+def _tls(settings: Settings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.kafka_ca or None)
+    except (OSError, ssl.SSLError) as exc:
+        raise SettingsError(
+            f"PENSTOCK_KAFKA_CA={settings.kafka_ca}: no certificates can be read from it: {exc}"
+        ) from exc
+    if settings.kafka_cert:
+        try:
+            context.load_cert_chain(settings.kafka_cert, settings.kafka_key or None)
+        except (OSError, ssl.SSLError) as exc:
+            raise SettingsError(
+                f"PENSTOCK_KAFKA_CERT={settings.kafka_cert}: cannot be used with"
+                f" PENSTOCK_KAFKA_KEY={settings.kafka_key or settings.kafka_cert}: {exc}"
+            ) from exc
+    return context
