@@ -157,13 +157,18 @@ class Consumer(driver.Consumer):
     async def perform_seek(self) -> None:
         self.stop_flow()
         async with self._seeking:
-            committed = await self.seek_to_committed()
+            committed = {
+                TP(tp.topic, tp.partition): None if offset is None or offset < 0 else offset
+                for tp, offset in (await self.seek_to_committed()).items()
+                if self.app.topics.acks_enabled_for(tp.topic)
+            }
+            # aiokafka leaves a partition where it is when nothing of it was ever committed: what
+            # was delivered and not acked would not come again.
+            new = [tp for tp, offset in committed.items() if offset is None]
+            if new:
+                await self.seek_wait(await self.earliest_offsets(*new))
             self._epoch += 1
-            self.trackers.clear()
-            for tp, offset in committed.items():
-                if self.app.topics.acks_enabled_for(tp.topic):
-                    known = offset if offset is not None and offset >= 0 else None
-                    self.trackers[TP(tp.topic, tp.partition)] = Tracker(known)
+            self.trackers = {tp: Tracker(offset) for tp, offset in committed.items()}
             sought = getattr(self.app, "sought", None)
             if sought is not None:
                 sought()
