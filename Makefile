@@ -18,7 +18,7 @@ export PREMISE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help story worker test unit contract chaos acceptance bench lint format types redpanda compose-check llama \
+.PHONY: help story worker test unit contract chaos acceptance bench lint format types redpanda compose-check llama kafka-jars kafka \
 	clean dist
 
 help: ## List the targets
@@ -81,6 +81,12 @@ compose-check: ## Read every compose file as Docker Compose does
 
 llama: $(READY) ## Install the real engine that tests talk to (built once, a few minutes)
 	PYTHON=$(abspath $(BIN))/python bash tests/servers/install_llama.sh
+
+kafka-jars: ## Bring Apache Kafka for the tests (43 MB, once; needs Maven and Java 17)
+	bash tests/servers/install_kafka.sh
+
+kafka: $(READY) kafka-jars ## Run a real Kafka on this machine, without Docker, until Ctrl-C
+	$(BIN)/python -m tests.servers.kafka data/kafka
 
 dist: $(READY) ## Build the wheel and the sdist into dist/
 	$(BIN)/python -m build --no-isolation

@@ -17,6 +17,7 @@ from faust.types import RecordMetadata
 
 from app.application import Boot, Tables
 from app.broker.embedded import Transport as EmbeddedTransport
+from app.broker.kafka_transport import faust_url
 
 #: Partitions of every topic: what librdkafka's mock cluster gives a topic that nobody declared.
 PARTITIONS = 4
@@ -43,7 +44,7 @@ class Broker:
         """A Faust app of the consumer group `group`, not started yet."""
         return _App(
             group,
-            broker=self.url,
+            broker=self.url if self.embedded else faust_url(self.url),
             topic_partitions=PARTITIONS,
             topic_disable_leader=True,
             datadir=str(self.folder / f"faust-{uuid.uuid4().hex}"),

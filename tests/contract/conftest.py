@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from tests.contract.brokers import KAFKA, MOCK, SQLITE, Broker
+from tests.contract.brokers import KAFKA, MOCK, PARTITIONS, SQLITE, Broker
 from tests.programs import ROOT
+from tests.servers.fixtures import kafka
 
-#: HOST:PORT of a real Kafka, which then is one more broker under contract.
-REAL_KAFKA = os.environ.get("PENSTOCK_TEST_KAFKA", "")
+__all__ = ["kafka"]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -54,7 +55,7 @@ def mock_kafka() -> Iterator[str]:
         process.stdin.close()
 
 
-@pytest.fixture(params=[SQLITE, MOCK, *([KAFKA] if REAL_KAFKA else [])])
+@pytest.fixture(params=[SQLITE, MOCK, KAFKA])
 def broker(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Broker:
     """A broker that every test finds in the same state: no topic of this test's is there yet."""
     if request.param == SQLITE:
@@ -65,16 +66,28 @@ def broker(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Broker:
         # The mock cluster knows no CreateTopics; it makes a topic when somebody asks for it.
         settings |= {"topic_allow_declare": False, "broker_session_timeout": 2.0}
     else:
-        # The shortest that Kafka takes: how long a killed member's partitions stand still.
-        address, settings = REAL_KAFKA, settings | {"broker_session_timeout": 6.0}
+        # How long a killed member's partitions stand still.
+        address = request.getfixturevalue("kafka")
+        settings |= {"broker_session_timeout": 3.0}
     settings["broker_heartbeat_interval"] = settings["broker_session_timeout"] / 4
     return Broker(request.param, f"kafka://{address}", tmp_path, settings)
 
 
 @pytest.fixture
-def topic() -> str:
-    """A topic that nobody else has: the mock cluster and a real Kafka outlive a test."""
-    return f"contract-{uuid.uuid4().hex}"
+def topic(broker: Broker) -> str:
+    """A topic that nobody else has, and a second one that ends in -2: the mock cluster and a real
+    Kafka outlive a test. A real one makes no topic because somebody asks for it."""
+    name = f"contract-{uuid.uuid4().hex}"
+    if broker.name == KAFKA:
+        asyncio.run(_make(broker, name))
+    return name
+
+
+async def _make(broker: Broker, name: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.url.removeprefix("kafka://"))
+    await admin.start()
+    await admin.create_topics([NewTopic(one, PARTITIONS, 1) for one in (name, f"{name}-2")])
+    await admin.close()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.servers import ScriptedServer, scripted_server
+from tests.servers.kafka import KafkaMissing, kafka_server
 from tests.servers.llama import EngineMissing, LlamaServer, llama_server
 
 
@@ -23,6 +24,25 @@ def scripted(scripted_process: ScriptedServer) -> ScriptedServer:
     """A scripted server without delay, as good as new: one process serves all tests."""
     scripted_process.reset()
     return scripted_process
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Kafka: PENSTOCK_TEST_KAFKA, or one of our own for all tests.
+
+    Without its jars or Java a test is skipped on a laptop, and fails where CI is set.
+    """
+    if address := os.environ.get("PENSTOCK_TEST_KAFKA"):
+        yield address
+        return
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(kafka_server(tmp_path_factory.mktemp("kafka")))
+        except KafkaMissing as missing:
+            if os.environ.get("CI"):
+                raise pytest.fail.Exception(str(missing), pytrace=False) from None
+            pytest.skip(str(missing))
+        yield server.address
 
 
 @pytest.fixture(scope="package")
