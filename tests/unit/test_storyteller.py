@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import jsonschema  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
-from app.models import LABEL, storybook, storyteller
-from app.models.storyteller import KINDS, fill, reply, tell
+from app.models import LABEL
+from app.models.storyteller import KINDS, book, fill, outlines, premises, reply, tell
 
 SEEDS = ("a", "b", "c", "d")
 
@@ -63,8 +63,8 @@ def runs() -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def plain_passages(story: str) -> list[str]:
-    every = [storybook.PLAIN_SENSE.strip("[]").split("|")]
-    every += [[arc.close[0].split("{")[0]] for arc in storybook.ARCS]
+    every = [book.PLAIN_SENSE.strip("[]").split("|")]
+    every += [[arc.close[0].split("{")[0]] for arc in book.ARCS]
     return [text for texts in every for text in texts if text and text in story]
 
 
@@ -131,10 +131,10 @@ def test_the_story_follows_the_plot_it_is_given() -> None:
             plot = tell("plot", {"premise": premise}, seed)
             story = tell("story", {"premise": premise, "plot": plot}, "another trace")
             title = plot.split("\n")[0].removeprefix("Title: ")
-            helper = next(one[0] for one in [*storybook.HELPERS, ("whale",)] if one[0] in plot)
+            helper = next(one[0] for one in [*book.HELPERS, ("whale",)] if one[0] in plot)
             assert story.startswith(title + "\n")
             assert helper in story
-            assert storyteller._spotted(story) is storyteller._spotted(plot) is not None
+            assert outlines.spotted_in(story) is outlines.spotted_in(plot) is not None
 
 
 def test_an_edited_plot_gives_an_edited_story() -> None:
@@ -153,17 +153,17 @@ def test_every_plot_is_known_again_in_its_own_texts() -> None:
     for premise in NAMED:
         for seed in "abcdefgh":
             run = whole_run(premise, seed)
-            arc = storyteller._spotted(run["plot"])
-            assert arc is storyteller._spotted(run["story"]) is storyteller._spotted(run["final"])
+            arc = outlines.spotted_in(run["plot"])
+            assert arc is outlines.spotted_in(run["story"]) is outlines.spotted_in(run["final"])
             seen.add(arc.title if arc else "")
-    assert len(seen) == len(storybook.ARCS) - 1  # all but the one for premises without a hero
+    assert len(seen) == len(book.ARCS) - 1  # all but the one for premises without a hero
 
 
 def test_a_hero_reads_the_same_from_the_plot_as_from_the_premise() -> None:
     for premise in NAMED:
-        hero = storyteller._read_premise(premise)
+        hero = premises.read_premise(premise)
         assert hero is not None
-        again = storyteller._read_premise(hero.intro)
+        again = premises.read_premise(hero.intro)
         assert again is not None
         assert (again.called, again.intro, again.sort) == (hero.called, hero.intro, hero.sort)
 

@@ -1,0 +1,12 @@
+"""A small storyteller without a model: the same parts and seed always give the same text.
+
+It answers when no real model is configured, so that a pipeline can be read from end to end a
+minute after it is installed. Each text is made from the texts before it: the story follows the
+plot it is given (an edited plot gives another story), the critique quotes the story, and the
+final version changes the story in the places that the critique names.
+"""
+
+from app.models.storyteller.filling import fill
+from app.models.storyteller.telling import KINDS, reply, tell
+
+__all__ = ["KINDS", "fill", "reply", "tell"]
