@@ -140,6 +140,7 @@ class PenstockApp(faust.App):
         self.task(self.delete_finished_runs)
         if not settings.embedded:
             self.task(self.watch_kafka)
+            self.task(self.watch_lease)
             self.on_rebalance_complete.connect(self._assigned)
 
     # -- stages
@@ -295,6 +296,9 @@ class PenstockApp(faust.App):
                     log.warning("Kafka: %s", sentence)
                 return
 
+    async def watch_lease(self) -> None:
+        await self.kafka_journal.watch(self.settings.session_s)
+
     async def watch_kafka(self) -> None:
         """Says when Kafka goes and when it is back; while it is away no new work is taken."""
         assert self._watch is not None
@@ -325,7 +329,7 @@ class PenstockApp(faust.App):
 
     async def _assigned(self, *_: Any, **__: Any) -> None:
         """After each rebalance, before anything is delivered."""
-        kept = self.consumer.assignment()
+        kept = set() if self.kafka_journal.missed() else self.consumer.assignment()
         lost = [await stage.release(kept) for stage in self.stages.values()]
         if sum(lost):
             log.warning("%d events in flight went to other workers and are done there", sum(lost))

@@ -38,6 +38,10 @@ class Journal(Protocol):
     def recall(self, key: str, message: Any) -> bytes | None:
         """The recorded answer of a call, or nothing."""
 
+    def lease(self) -> Awaitable[None] | None:
+        """What is to be awaited before a call is made, if anything: whether the event is ours
+        still."""
+
     def record(self, key: str, message: Any, answer: bytes) -> asyncio.Future[None]:
         """Done when `answer` is durable: from then on, the call is never made again. Others may
         wait for the same future."""
@@ -71,6 +75,9 @@ class EmbeddedJournal:
     def recall(self, key: str, message: Any) -> bytes | None:
         step = self.store.entries.get(key[: key.rindex("/")])
         return None if step is None else step.get(key)
+
+    def lease(self) -> None:
+        return None  # nobody else can have it: the file is locked
 
     def record(self, key: str, message: Any, answer: bytes) -> asyncio.Future[None]:
         return self.store.record(key, answer)
@@ -135,6 +142,9 @@ class Calls:
         try:
             if self._pending:
                 await self._recorded()
+            lease = self.journal.lease()
+            if lease is not None:
+                await lease
             answer = await call()
         except BaseException:
             self._failed.setdefault(digest, []).append(number)

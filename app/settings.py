@@ -103,6 +103,9 @@ class Settings:
     )
     kafka_user: str = _setting("", "name for SASL")
     kafka_password: str = _setting("", "password for SASL", secret=True)
+    session_s: float = _setting(
+        10.0, "seconds of silence after which a worker's partitions on Kafka go to others", _seconds
+    )
     replication: int = _setting(1, "copies of each topic that is made on Kafka", _whole(1, 32))
     partitions: int = _setting(4, "partitions of each topic", _whole(1, 1024))
     seed: str = _setting(

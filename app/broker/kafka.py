@@ -16,14 +16,14 @@ import dataclasses
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
 from faust.types import TP, RecordMetadata
 
 from app.broker.kafka_log import Log, Send
-from app.broker.kafka_transport import partitions_of
+from app.broker.kafka_transport import consumer_of, partitions_of
 from app.broker.progress import Progress, Stretch
 from app.journal import Output, Places
 
@@ -177,14 +177,27 @@ class KafkaJournal:
         self._count = 0
         self._writing: asyncio.Task[None] | None = None
         self._given = asyncio.Condition()
+        self._generation = 0
+        #: When this process was last seen at work, and set while its partitions are surely its own.
+        self._seen = 0.0
+        self._ours = asyncio.Event()
         # asyncio keeps only weak references to tasks.
         self._tasks: set[asyncio.Future[Any]] = set()
 
     # -- which partitions are ours
 
+    def missed(self) -> bool:
+        """Whether others have had our partitions since the last assignment: the group has gone on
+        without us, as it does when a process is suspended for longer than the session."""
+        return bool(self._generation) and self.app.consumer_generation_id != self._generation + 1
+
     async def load(self) -> None:
         """The journal of every partition that is assigned is in memory, and of no other."""
         generation = self.app.consumer_generation_id
+        if self.missed():
+            self._parts.clear()
+            self._progress.clear()
+            self._ends.clear()
         wanted = partitions_of(
             tp for tp in self.app.consumer.assignment() if tp.topic in self.app.readers
         )
@@ -213,6 +226,7 @@ class KafkaJournal:
         if generation != self.app.consumer_generation_id:
             return  # rebalanced again meanwhile: this is done again, too
         self._parts |= new
+        self._generation = generation
         async with self._given:
             self._given.notify_all()
 
@@ -226,8 +240,32 @@ class KafkaJournal:
                 progress.earlier[key] = stretch
             self._progress[stage, tp] = Progress(progress.earlier.items())
         self._epoch += 1
+        self._seen = time.monotonic()
+        self._ours.set()
         if self._final:
             self._write_soon()
+
+    # -- whether they are still ours
+
+    async def watch(self, session_s: float) -> None:
+        """Looks at the clock: a process that was suspended for long may have lost its partitions,
+        and must not pay for their events before it knows."""
+        while True:
+            await asyncio.sleep(session_s / 8)
+            if self._frozen(session_s):
+                self._ours.clear()
+            self._seen = time.monotonic()
+            # Either a rebalance comes, which sets it, or the group has not missed us.
+            if not self._ours.is_set() and await consumer_of(self.app).is_member():
+                self._ours.set()
+
+    def _frozen(self, session_s: float) -> bool:
+        return bool(self._seen) and time.monotonic() - self._seen > session_s / 2
+
+    def lease(self) -> Awaitable[Any] | None:
+        if self._ours.is_set() and self._frozen(self.app.conf.broker_session_timeout):
+            self._ours.clear()
+        return None if self._ours.is_set() else self._ours.wait()
 
     def _progress_of(self, stage: str, tp: TP) -> Progress:
         progress = self._progress.get((stage, tp))

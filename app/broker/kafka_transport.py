@@ -32,9 +32,9 @@ def faust_url(url: str) -> str:
 def faust_settings(settings: Settings) -> dict[str, Any]:
     """What Faust has to be told of Kafka; its defaults are not for this work."""
     return {
-        # Seconds that a killed worker's partitions stand still.
-        "broker_session_timeout": 10.0,
-        "broker_heartbeat_interval": 3.0,
+        # How long a killed worker's partitions stand still; Faust's is a minute.
+        "broker_session_timeout": settings.session_s,
+        "broker_heartbeat_interval": settings.session_s / 4,
         # Longer than a worker waits for its calls before it gives its partitions up.
         "broker_rebalance_timeout": settings.drain_s + 40.0,
         # A stage that is full takes nothing for as long as its calls last: heartbeats say that the
@@ -151,6 +151,13 @@ class Consumer(driver.Consumer):
                 if tp in self.trackers:
                     self.trackers[tp].commit(offset)
         return done
+
+    async def is_member(self) -> bool:
+        """Whether the group still takes commits of ours. Of a worker that was silent for longer
+        than the session it takes none, until the next rebalance."""
+        for tp, tracker in self.trackers.items():
+            return await self._commit({tp: tracker.committed or 0})
+        return True
 
     # -- where to read
 

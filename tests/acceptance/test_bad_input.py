@@ -350,7 +350,7 @@ def test_an_unreachable_kafka_is_asked_again_and_the_worker_lives(place: Place) 
     worker = Worker(place.env, place.folder, python=python, command=tuple(command))
     try:
         worker.wait_for("Kafka at 127.0.0.1:9 does not answer")
-        assert "Asking again until it does" in worker.text()
+        assert "asking again until it does" in worker.text()
         assert "127.0.0.1:9" in place.fails("submit", "story", "x")
         assert worker.stop() == 0
     finally:

@@ -1,13 +1,16 @@
 """Fixtures of the chaos suite, and the table at its end."""
 
 import math
+import os
 import pathlib
 from collections.abc import Iterator
 
 import pytest
 
+from tests.chaos.kafka_trials import KafkaTrial
 from tests.chaos.trials import DELAY_S, JITTER, KILL, LONG, SEED, TERM, Trial, Verdict
 from tests.servers import ScriptedServer, scripted_server
+from tests.servers.kafka import KafkaMissing, KafkaServer
 
 ROWS = pytest.StashKey[dict[str, Verdict]]()
 
@@ -45,7 +48,29 @@ def trial(
 
 
 @pytest.fixture
-def judged(request: pytest.FixtureRequest, trial: Trial) -> Iterator[list[Verdict]]:
+def kafka_trial(
+    request: pytest.FixtureRequest, tmp_path: pathlib.Path, server: ScriptedServer
+) -> Iterator[KafkaTrial]:
+    """A trial on a Kafka of its own, with no process left afterwards."""
+    mark = request.node.get_closest_marker("settings")
+    try:
+        kafka = KafkaServer(tmp_path / "kafka")
+    except KafkaMissing as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing), pytrace=False)
+        pytest.skip(str(missing))
+    trial = KafkaTrial(request.node.name, tmp_path, server, kafka, **(mark.kwargs if mark else {}))
+    print(f"PENSTOCK_TEST_RANDOM={SEED}")
+    try:
+        kafka.start()
+        yield trial
+    finally:
+        trial.close()
+        kafka.kill()
+
+
+@pytest.fixture
+def judged(request: pytest.FixtureRequest) -> Iterator[list[Verdict]]:
     """Verdicts that stand in the table at the end."""
     verdicts: list[Verdict] = []
     yield verdicts

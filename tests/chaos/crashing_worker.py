@@ -21,6 +21,8 @@ from agents import OpenAIChatCompletionsModel
 
 import app.__main__
 from app.broker.batches import Batch, Writer
+from app.broker.kafka import IDS, KafkaJournal
+from app.broker.kafka_transport import Consumer
 from app.broker.store import Store
 from app.journal import Calls, EmbeddedJournal
 from app.suspects import Suspects
@@ -228,6 +230,75 @@ def inside_a_rotation(crash: Crash) -> None:
     logging.handlers.RotatingFileHandler.rotate = crashing  # type: ignore[method-assign,assignment]
 
 
+def before_the_record_on_kafka(crash: Crash) -> None:
+    record = KafkaJournal.record
+
+    def crashing(self: KafkaJournal, key: str, message: Any, answer: bytes) -> Any:
+        if crash.due():
+            crash.die()
+        return record(self, key, message, answer)
+
+    KafkaJournal.record = crashing  # type: ignore[method-assign]
+
+
+def after_the_outputs_on_kafka(crash: Crash) -> None:
+    """The outputs are acknowledged; that the step is finished is written nowhere."""
+    finish = KafkaJournal.finish
+
+    async def crashing(self: KafkaJournal, *args: Any) -> None:
+        send = self.log.send
+
+        async def sending(records: Any) -> Any:
+            sent = await send(records)
+            if records[0][0] != self.log.topic and crash.due():
+                crash.die()
+            return sent
+
+        self.log.send = sending  # type: ignore[method-assign]
+        try:
+            await finish(self, *args)
+        finally:
+            self.log.send = send  # type: ignore[method-assign]
+
+    KafkaJournal.finish = crashing  # type: ignore[method-assign,assignment]
+
+
+def after_the_progress_on_kafka(crash: Crash) -> None:
+    """What is finished is written; no message is acked, and no recorded answer deleted."""
+    keep = KafkaJournal._keep
+
+    async def crashing(self: KafkaJournal, partition: int, key: bytes, value: bytes | None) -> None:
+        await keep(self, partition, key, value)
+        if key.startswith(IDS) and crash.due():
+            crash.die()
+
+    KafkaJournal._keep = crashing  # type: ignore[method-assign]
+
+
+def after_the_acks_on_kafka(crash: Crash) -> None:
+    """Messages are acked, and the group's commit does not know it."""
+    write = KafkaJournal._write
+
+    async def crashing(self: KafkaJournal) -> None:
+        await write(self)
+        if crash.due():
+            crash.die()
+
+    KafkaJournal._write = crashing  # type: ignore[method-assign]
+
+
+def after_a_commit_on_kafka(crash: Crash) -> None:
+    commit = Consumer._commit_offsets
+
+    async def crashing(self: Consumer, *args: Any, **options: Any) -> bool:
+        done = await commit(self, *args, **options)
+        if done and crash.due():
+            crash.die()
+        return done
+
+    Consumer._commit_offsets = crashing  # type: ignore[method-assign]
+
+
 #: By the words of DESIGN section 5. What passes, and is counted, is what is in front of the comma;
 #: for batches, the steps in them.
 POINTS: dict[str, Callable[[Crash], None]] = {
@@ -243,11 +314,22 @@ POINTS: dict[str, Callable[[Crash], None]] = {
     "crash counted, nothing begun": after_the_start,
     "event log renamed, not reopened": inside_a_rotation,
 }
+#: The same life on Kafka, where the end of a step is a row of sends.
+KAFKA_POINTS: dict[str, Callable[[Crash], None]] = {
+    "call made, not answered": before_the_answer,
+    "answered, not recorded": before_the_record_on_kafka,
+    "recorded, step not finished": after_the_record,
+    "outputs acknowledged, progress not written": after_the_outputs_on_kafka,
+    "progress written, not acked": after_the_progress_on_kafka,
+    "acked, not committed": after_the_acks_on_kafka,
+    "committed": after_a_commit_on_kafka,
+}
 
 
 def main() -> None:
     point, _, at = os.environ["PENSTOCK_TEST_CRASH"].rpartition(":")
-    POINTS[point](Crash(point, int(at)))
+    embedded = not os.environ.get("PENSTOCK_BROKER", "").startswith("kafka:")
+    (POINTS if embedded else KAFKA_POINTS)[point](Crash(point, int(at)))
     app.__main__.main()
 
 

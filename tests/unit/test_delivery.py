@@ -107,7 +107,7 @@ class Partition(RuleBasedStateMachine):
     def commit(self, arrives: bool) -> None:
         offset = self.tracker.committable()
         if offset is not None:
-            assert offset > (self.committed or 0)
+            assert offset >= (self.committed or 0)
             self.committed = offset
             if arrives:  # else the answer is lost, and it is committed once more
                 self.tracker.commit(offset)

@@ -30,6 +30,9 @@ class Notebook:
     def recall(self, key: str, message: Any) -> bytes | None:
         return self.entries.get(key)
 
+    def lease(self) -> None:
+        return None
+
     def record(self, key: str, message: Any, answer: bytes) -> asyncio.Future[None]:
         self.entries[key] = answer
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

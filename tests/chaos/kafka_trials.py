@@ -1,0 +1,360 @@
+"""A trial on a real Kafka: one worker or several, a broker that goes away, and the verdict.
+
+The verdict is made from outside: from the topics and the group's commits, read by another client
+library, from the model server's log, and from `app.client`.
+"""
+
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import json
+import pathlib
+import random
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import confluent_kafka
+
+from app.client import Client
+from app.runs import DONE
+from app.settings import Settings
+from tests import programs
+from tests.chaos.evidence import (
+    ANSWER,
+    READERS,
+    RESPONSE_ID,
+    TOPICS,
+    Death,
+    Stored,
+    find_repeats,
+)
+from tests.chaos.trials import (
+    CRASHED,
+    END,
+    KILL,
+    SEED,
+    TERM,
+    Verdict,
+    check_calls,
+    check_repeats,
+    premise_of,
+)
+from tests.programs import Worker, wait_until
+from tests.servers import ScriptedServer
+from tests.servers.kafka import KafkaServer
+
+APP_ID = "penstock"
+#: Seconds of silence after which a worker is taken for dead: a killed one's partitions stand still
+#: for so long.
+SESSION_S = 3.0
+#: Seconds without any progress after which the verdict is spoken over what there is.
+STUCK_S = 60.0
+
+
+class Evidence:
+    """What stands on the topics, read from their beginning by librdkafka."""
+
+    def __init__(self, address: str) -> None:
+        self._client: Any = confluent_kafka.Consumer(
+            {
+                "bootstrap.servers": address,
+                "group.id": APP_ID,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
+            }
+        )
+        self._places: dict[tuple[str, int], int] = {}
+        self.events: list[Stored] = []
+        self.letters: list[dict[str, Any]] = []
+        #: The calls whose answers were ever durable.
+        self.durable: set[str] = set()
+
+    def read(self) -> None:
+        """All that stands there now has been read."""
+        topics = self._client.list_topics(timeout=30).topics
+        tps = [
+            confluent_kafka.TopicPartition(name, part, self._places.get((name, part), 0))
+            for name in (*TOPICS, f"{APP_ID}-journal", f"{APP_ID}-dead-letters")
+            if name in topics
+            for part in topics[name].partitions
+        ]
+        if not tps:
+            return
+        self._client.assign(tps)
+        left = {(tp.topic, tp.partition) for tp in tps}
+        while left:
+            for record in self._client.consume(500, timeout=0.05):
+                place = (record.topic(), record.partition())
+                if record.error() is not None:
+                    assert record.error().code() == confluent_kafka.KafkaError._PARTITION_EOF
+                    left.discard(place)
+                    continue
+                self._places[place] = record.offset() + 1
+                self._take(record)
+        self._client.unassign()
+
+    def _take(self, record: Any) -> None:
+        topic, key, value = record.topic(), record.key() or b"", record.value()
+        if topic in TOPICS:
+            event = json.loads(value)
+            stored = Stored(topic, record.partition(), record.offset(), key.decode(), event)
+            self.events.append(stored)
+            if stored.call:
+                self.durable.add(f"{stored.key} {stored.call}")
+        elif topic.endswith("dead-letters"):
+            self.letters.append(json.loads(value))
+        elif key.startswith(b"c|") and value is not None:
+            found = RESPONSE_ID.search(value)
+            assert found is not None, f"a recorded answer without a response: {value!r}"
+            self.durable.add(f"entry {found[1].decode()}")
+
+    def behind(self) -> dict[str, int]:
+        """How many records of each topic the group has not committed."""
+        left = {}
+        for topic in READERS:
+            count = 0
+            tps = [confluent_kafka.TopicPartition(topic, part) for part in self._partitions(topic)]
+            for tp in self._client.committed(tps, timeout=30):
+                low, high = self._client.get_watermark_offsets(tp, timeout=30)
+                count += high - (tp.offset if tp.offset >= 0 else low)
+            if count:
+                left[topic] = count
+        return left
+
+    def _partitions(self, topic: str) -> list[int]:
+        return list(self._client.list_topics(topic, timeout=30).topics[topic].partitions)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class KafkaTrial:
+    """One Kafka, one model server, and workers by their places."""
+
+    def __init__(
+        self,
+        name: str,
+        folder: pathlib.Path,
+        server: ScriptedServer,
+        kafka: KafkaServer,
+        **settings: str,
+    ) -> None:
+        self.folder = folder
+        self.server = server
+        self.kafka = kafka
+        self.random = random.Random(f"{SEED}{name}")
+        self.env = programs.environment(
+            folder,
+            **{
+                "PENSTOCK_SEED": "0",
+                "PENSTOCK_BROKER": f"kafka://{kafka.address}",
+                "PENSTOCK_SESSION_S": str(SESSION_S),
+                "PENSTOCK_MODEL": f"{server.base_url}#scripted",
+                "PENSTOCK_TEST_CALLS": str(server.log_path),
+                "PENSTOCK_EVENT_LOG": "off",
+                **settings,
+            },
+        )
+        self.submitted: list[str] = []
+        self.deaths: list[Death] = []
+        self.recovery_s: list[float] = []
+        self.workers: dict[int, Worker] = {}
+        self._evidence: Evidence | None = None
+
+    # -- runs
+
+    def client(self) -> Client:
+        return Client(Settings.read(self.env))
+
+    def submit(self, count: int) -> None:
+        """`count` more runs have begun. A worker must have made the topics."""
+        ids = [str(uuid.UUID(int=self.random.getrandbits(128), version=4)) for _ in range(count)]
+
+        async def submit() -> None:
+            async with self.client() as client:
+                await client.submit_many("story", [({"premise": premise_of(i)}, i) for i in ids])
+
+        asyncio.run(submit())
+        self.submitted += ids
+
+    # -- workers
+
+    def start(self, *places: int, crash: str | None = None, **settings: str) -> None:
+        """Workers at `places` are ready. With `crash`, they kill themselves there some time."""
+        command = ("-m", "app", "worker", "-l", "info")
+        env = self.env | settings
+        if crash is not None:
+            command = ("-m", "tests.chaos.crashing_worker", *command[2:])
+            env = env | {"PENSTOCK_TEST_CRASH": crash}
+        for place in places:
+            own = env | {"PENSTOCK_DATA": str(self.folder / f"data-{place}")}
+            self.workers[place] = Worker(own, self.folder, command=command)
+        if crash is None:
+            for place in places:
+                self.workers[place].ready()
+
+    def kill(self, place: int, how: str = KILL) -> None:
+        """`kill -9`, now."""
+        t = time.time()
+        self._alive(place).kill()
+        self._note_death(place, how, t)
+
+    def wait_for_crash(self, place: int) -> None:
+        """A worker that was started with `crash` has killed itself."""
+        worker = self.workers[place]
+        wait_until(lambda: worker.process.poll() is not None, f"a crash:\n{worker.text()[-2000:]}")
+        found = CRASHED.search(worker.text())
+        assert found is not None, f"it was killed by somebody else:\n{worker.text()[-3000:]}"
+        self._note_death(place, KILL, float(found[2]))
+
+    def terminate(self, place: int) -> None:
+        """SIGTERM: what was in flight has ended, and so has the worker."""
+        t = time.time()
+        worker = self._alive(place)
+        code = worker.stop()
+        assert code == 0, f"exit code {code}:\n{worker.text()[-3000:]}"
+        self._note_death(place, TERM, t)
+
+    def suspend(self, place: int, seconds: float) -> None:
+        """SIGSTOP for longer than the session, and back: a zombie."""
+        t = time.time()
+        process = self._alive(place).process
+        process.send_signal(signal.SIGSTOP)
+        try:
+            self._note_death(place, "SIGSTOP", t, gone=False)
+            time.sleep(max(0.0, t + seconds - time.time()))
+            # What others have recorded meanwhile must not be asked for again by the zombie.
+            self._note_death(place, "SIGCONT", time.time(), gone=False)
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def without_broker(self) -> Iterator[None]:
+        """Inside, Kafka is dead by `kill -9`; afterwards it is back, on the same data."""
+        self.kafka.kill()
+        yield
+        self.kafka.start()
+
+    def _alive(self, place: int) -> Worker:
+        worker = self.workers[place]
+        assert worker.process.poll() is None, f"it had ended:\n{worker.text()[-3000:]}"
+        return worker
+
+    def _note_death(self, place: int, how: str, t: float, *, gone: bool = True) -> None:
+        if gone:
+            del self.workers[place]
+        # First what is durable, then where the server's log is: what is asked after that and was
+        # durable before is a call paid for twice.
+        self.evidence.read()
+        durable = frozenset(self.evidence.durable)
+        line = len(self.server.logged())
+        self.deaths.append(Death(how, t, line, durable, 0, ()))
+
+    def recovered(self, since: float) -> None:
+        """Something was answered by a worker since the last death."""
+        before = len(self.server.logged("answered"))
+        wait_until(lambda: len(self.server.logged("answered")) > before, "work to go on")
+        self.recovery_s.append(time.time() - since)
+
+    def wait_for_calls(self, *, answered: float = 0.0, open_: int = 0) -> None:
+        """So large a share of all calls are answered, and so many wait for their answers."""
+        wanted = answered * (len(TOPICS) - 1) * len(self.submitted)
+
+        def there() -> bool:
+            done = len(self.server.logged("answered"))
+            return done >= wanted and len(self.server.logged("asked")) - done >= open_
+
+        wait_until(there, f"{wanted:.0f} answers and {open_} calls in flight", 120)
+
+    @property
+    def evidence(self) -> Evidence:
+        if self._evidence is None:
+            self._evidence = Evidence(self.kafka.address)
+        return self._evidence
+
+    def close(self) -> None:
+        """No worker of this trial is left."""
+        for worker in self.workers.values():
+            worker.process.send_signal(signal.SIGCONT)
+            worker.kill()
+        self.workers.clear()
+        if self._evidence is not None:
+            self._evidence.close()
+
+    # -- the verdict
+
+    def judge(self) -> Verdict:
+        """Everything has ended, the workers were stopped, and this is what came of it."""
+        self._wait_for_the_end()
+        for place in list(self.workers):
+            self.terminate(place)
+            self.deaths[-1] = dataclasses.replace(self.deaths[-1], how=END)
+        lines = self.server.logged()
+        faults = [f"a dead letter: {letter}" for letter in self.evidence.letters]
+        faults += [f"{n} events on '{t}' are behind" for t, n in self.evidence.behind().items()]
+        faults += check_calls(dict.fromkeys(self.submitted, len(TOPICS) - 1), lines)
+        lost, found = self._check_stories(lines)
+        faults += found + asyncio.run(self._read_as_a_client())
+        repeats = find_repeats(lines, self.deaths)
+        faults += check_repeats(repeats)
+        asked = sum(line["phase"] == "asked" for line in lines)
+        return Verdict(
+            len(self.submitted), self.deaths, lost, asked, repeats, self.recovery_s, faults
+        )
+
+    def _wait_for_the_end(self) -> None:
+        seen, seen_at = -1, time.monotonic()
+        while True:
+            for place in list(self.workers):
+                self._alive(place)
+            self.evidence.read()
+            ids = {stored.event["id"] for stored in self.evidence.events}
+            if len(ids) >= len(TOPICS) * len(self.submitted) and not self.evidence.behind():
+                return
+            if len(self.evidence.events) != seen:
+                seen, seen_at = len(self.evidence.events), time.monotonic()
+            if time.monotonic() - seen_at > STUCK_S:
+                return  # the verdict says what is missing
+            time.sleep(0.2)
+
+    def _check_stories(self, lines: list[dict[str, Any]]) -> tuple[int, list[str]]:
+        """How many runs do not have one event on each topic, by its id: a crash may send an output
+        twice, and nobody downstream makes anything of the second."""
+        stories: dict[str, dict[str, dict[str, Stored]]] = collections.defaultdict(dict)
+        for stored in self.evidence.events:
+            stories[stored.key].setdefault(stored.topic, {}).setdefault(stored.event["id"], stored)
+        given = {(line["trace"], line["key"][:8]) for line in lines if line["phase"] == "answered"}
+        lost, faults = 0, []
+        for trace_id in self.submitted:
+            story = stories[trace_id]
+            counts = {topic: len(story.get(topic, ())) for topic in TOPICS}
+            if counts != dict.fromkeys(TOPICS, 1):
+                lost += 1
+                faults.append(f"run {trace_id} has {counts}")
+                continue
+            before = None
+            for topic in TOPICS:
+                (stored,) = story[topic].values()
+                if stored.event.get("parent_id") != before:
+                    faults.append(f"run {trace_id}: {topic} was not made from the event before it")
+                text = json.dumps(stored.event["parts"].get(topic))
+                calls = {(trace_id, digest) for digest in ANSWER.findall(text)}
+                if topic != TOPICS[0] and not calls & given:
+                    faults.append(f"run {trace_id}: {topic} has an answer that nobody gave")
+                before = stored.event["id"]
+        return lost, faults
+
+    async def _read_as_a_client(self) -> list[str]:
+        faults = []
+        async with self.client() as client:
+            for trace_id in self.submitted:
+                run = await client.read(trace_id)
+                topics = sorted(entry.topic for entry in run.entries)
+                if run.state != DONE or topics != sorted(TOPICS):
+                    faults.append(f"run {trace_id} is {run.state} with events on {topics}")
+        return faults

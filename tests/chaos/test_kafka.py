@@ -1,0 +1,134 @@
+"""Kills, joins, zombies and outages on a real Kafka: nothing lost, nothing recorded repeated."""
+
+import time
+
+import pytest
+
+from tests.chaos.crashing_worker import KAFKA_POINTS
+from tests.chaos.kafka_trials import SESSION_S, KafkaTrial
+from tests.chaos.trials import LONG, SLOW, Verdict
+
+pytestmark = pytest.mark.timeout(900 if LONG else 180)
+
+RUNS = 400 if LONG else 120
+SEVERAL = (1, 2, 3)
+twelve = pytest.mark.settings(PENSTOCK_PARTITIONS="12")
+
+
+#: Points that pass once for many steps.
+SELDOM = ("acked, not committed", "committed")
+
+
+def test_a_run_on_kafka_ends_once_when_its_worker_is_killed_at_each_point(
+    kafka_trial: KafkaTrial, judged: list[Verdict]
+) -> None:
+    trial = kafka_trial
+    trial.env["PENSTOCK_WORKER_ID"] = "the-one"  # the next one takes its place at once
+    trial.start(1)
+    trial.terminate(1)  # it has made the topics
+    for point in list(KAFKA_POINTS) * (3 if LONG else 1):
+        trial.submit(RUNS // 4 if LONG else 20)
+        passage = 1 if point in SELDOM else trial.random.randrange(2, 12)
+        trial.start(1, crash=f"{point}:{passage}")
+        trial.wait_for_crash(1)
+    trial.start(1)
+    judge(trial, judged)
+
+
+def test_kills_of_one_worker_on_kafka_lose_nothing_and_repeat_nothing_recorded(
+    kafka_trial: KafkaTrial, judged: list[Verdict]
+) -> None:
+    trial = kafka_trial
+    trial.env["PENSTOCK_WORKER_ID"] = "the-one"
+    trial.start(1)
+    trial.submit(RUNS)
+    for share in (0.1, 0.4, 0.7):
+        trial.wait_for_calls(answered=share, open_=5)
+        t = time.time()
+        trial.kill(1)
+        trial.start(1)
+        trial.recovered(t)
+    judge(trial, judged)
+
+
+@twelve
+def test_kills_among_three_workers_lose_nothing_and_repeat_nothing_recorded(
+    kafka_trial: KafkaTrial, judged: list[Verdict]
+) -> None:
+    trial = kafka_trial
+    trial.start(*SEVERAL)
+    trial.submit(RUNS)
+    for share in (0.1, 0.4, 0.7) if LONG else (0.2, 0.6):
+        trial.wait_for_calls(answered=share, open_=5)
+        place = trial.random.choice(SEVERAL)
+        trial.kill(place)
+        trial.start(place)
+    judge(trial, judged)
+
+
+@twelve
+def test_workers_that_join_and_leave_under_load_repeat_no_call_at_all(
+    kafka_trial: KafkaTrial, judged: list[Verdict]
+) -> None:
+    trial = kafka_trial
+    trial.start(1)
+    trial.submit(RUNS)
+    trial.wait_for_calls(answered=0.1)
+    trial.start(2)
+    trial.wait_for_calls(answered=0.3)
+    trial.start(3)
+    trial.terminate(1)
+    trial.wait_for_calls(answered=0.6)
+    trial.start(1)
+    trial.terminate(2)
+    verdict = judge(trial, judged)
+    assert not verdict.repeats
+
+
+@pytest.mark.parametrize("seconds", [5, 75] if LONG else [5])
+def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
+    seconds: int, kafka_trial: KafkaTrial, judged: list[Verdict]
+) -> None:
+    trial = kafka_trial
+    trial.start(1)
+    trial.submit(RUNS)
+    trial.wait_for_calls(answered=0.2, open_=5)
+    worker = trial.workers[1]
+    with trial.without_broker():
+        worker.wait_for("does not answer")
+        time.sleep(seconds)
+    worker.wait_for("answers again")
+    verdict = judge(trial, judged)
+    assert not verdict.repeats
+    assert worker.text().count("does not answer") == worker.text().count("answers again") == 1
+    assert "Traceback" not in worker.text()
+
+
+@twelve
+def test_a_zombie_changes_no_result(kafka_trial: KafkaTrial, judged: list[Verdict]) -> None:
+    trial = kafka_trial
+    trial.start(*SEVERAL)
+    trial.submit(RUNS)
+    trial.wait_for_calls(answered=0.2, open_=5)
+    trial.suspend(2, SESSION_S * 2 + 2)
+    judge(trial, judged)
+
+
+def test_calls_longer_than_the_session_are_not_made_again(
+    kafka_trial: KafkaTrial, judged: list[Verdict]
+) -> None:
+    trial = kafka_trial
+    trial.start(1, 2)
+    trial.server.script([{**SLOW, "seconds": SESSION_S * 2.5, "times": 30}])
+    trial.submit(30)
+    trial.wait_for_calls(open_=25)
+    trial.start(3)  # a rebalance, for which they are waited for
+    verdict = judge(trial, judged)
+    assert not verdict.repeats
+
+
+def judge(trial: KafkaTrial, judged: list[Verdict]) -> Verdict:
+    verdict = trial.judge()
+    judged.append(verdict)
+    verdict.keeps_the_promise()
+    return verdict
