@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from faust.types import TP
 
-from app import deadletters
-from app.broker.reading import EmbeddedReader, Reader
+from app import deadletters, events
+from app.broker.reading import EmbeddedReader, Found, Reader
 from app.broker.store import Store
-from app.errors import NotFound, SettingsError
+from app.deadletters import DeadLetter
+from app.errors import MalformedEvent, NotFound, SettingsError
 from app.events import Event, derive_id, first_event
 from app.interactions import EventLog
 from app.project import Project, read_project
@@ -158,6 +159,65 @@ class Client:
         raw = encode(event, self.settings)
         await asyncio.to_thread(self._append, topic, [(event, raw)])
         return fork
+
+    def letters(self) -> list[DeadLetter]:
+        """The dead letters that are open, the oldest first."""
+        return [letter for _, letter in self.runs.letters() if not letter.resolved]
+
+    async def replay(self, letter_id: str, record: bytes | None = None) -> Event:
+        """The event of the dead letter is on its topic again, for the stage that gave it up, or
+        `record` in its place; the letter is closed. The trace stays, and what was recorded of the
+        step is not paid for again. Raises `NotFound`, or `MalformedEvent` for what would only be
+        given up once more."""
+        found, letter = self._letter(letter_id)
+        try:
+            event = events.load(letter.record if record is None else record)
+        except MalformedEvent as exc:
+            way = "Mend it with --edit, or drop it." if record is None else "Nothing was replayed."
+            raise MalformedEvent(f"dead letter {letter.id}: {exc.message}. {way}") from exc
+        event = msgspec.structs.replace(event, replay=letter.replay + 1, only=letter.stage)
+        raw = encode(event, self.settings)
+        places = await asyncio.to_thread(
+            self._write,
+            [(letter.topic, event.key, raw), self._resolved(found, letter, deadletters.REPLAYED)],
+        )
+        if self.settings.event_log:
+            self._log(letter.topic, [(event, *places[0])])
+        return event
+
+    async def drop(self, letter_id: str) -> DeadLetter:
+        """The dead letter is closed; its run stays dead. Raises `NotFound`."""
+        found, letter = self._letter(letter_id)
+        await asyncio.to_thread(self._write, [self._resolved(found, letter, deadletters.DROPPED)])
+        return letter
+
+    def _letter(self, letter_id: str) -> tuple[Found, DeadLetter]:
+        for found, letter in self.runs.letters():
+            if letter.id == letter_id:
+                if letter.resolved:
+                    raise NotFound(f"dead letter {letter_id} was {letter.resolved} before")
+                return found, letter
+        raise NotFound(f"there is no dead letter {letter_id}")
+
+    def _resolved(self, found: Found, letter: DeadLetter, how: str) -> tuple[str, bytes, bytes]:
+        closed = msgspec.structs.replace(letter, resolved=how)
+        return found.topic, found.key, deadletters.dump(closed)
+
+    def _write(self, rows: list[tuple[str, bytes, bytes]]) -> list[tuple[int, int]]:
+        """`rows` (topic, key, value) are on their topics, in their order, and on the embedded
+        broker all or none; the partition and offset of each."""
+        if self._kafka is not None:
+            return [self._kafka.append(topic, [(key, raw)])[0] for topic, key, raw in rows]
+        places: list[tuple[int, int]] = []
+        for topic, key, raw in rows:
+            tp = TP(topic, self.store.partition_of(topic, key))
+
+            def durable(offset: int, tp: TP = tp) -> None:
+                places.append((tp.partition, offset))
+
+            self.store.append(tp, int(time.time() * 1000), key, raw, None, durable)
+        self.store.commit_now()
+        return places
 
     async def read(self, trace_id: str) -> Run:
         """The run as it is now. Raises `NotFound`."""

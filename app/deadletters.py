@@ -13,7 +13,10 @@ from app.events import Event, derive_id
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What could not be processed, and why. `raw` is the record as it stood on the topic; when it
-    is not UTF-8 it is in `raw_base64` instead. `failed` is in seconds since 1970 UTC."""
+    is not UTF-8 it is in `raw_base64` instead. `failed` is in seconds since 1970 UTC.
+
+    Written again with `resolved`, it is no longer open: REPLAYED or DROPPED.
+    """
 
     id: str
     trace_id: str
@@ -31,7 +34,17 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     replay: int = 0
     raw: str | None = None
     raw_base64: str | None = None
+    resolved: str = ""
 
+    @property
+    def record(self) -> bytes:
+        """The record, byte by byte."""
+        if self.raw is not None:
+            return self.raw.encode()
+        return base64.b64decode(self.raw_base64 or "")
+
+
+REPLAYED, DROPPED = "replayed", "dropped"
 
 _decoder = msgspec.json.Decoder(DeadLetter)
 _encode = msgspec.json.Encoder().encode

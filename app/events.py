@@ -24,7 +24,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One record on a topic, keyed there by `trace_id`. `created` is in seconds since 1970 UTC."""
+    """One record on a topic, keyed there by `trace_id`. `created` is in seconds since 1970 UTC.
+
+    `replay` counts how often it was taken from the dead letters, and `only` is the stage that this
+    is for: other stages that read the topic had finished it.
+    """
 
     id: str
     trace_id: str
@@ -38,6 +42,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage | None = None
     attempt: int = 0
     replay: int = 0
+    only: str | None = None
     forked_from: str | None = None
 
     @property

@@ -79,7 +79,12 @@ class Runs:
                     for record in self.reader.find(topic, key):
                         entries += self._entry(record, readers)
             found = self.letters(key)
-        letters = tuple(letter for _, letter in found if letter.trace_id == trace_id)
+        letters = tuple(
+            letter
+            for _, letter in found
+            if letter.trace_id == trace_id and letter.resolved != deadletters.REPLAYED
+        )
+        entries = _once(entries)
         if not entries and not letters:
             raise NotFound(f"there is no run {trace_id} on the topics of this project")
         entries.sort(key=lambda entry: entry.event.created)
@@ -95,9 +100,24 @@ class Runs:
         return [Entry(record.topic, record.partition, record.offset, event, waits_for)]
 
     def letters(self, key: bytes | None = None) -> list[tuple[Found, DeadLetter]]:
-        """The dead letters, of one key or of all, in the order in which they were written."""
+        """The dead letters, of one key or of all, in the order in which they were written; each as
+        it was written last."""
         topic = deadletters.topic_name(self.settings.app_id)
-        found = [
-            (record, deadletters.load(record.value)) for record in self.reader.find(topic, key)
-        ]
-        return sorted(found, key=lambda pair: pair[1].failed)
+        found = {}
+        for record in self.reader.find(topic, key):
+            letter = deadletters.load(record.value)
+            found[letter.id] = (record, letter)
+        return sorted(found.values(), key=lambda pair: pair[1].failed)
+
+
+def _once(entries: list[Entry]) -> list[Entry]:
+    """A replay stands on its topic a second time: it is the event that it was, and waits for whom
+    either waits for."""
+    found: dict[tuple[str, str], Entry] = {}
+    for entry in entries:
+        key = (entry.topic, entry.event.id)
+        if key in found:
+            waits_for = dict.fromkeys(found[key].waits_for + entry.waits_for)
+            entry = dataclasses.replace(entry, waits_for=tuple(waits_for))
+        found[key] = entry
+    return list(found.values())

@@ -219,6 +219,17 @@ class Stage:
                     f" {self.app.settings.max_event_bytes} (PENSTOCK_MAX_EVENT_BYTES)"
                 )
             event = events.load(raw)
+            if event.only is not None and event.only != self.name:
+                await self._finish(flight, [], None, lambda _: None)
+                return
+            if event.replay:
+                log.info(
+                    "run %s: replay %d for %s; what was recorded is not paid for again",
+                    event.trace_id,
+                    event.replay,
+                    self.name,
+                    extra={"action": "replay", "trace_id": event.trace_id},
+                )
             self._log("consume", message.topic, event, message.partition, message.offset)
             step = f"{self.name}/{event.id}"
             answer = await self._answer(event, step, message, tries)

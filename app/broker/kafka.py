@@ -50,6 +50,7 @@ _begun = msgspec.json.Decoder(float | None)
 
 class _Id(msgspec.Struct):
     id: str
+    replay: int = 0
 
 
 _id = msgspec.json.Decoder(_Id)
@@ -63,10 +64,11 @@ def journal_of(app_id: str) -> str:
 def id_of(message: Any) -> str:
     """The id of the event in `message`, or for a record that is no event, its place."""
     try:
-        id_ = _id.decode(message.value or b"").id
+        read = _id.decode(message.value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return f"{message.topic}-{message.partition}-{message.offset}"
-    return id_ if len(id_) <= ID_CHARS else f"{id_[:ID_CHARS]}+{len(id_)}"
+    id_ = read.id if len(read.id) <= ID_CHARS else f"{read.id[:ID_CHARS]}+{len(read.id)}"
+    return f"{id_}~{read.replay}" if read.replay else id_
 
 
 class Known:

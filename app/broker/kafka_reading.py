@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from app import deadletters
 from app.broker.kafka import CALL, Part, id_of, journal_of
 from app.broker.kafka_connection import connection
 from app.broker.reading import Found
@@ -33,6 +34,7 @@ class KafkaReader:
     def __init__(self, settings: Settings, topics: Sequence[str]) -> None:
         self.group = settings.app_id
         self.log = journal_of(settings.app_id)
+        self._letters = deadletters.topic_name(settings.app_id)
         self.topics = [*topics, self.log]
         self._connection = connection(settings)
         self.servers = self._connection["bootstrap_servers"]
@@ -200,7 +202,8 @@ class KafkaReader:
                 self._coming.append((tp.partition, key, record.value))
             return
         id_ = (tp.topic, id_of(record))
-        if id_ not in self._ids:
+        # A dead letter is written again when it is closed.
+        if id_ not in self._ids or tp.topic == self._letters:
             self._ids.add(id_)
             found = Found(tp.topic, tp.partition, record.offset, record.timestamp, key, value)
             self._found[tp.topic].setdefault(key, []).append(found)

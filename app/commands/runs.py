@@ -14,7 +14,7 @@ from faust.cli.base import argument, option
 
 from app.client import LOOK_S, Client
 from app.commands.command import Command, json_option
-from app.errors import ModelLocked, NotFound, PenstockError, SettingsError, WorkerRunning
+from app.errors import ModelLocked, PenstockError, SettingsError, WorkerRunning
 from app.runs import DEAD, Run
 from app.screens import output, progress, put, run_tree, say, show_answer, step_line
 from app.steps.present import as_text
@@ -306,28 +306,3 @@ class trace(Command):
             put(json.dumps(run_as_dict(run), ensure_ascii=False))
         else:
             output.print(run_tree(run))
-
-
-class dead_letters(Command):
-    """List the dead letters, or show one."""
-
-    options = [argument("letter_id", required=False), json_option]
-
-    async def run(self, letter_id: str | None, as_json: bool) -> None:  # type: ignore[override]
-        async with Client(self.app.settings, self.app.project) as client:
-            letters = [letter for _, letter in client.runs.letters()]
-        if letter_id is not None:
-            letters = [one for one in letters if one.id == letter_id]
-            if not letters:
-                raise NotFound(f"there is no dead letter {letter_id}")
-        if self.wants_json(as_json):
-            for one in letters:
-                put(json.dumps(msgspec.to_builtins(one), ensure_ascii=False))
-            return
-        if not letters:
-            say("There are no dead letters.")
-        for one in letters:
-            put(f"{one.id}  run {one.trace_id}  {one.stage}  {one.cause}: {one.message}")
-            if letter_id is not None:
-                put(one.detail)
-                put(one.raw if one.raw is not None else one.raw_base64 or "")

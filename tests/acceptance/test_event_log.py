@@ -235,7 +235,7 @@ def test_a_key_is_in_no_file_and_on_no_screen_also_when_the_server_echoes_it(
     scripted.script([{"fault": "status", "status": 401, "body": echo}])
     screens.append(place.run("doctor", code=1))
     letters = {letter["trace_id"]: letter for letter in place.letters()}
-    screens.append(place.run("dead-letters", letters[refused]["id"]))
+    screens.append(place.run("dead-letters", "show", letters[refused]["id"]))
     screens.append(place.run("trace", given_up))
     worker.stop()
     scripted.script([{"fault": "status", "status": 401, "body": echo}])

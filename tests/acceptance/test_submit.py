@@ -161,9 +161,9 @@ def test_a_dead_letter_is_listed_and_shown_whole(busy: Place) -> None:
     assert letter["cause"] == "MalformedEvent" and letter["raw"] == '{"not": "an event"}'
     listed = busy.run("dead-letters").out
     assert listed.startswith(letter["id"]) and letter["message"] in listed
-    shown = busy.run("dead-letters", letter["id"])
+    shown = busy.run("dead-letters", "show", letter["id"])
     assert '{"not": "an event"}' in shown.out
-    assert "there is no dead letter 17" in busy.fails("dead-letters", "17")
+    assert "there is no dead letter 17" in busy.fails("dead-letters", "show", "17")
 
 
 def test_runs_submitted_while_no_worker_runs_wait_and_submit_says_so(place: Place) -> None:

@@ -35,6 +35,8 @@ async def quick(work: Work) -> str:
 @step("slow")
 async def slow(work: Work) -> str:
     first = await work.call("first", note, "slow")
+    if os.environ.get("MOOD") == "bad":
+        raise ValueError("not today")
     return first + " " + await work.call("second", hold)
 """
 
@@ -105,6 +107,30 @@ def test_a_run_on_kafka_goes_to_its_end_and_can_be_read(
         assert_is_done(trace_id, topic, env)
         assert running.stop() == 0
     assert "Traceback" not in running.text()
+
+
+@pytest.mark.timeout(120)
+def test_a_dead_letter_on_kafka_is_replayed_and_pays_for_nothing_again(
+    env: dict[str, str], tmp_path: pathlib.Path, topic: str
+) -> None:
+    env |= {"PENSTOCK_ATTEMPTS": "1", "MOOD": "bad"}
+    with worker(env, tmp_path) as running:
+        trace_id = begun(env)
+        running.wait_for("ends as a dead letter")
+        assert running.stop() == 0
+    listed = penstock("dead-letters", "--json", env=env)
+    letter = json.loads(listed.stdout)
+    assert letter["trace_id"] == trace_id and letter["cause"] == "StepFailed"
+
+    (tmp_path / "go").touch()
+    sent = penstock("dead-letters", "replay", letter["id"], env=env)
+    assert sent.returncode == 0, sent.stderr
+    with worker(env | {"MOOD": "good"}, tmp_path) as running:
+        running.wait_for(f"run {trace_id}: {topic}-1 -> {topic}-2")
+        assert_is_done(trace_id, topic, env)
+        assert running.stop() == 0
+    assert (tmp_path / "calls").read_text().split() == ["quick", "slow"]
+    assert penstock("dead-letters", "--json", env=env).stdout == ""
 
 
 @pytest.mark.timeout(120)

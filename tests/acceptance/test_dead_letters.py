@@ -1,0 +1,135 @@
+"""Dead letters: replayed, mended, dropped; what was recorded is not paid for again."""
+
+import pathlib
+import sys
+from typing import Any
+
+import pytest
+
+from app.runs import DEAD
+from tests.acceptance.places import Place
+from tests.programs import wait_until
+
+STEPS = """
+import os, pathlib
+from app.steps import Work, step
+
+NOTES = pathlib.Path(os.environ["NOTES"])
+
+def ask(question: str) -> str:
+    with (NOTES / "asked").open("a") as file:
+        file.write(question + "\\n")
+    return question
+
+def fail(mood: str) -> str:
+    if not (NOTES / mood).exists():
+        raise KeyError(mood)
+    return mood
+
+@step("tell")
+async def tell(work: Work) -> str:
+    asked = await work.call("ask", ask, work.parts["idea"])
+    return asked + " " + await work.call("fail", fail, "mended")
+
+@step("count")
+async def count(work: Work) -> None:
+    ask("counted " + work.parts["idea"])
+"""
+CHAIN = """\
+pipeline: tale
+topics: {idea: What it is about, text: The text}
+stages:
+  - {reads: idea, step: tell, writes: text}
+  - {reads: idea, step: count}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A pipeline whose step asks, and then fails until there is a file `mended`."""
+    monkeypatch.setenv("NOTES", str(tmp_path))  # this process reads the project too
+    for name, text in {"steps/tell.py": STEPS, "topics/tale.yaml": CHAIN}.items():
+        (tmp_path / "project" / name).parent.mkdir(parents=True)
+        (tmp_path / "project" / name).write_text(text)
+    return Place(
+        tmp_path / "place",
+        PENSTOCK_PROJECT=str(tmp_path / "project"),
+        PENSTOCK_ATTEMPTS="1",
+        PENSTOCK_PARTITIONS="1",
+    )
+
+
+def begin(place: Place, idea: str) -> str:
+    trace_id: str = place.run("submit", "tale", "--json", idea).json()["trace_id"]
+    return trace_id
+
+
+def letters_of(place: Place) -> list[dict[str, Any]]:
+    """The open dead letters; the traceback of a step's author is among what they say."""
+    screen = place.show("dead-letters", "--json")
+    assert screen.code == 0
+    return screen.json_lines()
+
+
+def asked(tmp_path: pathlib.Path) -> list[str]:
+    return sorted((tmp_path / "asked").read_text().splitlines())
+
+
+@pytest.mark.timeout(120)
+def test_a_replay_keeps_the_trace_and_pays_for_nothing_that_was_recorded(
+    place: Place, tmp_path: pathlib.Path
+) -> None:
+    with place.worker() as worker:
+        first, second = begin(place, "first"), begin(place, "second")
+        place.wait_for(first, second, state=DEAD)
+        letters = {letter["trace_id"]: letter for letter in letters_of(place)}
+        assert letters[first]["cause"] == "StepFailed" and "mended" in letters[first]["message"]
+
+        # Once more in vain, and then it is mended.
+        replayed = place.run("dead-letters", "replay", letters[first]["id"], "--json").json()
+        assert replayed["trace_id"] == first and replayed["replay"] == 1
+        worker.wait_for(
+            f"run {first}: replay 1 for tale_tell_idea; what was recorded is not paid for again"
+        )
+        wait_until(lambda: len(letters_of(place)) == 2, "the second death")
+        (tmp_path / "mended").touch()
+        shown = place.run("dead-letters", "replay", "--all", "--cause", "StepFailed").out
+        assert shown.count("replayed ") == 2 and first in shown and second in shown
+        runs = place.wait_for(first, second)
+        assert [run.answer for run in runs] == ["first mended", "second mended"]
+        assert not letters_of(place)
+        assert worker.stop() == 0
+    # Each question once; and the other reader of the topic did nothing again.
+    assert asked(tmp_path) == ["counted first", "counted second", "first", "second"]
+
+
+@pytest.mark.timeout(120)
+def test_a_record_that_is_no_event_is_mended_in_an_editor_or_dropped(
+    place: Place, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "mended").touch()
+    with place.worker() as worker:
+        place.run("send", "idea", '{"no": "event"}')
+        letters = wait_until(lambda: [*letters_of(place)][1:], "a letter of each reader")
+        mend, drop = (letter["id"] for letter in letters_of(place)[:2])
+        said = place.fails("dead-letters", "replay", mend)
+        assert "not an event" in said and "--edit, or drop it" in said
+        said = place.run("dead-letters", "replay", mend, "--edit", code=1, EDITOR="true").err
+        assert "nothing was changed" in said
+
+        event = '{"id":"1","trace_id":"6d1f1f0e-0f4c-4a43-8d6e-2b5b3a1c9f10","pipeline":"tale",'
+        event += '"stage":"submit","parts":{"idea":"third"},"created":1.0}'
+        (tmp_path / "event").write_text(event)
+        editor = tmp_path / "editor"
+        copy = f"import shutil, sys\nshutil.copy({str(tmp_path / 'event')!r}, sys.argv[1])\n"
+        editor.write_text(f"#!{sys.executable}\n{copy}")
+        editor.chmod(0o755)
+        place.run("dead-letters", "replay", mend, "--edit", EDITOR=str(editor))
+        place.run("dead-letters", "drop", drop)
+        assert f"there is no dead letter {drop} that is open" in place.fails(
+            "dead-letters", "drop", drop
+        )
+        wait_until(lambda: not letters_of(place), "no letter to be left")
+        place.wait_for("6d1f1f0e-0f4c-4a43-8d6e-2b5b3a1c9f10")
+        assert worker.stop() == 0
+    assert letters and asked(tmp_path) in (["third"], ["counted third"])
