@@ -13,8 +13,9 @@ from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
+from faust.types import TP
 
-from app import deadletters
+from app import cancels, deadletters
 from app.broker import kafka_topics
 from app.broker.embedded import Transport as EmbeddedTransport
 from app.broker.kafka import KafkaJournal
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between looks for finished runs that are old enough to go.
 RETENTION_EVERY_S = 60.0
+#: More records than anybody reads from one partition at once.
+MANY = 10**9
 #: Seconds that a worker waits for Kafka to take what is finished, before it gives partitions up.
 FLUSH_S = 5.0
 #: Objects made between two collections of the youngest garbage, and collections between those of
@@ -129,6 +132,8 @@ class PenstockApp(faust.App):
             redact=settings.redact if settings.secrets else None,
         )
         self.suspects: Suspects | None = None
+        #: The keys of runs that end where they are.
+        self.cancelled: set[bytes] = set()
         #: How many events were in flight when the last worker died.
         self._left_behind = 0
         self._introduced: list[Introduction] = []
@@ -137,6 +142,7 @@ class PenstockApp(faust.App):
         self._providers: Any = None
         for spec in project.stages:
             self._declare(spec)
+        self._declare_cancels()
         self.task(self.delete_finished_runs)
         if not settings.embedded:
             self.task(self.watch_kafka)
@@ -163,6 +169,31 @@ class PenstockApp(faust.App):
         consume.__name__ = consume.__qualname__ = spec.name
         consume.__doc__ = f"{spec.does}: {spec.reads} -> {spec.writes or 'the end'}"
         self.agent(topic, name=spec.name)(consume)
+
+    def _declare_cancels(self) -> None:
+        topic = self.topic(
+            cancels.topic_name(self.settings.app_id),
+            schema=RawSchema(),
+            partitions=self.settings.partitions,
+        )
+
+        async def cancel_agent_stream(stream: Any) -> None:
+            """Ends runs that somebody has cancelled"""
+            async for event in stream.events():
+                await self.cancel(event.key)
+
+        self.agent(topic, name="cancel_agent_stream")(cancel_agent_stream)
+
+    async def cancel(self, key: bytes) -> None:
+        """The run ends where it is: its calls are cut off, its events finished without outputs."""
+        self.cancelled.add(key)
+        count = sum([await stage.cancel(key) for stage in self.stages.values()])
+        log.info(
+            "run %s: cancelled, %d events in flight",
+            key.decode(errors="replace"),
+            count,
+            extra={"action": "cancelled"},
+        )
 
     def _work(self, spec: StageSpec) -> Do:
         if spec.step is not None:
@@ -216,9 +247,10 @@ class PenstockApp(faust.App):
 
     @property
     def topic_names(self) -> list[str]:
-        """Every topic of the project, the dead letters' last."""
+        """Every topic of the project, then those of dead letters and of cancelled runs."""
         names = [name for chain in self.project.chains.values() for name in chain.topics]
-        return [*names, deadletters.topic_name(self.settings.app_id)]
+        app_id = self.settings.app_id
+        return [*names, deadletters.topic_name(app_id), cancels.topic_name(app_id)]
 
     def prepare(self) -> None:
         """The worker can start: the project is sound, the models are named, the embedded file is
@@ -251,6 +283,13 @@ class PenstockApp(faust.App):
                 for name in chain.topics:
                     store.create(name, count)
             store.create(deadletters.topic_name(self.settings.app_id), self.settings.partitions)
+            topic = cancels.topic_name(self.settings.app_id)
+            store.create(topic, self.settings.partitions)
+            self.cancelled |= {
+                key or b""
+                for partition in range(store.partitions(topic) or 0)
+                for _, _, key, _, _ in store.read(TP(topic, partition), 0, MANY)
+            }
             self._introduced = introduce(store, self.readers)
             self.suspects = Suspects(store, list(self.stages))
             self._left_behind = self.suspects.convict()
@@ -337,6 +376,11 @@ class PenstockApp(faust.App):
         while not self.should_stop:
             try:
                 await self.kafka_journal.load()
+                await self.kafka_journal.log.read(
+                    {tp.partition for tp in self.consumer.assignment()},
+                    lambda _, key, __: self.cancelled.add(key),
+                    cancels.topic_name(self.settings.app_id),
+                )
                 return
             except KafkaError as exc:
                 log.debug("reading the journal again: %s", exc)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from faust.types import TP
 
-from app import deadletters, events
+from app import cancels, deadletters, events
 from app.broker.reading import EmbeddedReader, Found, Reader
 from app.broker.store import Store
 from app.deadletters import DeadLetter
@@ -160,6 +160,18 @@ class Client:
         await asyncio.to_thread(self._append, topic, [(event, raw)])
         return fork
 
+    async def cancel(self, trace_id: str) -> Run:
+        """The run is to end where it is: a worker cuts off its calls, at once or when one starts,
+        and none takes it up again. The run as it was. Raises `NotFound`, or `SettingsError` when it
+        is over."""
+        run = await self.read(trace_id)
+        if run.state != RUNNING:
+            raise SettingsError(f"run {run.trace_id} is over: it is {run.state}")
+        topic = cancels.topic_name(self.settings.app_id)
+        row = (topic, run.trace_id.encode(), msgspec.json.encode({"at": time.time()}))
+        await asyncio.to_thread(self._write, [row])
+        return run
+
     def letters(self) -> list[DeadLetter]:
         """The dead letters that are open, the oldest first."""
         return [letter for _, letter in self.runs.letters() if not letter.resolved]
@@ -210,6 +222,7 @@ class Client:
             return [self._kafka.append(topic, [(key, raw)])[0] for topic, key, raw in rows]
         places: list[tuple[int, int]] = []
         for topic, key, raw in rows:
+            self.store.create(topic, self.settings.partitions)
             tp = TP(topic, self.store.partition_of(topic, key))
 
             def durable(offset: int, tp: TP = tp) -> None:
@@ -252,7 +265,8 @@ def _kafka_reader(settings: Settings, project: Project) -> "KafkaReader":
     from app.broker.kafka_reading import KafkaReader
 
     topics = [name for chain in project.chains.values() for name in chain.topics]
-    return KafkaReader(settings, [*topics, deadletters.topic_name(settings.app_id)])
+    own = [deadletters.topic_name(settings.app_id), cancels.topic_name(settings.app_id)]
+    return KafkaReader(settings, [*topics, *own])
 
 
 def _checked(trace_id: str) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from app import deadletters, events
+from app import cancels, deadletters, events
 from app.broker.reading import Found, Reader
 from app.deadletters import DeadLetter
 from app.errors import MalformedEvent, NotFound
@@ -11,7 +11,7 @@ from app.events import Event
 from app.project import Project
 from app.settings import Settings
 
-RUNNING, DONE, DEAD = "running", "done", "dead"
+RUNNING, DONE, DEAD, CANCELLED = "running", "done", "dead", "cancelled"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +34,16 @@ class Run:
     pipeline: str
     entries: tuple[Entry, ...]
     letters: tuple[DeadLetter, ...]
+    cancelled: bool = False
 
     @property
     def state(self) -> str:
-        """`running` while a stage has an event to finish; then `done`, or `dead` when one of them
-        ended as a dead letter."""
+        """`running` while a stage has an event to finish; then `done`, `cancelled` by somebody, or
+        `dead` when one of them ended as a dead letter."""
         if any(entry.waits_for for entry in self.entries):
             return RUNNING
+        if self.cancelled:
+            return CANCELLED
         return DEAD if self.letters else DONE
 
     @property
@@ -79,6 +82,7 @@ class Runs:
                     for record in self.reader.find(topic, key):
                         entries += self._entry(record, readers)
             found = self.letters(key)
+            cancelled = self.reader.find(cancels.topic_name(self.settings.app_id), key)
         letters = tuple(
             letter
             for _, letter in found
@@ -89,7 +93,7 @@ class Runs:
             raise NotFound(f"there is no run {trace_id} on the topics of this project")
         entries.sort(key=lambda entry: entry.event.created)
         pipeline = entries[0].event.pipeline if entries else letters[0].pipeline
-        return Run(trace_id, pipeline, tuple(entries), letters)
+        return Run(trace_id, pipeline, tuple(entries), letters, bool(cancelled))
 
     def _entry(self, record: Found, readers: list[str]) -> list[Entry]:
         try:

@@ -51,6 +51,7 @@ class Stage:
         self._lanes: dict[Any, collections.deque[tuple[Flight, Any]]] = {}
         # asyncio keeps only weak references to tasks: one that nobody holds can vanish.
         self._tasks: dict[asyncio.Task[None], Any] = {}
+        self._running: dict[Any, asyncio.Task[None]] = {}
         self._paused = False
 
     @property
@@ -105,6 +106,7 @@ class Stage:
         self._lanes[key] = collections.deque([(flight, place)])
         task = asyncio.get_running_loop().create_task(self._run_lane(key))
         self._tasks[task] = message.tp
+        self._running[key] = task
         task.add_done_callback(self._tasks.pop)
 
     async def _run_lane(self, key: Any) -> None:
@@ -120,6 +122,8 @@ class Stage:
                     if waited and self.app.journal.is_done(self.name, flight.message):
                         for message in (flight.message, *flight.repeats):
                             self.app.journal.again(self.name, message)
+                    elif key in self.app.cancelled:
+                        await self._end_cancelled(flight)
                     else:
                         await self._process_watched(flight)
                 except Exception:
@@ -141,7 +145,22 @@ class Stage:
             for _, place in lane:
                 del self._flights[place]
                 self._live -= 1
-            del self._lanes[key]
+            del self._lanes[key], self._running[key]
+
+    async def cancel(self, key: Any) -> int:
+        """What is in flight of the run `key` has ended as cancelled, its calls cut off; how many
+        events that were."""
+        flights = [flight for flight, _ in self._lanes.get(key, ())]
+        if flights:
+            await _cancel([self._running[key]])
+        for flight in flights:
+            await self._end_cancelled(flight)
+        return len(flights)
+
+    async def _end_cancelled(self, flight: Flight) -> None:
+        event = self._read(flight)
+        step = None if event is None else f"{self.name}/{event.id}"
+        await self._finish(flight, [], step, lambda _: None)
 
     async def pause(self, limit_s: float) -> int:
         """Nothing new is taken; what is in flight has ended, or `limit_s` has passed. How many are

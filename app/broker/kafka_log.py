@@ -81,10 +81,14 @@ class Log:
     # -- reading
 
     async def read(
-        self, partitions: set[int], take: Callable[[int, bytes, bytes | None], None]
+        self,
+        partitions: set[int],
+        take: Callable[[int, bytes, bytes | None], None],
+        topic: str = "",
     ) -> None:
         """`take` was called with partition, key and value of every record that stood in
-        `partitions` when this began. Raises `KafkaError` when Kafka does not answer."""
+        `partitions` of the journal, or of `topic`, when this began. Raises `KafkaError` when Kafka
+        does not answer."""
         if not partitions:
             return
         consumer = AIOKafkaConsumer(
@@ -96,7 +100,8 @@ class Log:
         )
         await consumer.start()
         try:
-            tps = [TopicPartition(self.topic, partition) for partition in sorted(partitions)]
+            name = topic or self.topic
+            tps = [TopicPartition(name, partition) for partition in sorted(partitions)]
             consumer.assign(tps)
             ends = await consumer.end_offsets(tps)
             await consumer.seek_to_beginning(*tps)

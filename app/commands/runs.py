@@ -15,9 +15,12 @@ from faust.cli.base import argument, option
 from app.client import LOOK_S, Client
 from app.commands.command import Command, json_option
 from app.errors import ModelLocked, PenstockError, SettingsError, WorkerRunning
-from app.runs import DEAD, Run
+from app.runs import CANCELLED, DEAD, DONE, Run
 from app.screens import output, progress, put, run_tree, say, show_answer, step_line
 from app.steps.present import as_text
+
+#: Seconds that `cancel` waits for the worker.
+CANCEL_S = 10.0
 
 
 def run_as_dict(run: Run) -> dict[str, Any]:
@@ -79,9 +82,11 @@ def show_run(run: Run, as_json: bool) -> int:
         put(json.dumps(run_as_dict(run), ensure_ascii=False))
     elif run.state == DEAD:
         show_letters(run)
+    elif run.state == CANCELLED:
+        say(f"The run {run.trace_id} was cancelled.")
     else:
         show_answer(run)
-    return 1 if run.state == DEAD else 0
+    return 0 if run.state == DONE else 1
 
 
 class _Begin(Command):
@@ -292,6 +297,27 @@ class rerun(Command):
         async with Client(self.app.settings, self.app.project) as client:
             fork = await client.rerun(trace_id, topic)
             return await show_begun(client, [fork], wait, as_json)
+
+
+class cancel(Command):
+    """End a run where it is: its calls are cut off, and no worker takes it up again."""
+
+    options = [argument("trace_id"), json_option]
+
+    async def run(self, trace_id: str, as_json: bool) -> None:  # type: ignore[override]
+        async with Client(self.app.settings, self.app.project) as client:
+            run = await client.cancel(trace_id)
+            there = client.worker_running()
+            if there:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(CANCEL_S):
+                        run = await client.wait(run.trace_id)
+        if self.wants_json(as_json):
+            put(json.dumps({"trace_id": run.trace_id, "state": run.state}))
+        elif run.state == CANCELLED:
+            put(f"run {run.trace_id} is cancelled")
+        else:
+            put(f"run {run.trace_id} ends when " + ("a worker sees it" if there else "one starts"))
 
 
 class trace(Command):

@@ -7,6 +7,7 @@ from tests.programs import FAUST, PENSTOCK
 
 OURS = {
     "check",
+    "cancel",
     "dead-letters",
     "doctor",
     "new",

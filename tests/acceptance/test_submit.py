@@ -9,6 +9,7 @@ import pytest
 
 from tests.acceptance.places import LABEL, TRACEBACK, UUID, Place, finals, side_by_side
 from tests.programs import wait_until
+from tests.servers import ScriptedServer
 
 TOPICS = ["premise", "plot", "story", "critique", "final"]
 NO_WORKER = "No worker is running: the runs wait. Start one with: penstock worker"
@@ -183,3 +184,29 @@ def test_runs_submitted_while_no_worker_runs_wait_and_submit_says_so(place: Plac
     assert following.returncode == 0 and TRACEBACK not in err
     assert err.startswith(NO_WORKER)
     assert finals(out) and "snail" in out
+
+
+@pytest.mark.timeout(120)
+def test_a_run_that_is_cancelled_ends_where_it_is_and_is_never_taken_up_again(
+    place: Place, scripted: ScriptedServer
+) -> None:
+    place.env["PENSTOCK_MODEL"] = f"{scripted.base_url}#the-model"
+    scripted.script([{"fault": "timeout", "seconds": 30, "match": "hedgehog", "times": 9}])
+    with place.worker() as worker:
+        (flying,) = place.submit("--premise", "A hedgehog")
+        wait_until(lambda: scripted.calls(), "the call")
+        assert f"run {flying} is cancelled" in place.run("cancel", flying).out
+        worker.wait_for(f"run {flying}: cancelled, 1 events in flight")
+        assert place.trace(flying)["state"] == "cancelled"
+        assert "it is cancelled" in place.fails("cancel", flying)
+        (other,) = place.submit("--premise", "A shy volcano")
+        place.wait_for(other)
+        assert "it is done" in place.fails("cancel", other)
+        assert worker.stop() == 0
+    # One that waits for a worker is not begun by it.
+    (waiting,) = place.submit("--premise", "A second hedgehog")
+    assert "ends when one starts" in place.run("cancel", waiting).out
+    with place.worker() as worker:
+        place.wait_for(waiting, state="cancelled")
+        assert worker.stop() == 0
+    assert len([call for call in scripted.calls() if "hedgehog" in str(call)]) == 1

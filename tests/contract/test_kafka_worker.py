@@ -110,6 +110,26 @@ def test_a_run_on_kafka_goes_to_its_end_and_can_be_read(
 
 
 @pytest.mark.timeout(120)
+def test_a_run_on_kafka_that_is_cancelled_is_not_taken_up_again(
+    env: dict[str, str], tmp_path: pathlib.Path, topic: str
+) -> None:
+    with worker(env, tmp_path) as running:
+        trace_id = begun(env)
+        wait_until((tmp_path / "holding").exists, "the second call")
+        cancelled = penstock("cancel", trace_id, env=env)
+        assert f"run {trace_id} is cancelled" in cancelled.stdout, cancelled.stderr
+        running.wait_for(f"run {trace_id}: cancelled, 1 events in flight")
+        assert running.stop() == 0
+    (tmp_path / "go").touch()
+    with worker(env, tmp_path) as running:
+        again = begun(env)
+        running.wait_for(f"run {again}: {topic}-1 -> {topic}-2")
+        traced = json.loads(penstock("trace", trace_id, "--json", env=env).stdout)
+        assert traced["state"] == "cancelled" and len(traced["events"]) == 2
+        assert running.stop() == 0
+
+
+@pytest.mark.timeout(120)
 def test_a_dead_letter_on_kafka_is_replayed_and_pays_for_nothing_again(
     env: dict[str, str], tmp_path: pathlib.Path, topic: str
 ) -> None:

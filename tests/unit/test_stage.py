@@ -54,6 +54,7 @@ class House:
         self.journal = EmbeddedJournal(store)
         self.event_log = Log()
         self.consumer_generation_id = None
+        self.cancelled: set[bytes] = set()
         self.shown: list[str] = []
         self.ended: list[Event] = []
         self.progress = asyncio.Event()
