@@ -21,7 +21,7 @@ from openai.types.responses import ResponseOutputMessage, ResponseOutputText
 from openai.types.responses.response_prompt_param import ResponsePromptParam
 
 from app.models import LABEL
-from app.models.storyteller import KINDS, fill, reply, tell
+from app.models.storyteller import KINDS, content_of, fill, reply, tell
 
 __all__ = ["LABEL", "OfflineModel"]
 
@@ -30,9 +30,9 @@ class OfflineModel(Model):
     """Answers every request with the storyteller's text for `parts`.
 
     `writes` is the part that the answer will be: one of the storyteller's kinds gets its text,
-    any other a short reply about the input. The same seed, parts and request give the same
-    answer, ids and usage. Tools and handoffs are never called. The text carries no label: whoever
-    shows it puts `LABEL` beside it.
+    any other a short reply about the last part, or about the input when there are no parts. The
+    same seed, parts and request give the same answer, ids and usage. Tools and handoffs are never
+    called. The text carries no label: whoever shows it puts `LABEL` beside it.
     """
 
     def __init__(
@@ -108,9 +108,8 @@ class OfflineModel(Model):
 
     def _prose(self, instructions: str, asked: str) -> str:
         if self.writes not in KINDS:
-            last = list(self.parts.values())[-1:]
             # What the run has come to, without the headings of the whole prompt.
-            told = last[0] if last and isinstance(last[0], str) and last[0] in asked else asked
+            told = content_of(list(self.parts.values())[-1]) if self.parts else asked
             return reply(instructions, told, self.seed)
         # A pipeline with other part names still gets a story about what it was asked.
         known = self.parts if self.parts.keys() & {"premise", *KINDS} else {"premise": asked}

@@ -77,6 +77,31 @@ def test_any_other_card_gets_a_reply_about_its_input() -> None:
     assert '"Ships sail at noon."' in text_of(ask(model, "Ships sail at noon. Then they return."))
 
 
+@pytest.mark.parametrize(
+    ("last", "quoted"),
+    [
+        ("White breath on the pane. Then sun.", "White breath on the pane."),
+        ({"words": 28, "lines": 3}, "words: 28, lines: 3"),
+        ({"verdict": "keep", "summary": "It is short. It is good."}, "It is short."),
+        (["frost", "sun"], "frost, sun"),
+    ],
+)
+def test_a_reply_quotes_what_the_last_part_says_and_no_heading(last: object, quoted: str) -> None:
+    parts = {"subject": "the first frost", "last": last}
+    prompt = f"# subject\n\nthe first frost\n\n# last\n\n{json.dumps(last)}"
+    said = text_of(ask(OfflineModel(seed="a", writes="verdict", parts=parts), prompt))
+    assert f'"{quoted}"' in said.splitlines()[0]
+    assert "#" not in said and "the first frost" not in said
+    assert said == text_of(ask(OfflineModel(seed="a", writes="verdict", parts=parts), prompt))
+
+
+def test_a_reply_to_a_reply_still_quotes_what_the_run_began_with() -> None:
+    parts: dict[str, object] = {"subject": "the first frost"}
+    for name in ("haiku", "verdict"):
+        parts[name] = text_of(ask(OfflineModel(seed="a", writes=name, parts=parts)))
+        assert "the first frost" in str(parts[name]).splitlines()[0]
+
+
 def test_a_pipeline_with_other_part_names_still_gets_a_story_about_its_input() -> None:
     model = OfflineModel(seed="a", writes="story", parts={"idea": "?"})
     assert "Tim" in text_of(ask(model))

@@ -7,6 +7,7 @@ final version changes the story in the places that the critique names.
 """
 
 from app.models.storyteller.filling import fill
+from app.models.storyteller.prose import content_of
 from app.models.storyteller.telling import KINDS, reply, tell
 
-__all__ = ["KINDS", "fill", "reply", "tell"]
+__all__ = ["KINDS", "content_of", "fill", "reply", "tell"]

@@ -48,6 +48,17 @@ def text_of(part: object) -> str:
     return UNSEEN.sub("", said)
 
 
+def content_of(part: object) -> str:
+    """What a part says, to be quoted: text as it is, JSON without text as 'name: value'."""
+    if isinstance(part, str):
+        return part
+    if isinstance(part, Mapping) and not any(isinstance(value, str) for value in part.values()):
+        return ", ".join(f"{name}: {text_of(value)}" for name, value in part.items())
+    if isinstance(part, Sequence):
+        return ", ".join(text_of(one) for one in part)
+    return text_of(part)
+
+
 def clean(text: str) -> str:
     """One line of what can be seen of the first `PREMISE_CHARS` characters."""
     return " ".join(UNSEEN.sub(" ", text[: 2 * PREMISE_CHARS]).split())[:PREMISE_CHARS].strip()

@@ -44,10 +44,14 @@ def reply(instructions: str, text: str, seed: str) -> str:
         return "This step was given no text, so there is nothing to hand on."
     dice = prose.dice_of("reply", seed, text[: prose.PREMISE_CHARS])
     first = prose.short(prose.first_sentence(prose.clean(text)))
+    # The quote leads and is a sentence, so that a reply to this reply quotes it too.
+    stop = "" if first.endswith((".", "!", "?", "…")) else "."
     given = f"This step was given {prose.count(len(words), 'word')}."
-    lines = [f'{given} {prose.pick(dice, _BEGINS)}: "{first}"']
-    if keys := prose.key_words(words):
-        lines.append(f"Key words: {prose.listed(keys)}.")
+    keys = prose.key_words(words)
+    lines = [
+        f'{prose.pick(dice, _BEGINS)}: "{first}"{stop}',
+        f"{given} Key words: {prose.listed(keys)}." if keys else given,
+    ]
     if task := prose.clean(instructions):
         lines.append(f'The card asks: "{prose.short(prose.first_sentence(task))}"')
     lines.append(prose.pick(dice, _ENDS))
