@@ -103,7 +103,7 @@ class doctor(Command):
         finally:
             client.close()
         url = settings.redact(settings.broker_url)
-        return True, "broker", f"{url} answers; {runs}. Kafka is experimental in this version"
+        return True, "broker", f"{url} answers; {runs}"
 
     async def _model(self, target: Target, names: list[str]) -> Finding:
         from app.runner import ask_once
