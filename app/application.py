@@ -1,6 +1,7 @@
 """The Faust app of a project: its stages, its broker's journal, its event log, its life."""
 
 import asyncio
+import concurrent.futures
 import gc
 import logging
 import sqlite3
@@ -19,7 +20,7 @@ from app import cancels, deadletters
 from app.broker import kafka_topics
 from app.broker.embedded import Transport as EmbeddedTransport
 from app.broker.kafka import KafkaJournal
-from app.broker.kafka_connection import connection, credentials
+from app.broker.kafka_connection import check_password, connection, credentials
 from app.broker.kafka_outages import Watch
 from app.broker.kafka_transport import CarefulRecovery, consumer_of, faust_settings, faust_url
 from app.broker.readers import Introduction, introduce
@@ -265,6 +266,10 @@ class PenstockApp(faust.App):
         for spec in self.project.stages:
             if spec.agent is not None:
                 resolve(self.project.cards[spec.agent].front.model, self.settings)
+        if self.settings.kafka_sasl and not self.settings.embedded:
+            # On a loop of its own: here is one already when a command works by itself.
+            with concurrent.futures.ThreadPoolExecutor(1) as thread:
+                thread.submit(asyncio.run, check_password(connection(self.settings))).result()
         if isinstance(self.transport, EmbeddedTransport):
             store = self.transport.store
             store.lock.take()

@@ -344,7 +344,7 @@ class KafkaJournal:
         """A run has begun with the event `id_` on `topic`; None when it had before. The worker that
         has the run's partition begins it: for a `kept` id, known for ever, this waits until this
         one has it; for another it is None then, too."""
-        partition = self.app.producer.key_partition(topic, key).partition
+        partition = await self.log.partition_of(topic, key)
         async with self._given:
             if partition not in self._parts and not kept:
                 return None

@@ -1,9 +1,12 @@
 """How a Kafka is reached: its servers, TLS and SASL, for aiokafka's clients and for Faust."""
 
 import ssl
+from collections.abc import Mapping
 from typing import Any
 
 import faust
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaError, SaslAuthenticationFailed
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth, server_list
 from faust.utils.urls import urllist
 
@@ -47,6 +50,25 @@ def connection(settings: Settings) -> dict[str, Any]:
         "bootstrap_servers": servers(settings),
         **credentials_to_aiokafka_auth(credentials(settings), None),
     }
+
+
+async def check_password(told: Mapping[str, Any]) -> None:
+    """Raises `SettingsError` when a server that `connection` names refuses the password: aiokafka's
+    clients only say that they cannot connect."""
+    if "sasl_mechanism" not in told:
+        return
+    options = {key: value for key, value in told.items() if key != "bootstrap_servers"}
+    for server in told["bootstrap_servers"]:
+        host, _, port = server.rpartition(":")
+        try:
+            found = await create_conn(host.strip("[]"), int(port), **options)
+        except SaslAuthenticationFailed as exc:
+            raise SettingsError(
+                f"Kafka at {server} refuses PENSTOCK_KAFKA_USER and PENSTOCK_KAFKA_PASSWORD: {exc}"
+            ) from exc
+        except (KafkaError, OSError):
+            continue  # away, for all we know
+        found.close()
 
 
 def _tls(settings: Settings) -> ssl.SSLContext:

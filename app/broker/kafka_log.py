@@ -9,6 +9,7 @@ from typing import Any
 import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.partitioner import murmur2
 from faust.exceptions import NotReady, ProducerSendError
 from faust.types import RecordMetadata
 
@@ -69,6 +70,13 @@ class Log:
             del self._waiting[number]
             if not self._waiting and not self.room.is_set():
                 self.room.set()
+
+    async def partition_of(self, topic: str, key: bytes) -> int:
+        """The partition of `key`, chosen as Kafka's default partitioner does. Waits until the
+        producer knows the topic."""
+        producer: Any = self.app.producer
+        count = len(await producer._ensure_producer().partitions_for(topic))
+        return int(murmur2(key) & 0x7FFFFFFF) % count
 
     def look(self) -> bool:
         """Whether a send has been waiting for long; then there is no room until all are taken."""

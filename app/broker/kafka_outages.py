@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, SaslAuthenticationFailed
+from aiokafka.errors import KafkaError
 
-from app.errors import SettingsError
+from app.broker.kafka_connection import check_password
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Watch:
         Raises `SettingsError` for what no waiting mends: a password that is refused."""
         pause_s = FIRST_PAUSE_S
         while not stopping():
-            error = await self._ask()
+            error = await self.ask()
             if error is None:
                 self._answers()
                 return
@@ -95,16 +95,14 @@ class Watch:
             for logger in loggers:
                 logger.removeFilter(quiet)
 
-    async def _ask(self) -> Exception | None:
+    async def ask(self) -> Exception | None:
+        """Why Kafka does not answer now; None when it does. Raises `SettingsError` for a password
+        that it refuses."""
         client = AIOKafkaClient(**self._connection)
         try:
             await asyncio.wait_for(client.bootstrap(), ANSWER_S)
-        except SaslAuthenticationFailed as exc:
-            raise SettingsError(
-                f"Kafka at {self._name} refuses PENSTOCK_KAFKA_USER and PENSTOCK_KAFKA_PASSWORD:"
-                f" {exc}"
-            ) from exc
         except (KafkaError, TimeoutError, OSError) as exc:
+            await check_password(self._connection)
             return exc
         finally:
             await client.close()

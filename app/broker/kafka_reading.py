@@ -16,7 +16,7 @@ from faust.types import TP
 
 from app import deadletters
 from app.broker.kafka import CALL, Part, id_of, journal_of
-from app.broker.kafka_connection import connection
+from app.broker.kafka_connection import check_password, connection
 from app.broker.reading import Found
 from app.errors import BrokerUnavailable
 from app.settings import Settings
@@ -117,6 +117,8 @@ class KafkaReader:
         try:
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
         except KafkaError as exc:
+            told = asyncio.run_coroutine_threadsafe(check_password(self._connection), self._loop)
+            told.result()
             servers = ", ".join(self.servers)
             raise BrokerUnavailable(
                 f"Kafka at {servers} does not answer as it should: {exc}"

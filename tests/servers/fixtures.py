@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.servers import ScriptedServer, scripted_server
-from tests.servers.kafka import KafkaMissing, kafka_server
+from tests.servers.kafka import KafkaMissing, KafkaServer, kafka_server
 from tests.servers.llama import EngineMissing, LlamaServer, llama_server
 
 
@@ -35,14 +37,22 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if address := os.environ.get("PENSTOCK_TEST_KAFKA"):
         yield address
         return
+    with kafka_or_skip(tmp_path_factory.mktemp("kafka")) as server:
+        yield server.address
+
+
+@contextmanager
+def kafka_or_skip(folder: Path, **options: Any) -> Iterator[KafkaServer]:
+    """`kafka_server`; without its jars or Java a test is skipped on a laptop, and fails where CI is
+    set."""
     with ExitStack() as stack:
         try:
-            server = stack.enter_context(kafka_server(tmp_path_factory.mktemp("kafka")))
+            server = stack.enter_context(kafka_server(folder, **options))
         except KafkaMissing as missing:
             if os.environ.get("CI"):
                 raise pytest.fail.Exception(str(missing), pytrace=False) from None
             pytest.skip(str(missing))
-        yield server.address
+        yield server
 
 
 @pytest.fixture(scope="package")

@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -27,10 +28,13 @@ START_LIMIT_S = 60.0
 #: Ends the server with whoever holds its standard input, however that ends.
 GUARD = """
 import os, subprocess, sys, threading
-server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=sys.stderr)
 print(server.pid, flush=True)
-threading.Thread(target=lambda: (sys.stdin.buffer.read(), server.kill()), daemon=True).start()
-sys.exit(server.wait())
+def guard():
+    while os.read(0, 1000): pass
+    server.kill()
+threading.Thread(target=guard, daemon=True).start()
+os._exit(server.wait() and 1)
 """
 
 PROPERTIES = """\
@@ -98,6 +102,7 @@ class KafkaServer:
     ) -> None:
         self.folder = folder
         self.port = port or free_port()
+        self.protocol = protocol
         self.output = folder / "kafka.log"
         self._classes = jars()
         self._guard: subprocess.Popen[str] | None = None
@@ -145,12 +150,18 @@ class KafkaServer:
             time.sleep(0.05)
 
     def answers(self) -> bool:
-        """Whether it takes requests: an ApiVersions request has an answer."""
+        """Whether it takes requests: an ApiVersions request has an answer, or over TLS, it shakes
+        hands."""
         request = b"\x00\x12\x00\x00\x00\x00\x00\x01\x00\x01t"  # key 18, version 0, from 't'
         with (
             contextlib.suppress(OSError),
             socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection,
         ):
+            if self.protocol.endswith("SSL"):
+                context = ssl.create_default_context()
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+                context.wrap_socket(connection).close()
+                return True
             connection.sendall(len(request).to_bytes(4, "big") + request)
             return len(connection.recv(4)) == 4
         return False
@@ -186,7 +197,9 @@ def kafka_server(
 ) -> Iterator[KafkaServer]:
     """A server that answers inside the block, and is dead after it. Properties are Kafka's, with
     `_` for `.`. Raises `KafkaMissing`."""
-    dotted = {key.replace("_", "."): value for key, value in properties.items()}
+    dotted = {
+        key if "." in key else key.replace("_", "."): value for key, value in properties.items()
+    }
     server = KafkaServer(folder, port, protocol, dotted)
     try:
         server.start()
