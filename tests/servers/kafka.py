@@ -123,7 +123,9 @@ class KafkaServer:
         """It answers. Raises `RuntimeError` with the last that it said when it does not."""
         properties = str(self.folder / "server.properties")
         if not (self.folder / "data").exists():
-            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            # A first byte of 0: an id that begins with '-' would be taken for an option.
+            raw = b"\0" + uuid.uuid4().bytes[1:]
+            cluster = base64.urlsafe_b64encode(raw).decode().rstrip("=")
             subprocess.run(
                 [*self._java("kafka.tools.StorageTool"), "format", "-t", cluster, "-c", properties],
                 check=True,
