@@ -80,6 +80,7 @@ def _agents(log: bool) -> Case:
 
 def _handwritten(name: str, broker: str, kafka: bool = False) -> Case:
     options: dict[str, Any] = {"partitions": 4, "agents": 10, "warm": 300, "runs": 2_500}
+    options["idle_runs"] = 100
     return Case(
         name,
         f"hand-written Faust on {broker}, nothing recorded",
@@ -87,9 +88,27 @@ def _handwritten(name: str, broker: str, kafka: bool = False) -> Case:
         (
             Row("steps_per_s", f"hand-written Faust, {broker}", "steps/s", better=MORE),
             Row("cpu_s_per_1000", "  CPU, all threads", "s/1,000 steps", digits=3),
+            Row("p50_ms", "  one idle run, p50", "ms", digits=2),
         ),
-        ({"warm": 100, "runs": 500},),
+        ({"warm": 100, "runs": 500, "idle_runs": 30},),
         kafka=kafka,
+    )
+
+
+def _on_kafka(log: bool) -> Case:
+    text = f"event log {'on' if log else 'off'}, kafka://"
+    options: dict[str, Any] = {"does": "step: instant", "log": log, "partitions": 4}
+    return Case(
+        f"kafka-{'on' if log else 'off'}",
+        f"instant Python step, {text}",
+        (("steps", options | {"warm": 500, "runs": 5_000}),),
+        (
+            Row("steps_per_s", text, "steps/s", better=MORE),
+            Row("cpu_s_per_1000", "  CPU, all threads", "s/1,000 steps", digits=3),
+            Row("peak_mb", "  peak memory", "MB"),
+        ),
+        ({"warm": 200, "runs": 1_000},),
+        kafka=True,
     )
 
 
@@ -166,6 +185,19 @@ CASES = (
         slow_disk=True,
     ),
     _handwritten("faust", "sqlite://"),
+    _on_kafka(False),
+    _on_kafka(True),
+    Case(
+        "kafka-idle",
+        "one run at a time, kafka://",
+        (("idle", {"does": "step: instant", "warm": 50, "runs": 100}),),
+        (
+            Row("p50_ms", "one idle run, kafka://, p50", "ms", digits=2),
+            Row("p99_ms", "one idle run, kafka://, p99", "ms", digits=2),
+        ),
+        ({"warm": 20, "runs": 30},),
+        kafka=True,
+    ),
     _handwritten("faust-kafka", "kafka://", kafka=True),
     Case(
         "floor",
@@ -198,7 +230,16 @@ RATIOS = (
     Ratio("4 partitions / 1, log on", ("steps-on-4", _SPEED), ("steps-on-1", _SPEED)),
     Ratio("Penstock / hand-written Faust", ("steps-off-4", _SPEED), ("faust", _SPEED), "log off"),
     Ratio("Penstock / SQLite alone", ("steps-off-4", _SPEED), ("floor", _SPEED), "log off"),
-    Ratio("Penstock / Faust on Kafka", ("steps-off-4", _SPEED), ("faust-kafka", _SPEED), "log off"),
+    Ratio(
+        "Penstock / Faust, both on Kafka", ("kafka-off", _SPEED), ("faust-kafka", _SPEED), "log off"
+    ),
+    Ratio(
+        "  CPU a step",
+        ("kafka-off", "cpu_s_per_1000"),
+        ("faust-kafka", "cpu_s_per_1000"),
+        "log off; the aim is 0.5",
+    ),
+    Ratio("  one idle run", ("kafka-idle", "p50_ms"), ("faust-kafka", "p50_ms"), "the aim is 1.5"),
     Ratio(
         "a step after 50,000 runs / 1,000",
         ("history", "cpu_s_per_1000_1"),

@@ -13,9 +13,9 @@ from typing import Any
 
 import faust
 
-from bench.figures import Options, Result, peak_mb
+from bench.figures import Options, Result, peak_mb, percentile
 from bench.projects import STAGES
-from bench.worker import AHEAD, FEED
+from bench.worker import AHEAD, FEED, PAUSE_S, delete_topics
 
 TEXT = "x" * 2000
 
@@ -111,15 +111,17 @@ class Handwritten:
         steps = count * STAGES
         return {"steps_per_s": steps / seconds, "cpu_s_per_1000": cpu / steps * 1000}
 
-    async def delete_topics(self, kafka: str) -> None:
-        from aiokafka.admin import AIOKafkaAdminClient
-
-        admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-        await admin.start()
-        try:
-            await admin.delete_topics([topic.get_topic_name() for topic in self.topics])
-        finally:
-            await admin.close()
+    async def one(self) -> float:
+        """One run from its first send to its last agent, in seconds."""
+        self._target, started = self.ended + 1, time.perf_counter()
+        self._reached.clear()
+        id_ = str(uuid.uuid4())
+        value = Draft(id=id_, trace_id=id_, text=TEXT).dumps()
+        topic = self.topics[0].get_topic_name()
+        await self.app.producer.send_and_wait(topic, id_.encode(), value, None, None, None)
+        self.begun += 1
+        await self._reached.wait()
+        return time.perf_counter() - started
 
 
 async def handwritten(folder: pathlib.Path, options: Options) -> Result:
@@ -129,11 +131,17 @@ async def handwritten(folder: pathlib.Path, options: Options) -> Result:
     try:
         await made.feed(options["warm"])
         result = await made.saturate(options["runs"])
+        alone = []
+        for _ in range(options["idle_runs"]):
+            alone.append(await made.one())
+            await asyncio.sleep(PAUSE_S)
+        result["p50_ms"] = percentile(alone, 50) * 1e3
     finally:
         await made.app.stop()
         if options.get("kafka"):
             try:
-                await made.delete_topics(options["kafka"])
+                names = [topic.get_topic_name() for topic in made.topics]
+                await delete_topics(options["kafka"], names)
             except Exception as exc:
                 logging.getLogger("bench").warning("the topics of %s stay: %s", made.name, exc)
     return result | {"peak_mb": peak_mb()}

@@ -36,7 +36,10 @@ Record = tuple[bytes, bytes]
 
 def settings_of(folder: pathlib.Path, options: Options) -> Settings:
     """The product's defaults, but for the places and what the case is about."""
+    kafka = options.get("kafka")
     return Settings(
+        broker=f"kafka://{kafka}" if kafka else "",
+        app_id=f"bench-{folder.name}" if kafka else "penstock",
         project=folder / "project",
         data=folder / "data",
         logs=folder / "logs",
@@ -68,12 +71,20 @@ class Worker:
 
     async def __aenter__(self) -> "Worker":
         self.app.prepare()
-        self._count_commits()
+        if self.settings.embedded:
+            self._count_commits()
         await self.app.start()
+        if not self.settings.embedded:
+            tables: Any = self.app.tables
+            await tables.recovery.completed.wait()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.app.stop()
+        if not self.settings.embedded:
+            # They outlive the folder, and the next measure has topics of the same names.
+            names = [*self.app.topic_names, self.app.kafka_journal.log.topic]
+            await delete_topics(self.settings.broker.removeprefix("kafka://"), names)
 
     def _count(self, stage: Any, event: Any, answer: Any) -> None:
         self._finished(stage, event, answer)
@@ -126,7 +137,7 @@ class Worker:
         while chunk := list(itertools.islice(left, FEED)):
             while self.begun - self.ended >= AHEAD:
                 await asyncio.sleep(0.002)
-            self._append(chunk)
+            await self._append(chunk)
             await asyncio.sleep(0)
         await self.all_ended()
 
@@ -141,11 +152,16 @@ class Worker:
         event = events.first_event(PIPELINE, PARTS)
         return event.key, events.dump(event)
 
-    def _append(self, records: list[Record]) -> None:
+    async def _append(self, records: list[Record]) -> None:
+        self.begun += len(records)
+        if not self.settings.embedded:
+            for key, value in records:
+                # Not awaited until it is acknowledged: the feeder is not what is measured.
+                await self.app.producer.send("t0", key, value, None, None, None)
+            return
         store, now = self.store, int(time.time() * 1000)
         for key, value in records:
             store.append(TP("t0", store.partition_of("t0", key)), now, key, value)
-        self.begun += len(records)
 
     async def saturate(self, count: int) -> Result:
         """Steps a second, and CPU seconds (all threads, the loop's) for 1,000 steps, over
@@ -185,6 +201,8 @@ async def idle(folder: pathlib.Path, options: Options) -> Result:
         for _ in range(options["runs"]):
             inside.append(await worker.one())
             await asyncio.sleep(PAUSE_S)
+        if not worker.settings.embedded:
+            return {"p50_ms": percentile(inside, 50) * 1e3, "p99_ms": percentile(inside, 99) * 1e3}
         beside = []
         async with Client(worker.settings, worker.app.project) as client:
             for _ in range(options["runs"] // 2):
@@ -272,3 +290,15 @@ async def slow_disk(folder: pathlib.Path, options: Options) -> Result:
             alone.append(await worker.one())
             await asyncio.sleep(PAUSE_S)
     return result | {"p50_ms": percentile(alone, 50) * 1e3}
+
+
+async def delete_topics(kafka: str, names: list[str]) -> None:
+    """`names` are gone from the Kafka at HOST:PORT."""
+    from aiokafka.admin import AIOKafkaAdminClient
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        await admin.delete_topics(names)
+    finally:
+        await admin.close()
