@@ -6,15 +6,21 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    KafkaError,
+)
 from faust.types import TP
 
 from app import deadletters
+from app.broker import kafka_topics
 from app.broker.kafka import CALL, Part, id_of, journal_of
 from app.broker.kafka_connection import check_password, connection
 from app.broker.reading import Found
@@ -23,6 +29,8 @@ from app.settings import Settings
 
 T = TypeVar("T")
 
+#: Seconds in which a Kafka that has just been made finds a coordinator for a group.
+COORDINATOR_S = 15.0
 #: Milliseconds that Kafka may wait for something new before it answers.
 FETCH_WAIT_MS = 100
 
@@ -212,16 +220,36 @@ class KafkaReader:
 
     async def _has_member(self) -> bool:
         await self._started()
-        try:
-            (answer,) = await self._admin.describe_consumer_groups([self.group])
-        except KafkaError:
-            return True
+        deadline = time.monotonic() + COORDINATOR_S
+        while True:
+            try:
+                (answer,) = await self._admin.describe_consumer_groups([self.group])
+                break
+            except (CoordinatorLoadInProgressError, CoordinatorNotAvailableError):
+                # A Kafka that has never had a group makes what it keeps groups in first.
+                if time.monotonic() > deadline:
+                    return True
+            except KafkaError:
+                return True
+            await asyncio.sleep(0.1)
         ((_, _, _, _, _, members, *_),) = answer.groups
         return bool(members)
 
     async def _append(
         self, topic: str, rows: Sequence[tuple[bytes, bytes]]
     ) -> list[tuple[int, int]]:
+        await self._started()
+        there = {found["topic"] for found in await self._admin.describe_topics()}
+        if topic not in there:
+            # No worker has been here yet; the runs wait for it.
+            await kafka_topics.declare(
+                self._connection,
+                self.topics[:-1],
+                self.log,
+                self._settings.partitions,
+                self._settings.replication,
+                self._settings.max_event_bytes,
+            )
         if self._producer is None:
             producer = AIOKafkaProducer(
                 **self._connection,
