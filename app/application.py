@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import gc
 import logging
 import sqlite3
@@ -21,7 +22,7 @@ from app.broker import kafka_topics
 from app.broker.embedded import Transport as EmbeddedTransport
 from app.broker.kafka import KafkaJournal
 from app.broker.kafka_connection import check_password, connection, credentials
-from app.broker.kafka_outages import Watch
+from app.broker.kafka_outages import ANSWER_S, Watch
 from app.broker.kafka_transport import CarefulRecovery, consumer_of, faust_settings, faust_url
 from app.broker.readers import Introduction, introduce
 from app.broker.retention import delete_finished
@@ -266,10 +267,10 @@ class PenstockApp(faust.App):
         for spec in self.project.stages:
             if spec.agent is not None:
                 resolve(self.project.cards[spec.agent].front.model, self.settings)
-        if self.settings.kafka_sasl and not self.settings.embedded:
+        if not self.settings.embedded:
             # On a loop of its own: here is one already when a command works by itself.
             with concurrent.futures.ThreadPoolExecutor(1) as thread:
-                thread.submit(asyncio.run, check_password(connection(self.settings))).result()
+                thread.submit(asyncio.run, self._check_kafka()).result()
         if isinstance(self.transport, EmbeddedTransport):
             store = self.transport.store
             store.lock.take()
@@ -298,6 +299,17 @@ class PenstockApp(faust.App):
             self._introduced = introduce(store, self.readers)
             self.suspects = Suspects(store, list(self.stages))
             self._left_behind = self.suspects.convict()
+
+    async def _check_kafka(self) -> None:
+        """Raises what no waiting mends: a password that is refused, topics of unequal partitions.
+        A Kafka that is away is waited for later."""
+        # What it complains of is said by whoever waits.
+        logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+        told = connection(self.settings)
+        await check_password(told)
+        names = (self.topic_names, self.kafka_journal.log.topic)
+        with contextlib.suppress(KafkaError, TimeoutError):
+            await asyncio.wait_for(kafka_topics.require_equal(told, *names), ANSWER_S)
 
     # -- life
 

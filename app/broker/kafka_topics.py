@@ -53,13 +53,8 @@ async def declare(
     try:
         wanted = [*topics, journal]
         counts = await _counts(admin, wanted)
-        if len(set(counts.values())) > 1:
-            listed = ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
-            raise ChainError(
-                f"the topics on Kafka have unequal partition counts ({listed}), so a run would not"
-                " stay in one partition. Give them equal ones (kafka-topics.sh --alter), or rename"
-                " those that differ."
-            )
+        if unequal := _unequal(counts):
+            raise ChainError(unequal)
         partitions = next(iter(counts.values()), partitions)
         size = {"max.message.bytes": str(2 * max_event_bytes + 100_000)}
         new = [
@@ -83,6 +78,42 @@ async def declare(
         return differ
     finally:
         await admin.close()
+
+
+async def require_equal(connection: Mapping[str, Any], topics: Sequence[str], journal: str) -> None:
+    """Raises `ChainError` when those topics that are there have unequal numbers of partitions, and
+    `KafkaError` when Kafka does not answer."""
+    admin = AIOKafkaAdminClient(**connection)
+    await admin.start()
+    try:
+        if unequal := _unequal(await _counts(admin, [*topics, journal])):
+            raise ChainError(unequal)
+    finally:
+        await admin.close()
+
+
+async def examine(connection: Mapping[str, Any], topics: Sequence[str], journal: str) -> list[str]:
+    """What is wrong with those topics that are there, in sentences; nothing is made. Raises
+    `KafkaError` when Kafka does not answer."""
+    admin = AIOKafkaAdminClient(**connection)
+    await admin.start()
+    try:
+        counts = await _counts(admin, [*topics, journal])
+        unequal = _unequal(counts)
+        return [*([unequal] if unequal else []), *await _differences(admin, list(counts), journal)]
+    finally:
+        await admin.close()
+
+
+def _unequal(counts: Mapping[str, int]) -> str | None:
+    if len(set(counts.values())) <= 1:
+        return None
+    listed = ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
+    return (
+        f"the topics on Kafka have unequal partition counts ({listed}), so a run would not stay in"
+        " one partition. Give them equal ones (kafka-topics.sh --alter), or rename those that"
+        " differ."
+    )
 
 
 async def _counts(admin: Any, names: Iterable[str]) -> dict[str, int]:

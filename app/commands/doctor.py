@@ -9,8 +9,11 @@ import sqlite3
 import tempfile
 from collections.abc import AsyncIterator
 
+from app.broker import kafka_topics
 from app.broker.database import damaged
 from app.broker.embedded import Transport
+from app.broker.kafka import journal_of
+from app.broker.kafka_connection import connection
 from app.client import Client
 from app.commands.command import Command, json_option
 from app.errors import ModelError, PenstockError
@@ -103,6 +106,13 @@ class doctor(Command):
         finally:
             client.close()
         url = settings.redact(settings.broker_url)
+        wrong = asyncio.run(
+            kafka_topics.examine(
+                connection(settings), self.app.topic_names, journal_of(settings.app_id)
+            )
+        )
+        if wrong:
+            return False, "broker", f"{url}: {'; '.join(wrong)}"
         return True, "broker", f"{url} answers; {runs}"
 
     async def _model(self, target: Target, names: list[str]) -> Finding:

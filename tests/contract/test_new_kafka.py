@@ -1,8 +1,10 @@
 """A Kafka that nobody has used yet: the first commands on it."""
 
+import asyncio
 import pathlib
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.programs import Worker, environment, penstock
 from tests.servers.fixtures import kafka_or_skip
@@ -28,3 +30,39 @@ def test_runs_that_are_submitted_before_any_worker_wait_for_one(tmp_path: pathli
             assert worker.stop() == 0
         finally:
             worker.kill()
+
+
+async def _make(address: str, **topics: NewTopic) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    await admin.create_topics(list(topics.values()))
+    await admin.close()
+
+
+def test_topics_that_would_lose_events_or_split_runs_are_named(tmp_path: pathlib.Path) -> None:
+    with kafka_or_skip(tmp_path / "kafka") as server:
+        env = environment(tmp_path, PENSTOCK_BROKER=f"kafka://{server.address}", PENSTOCK_SEED="0")
+        short = {"retention.ms": "60000"}
+        asyncio.run(_make(server.address, plot=NewTopic("plot", 2, 1, topic_configs=short)))
+        asked = penstock("doctor", env=env)
+        warning = "the topic 'plot' has retention.ms=60000, not -1: Kafka may delete events"
+        assert asked.returncode == 1 and warning in asked.stdout + asked.stderr
+        worker = Worker(env, tmp_path)
+        try:
+            worker.ready()
+            assert warning in worker.text() and worker.stop() == 0
+        finally:
+            worker.kill()
+
+        asyncio.run(_make(server.address, a=NewTopic("tale", 3, 1)))
+        chain = "pipeline: tale\ntopics: {plot: One, tale: Two}\n"
+        chain += "stages: [{reads: plot, step: present, writes: tale}]\n"
+        (tmp_path / "project" / "topics").mkdir(parents=True)
+        (tmp_path / "project" / "topics" / "tale.yaml").write_text(chain)
+        env["PENSTOCK_PROJECT"] = str(tmp_path / "project")
+        for command in ("worker", "doctor"):
+            said = penstock(command, env=env)
+            text = said.stdout + said.stderr
+            assert said.returncode == 1, text
+            assert "unequal partition counts (" in text and "plot: 2, tale: 3" in text
+            assert "Traceback" not in text
