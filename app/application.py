@@ -2,7 +2,6 @@
 
 import asyncio
 import concurrent.futures
-import contextlib
 import gc
 import logging
 import sqlite3
@@ -11,19 +10,16 @@ import time
 from typing import Any
 
 import faust
-from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.types import TP
 
 from app import cancels, deadletters
-from app.broker import kafka_topics
 from app.broker.embedded import Transport as EmbeddedTransport
-from app.broker.kafka import KafkaJournal
-from app.broker.kafka_connection import check_password, connection, credentials
-from app.broker.kafka_outages import ANSWER_S, Watch
-from app.broker.kafka_transport import CarefulRecovery, consumer_of, faust_settings, faust_url
+from app.broker.kafka_connection import credentials
+from app.broker.kafka_membership import Membership
+from app.broker.kafka_transport import CarefulRecovery, faust_settings, faust_url
 from app.broker.readers import Introduction, introduce
 from app.broker.retention import delete_finished
 from app.chains import StageSpec
@@ -47,8 +43,6 @@ log = logging.getLogger(__name__)
 RETENTION_EVERY_S = 60.0
 #: More records than anybody reads from one partition at once.
 MANY = 10**9
-#: Seconds that a worker waits for Kafka to take what is finished, before it gives partitions up.
-FLUSH_S = 5.0
 #: Objects made between two collections of the youngest garbage, and collections between those of
 #: older garbage. A step leaves no circles behind, but events in flight are many objects that live
 #: for a moment: with Python's own 700, the looking takes a fifth of a worker's time.
@@ -140,16 +134,16 @@ class PenstockApp(faust.App):
         self._left_behind = 0
         self._introduced: list[Introduction] = []
         self._journal: Journal | None = None
-        self._watch: Watch | None = None
+        self.kafka = None if settings.embedded else Membership(self)
         self._providers: Any = None
         for spec in project.stages:
             self._declare(spec)
         self._declare_cancels()
         self.task(self.delete_finished_runs)
-        if not settings.embedded:
-            self.task(self.watch_kafka)
-            self.task(self.watch_lease)
-            self.on_rebalance_complete.connect(self._assigned)
+        if self.kafka is not None:
+            self.task(self.kafka.watch_broker)
+            self.task(self.kafka.watch_lease)
+            self.on_rebalance_complete.connect(self.kafka.assigned)
 
     # -- stages
 
@@ -235,17 +229,12 @@ class PenstockApp(faust.App):
 
     @property
     def journal(self) -> Journal:
+        if self.kafka is not None:
+            return self.kafka.journal
         if self._journal is None:
-            if isinstance(self.transport, EmbeddedTransport):
-                self._journal = EmbeddedJournal(self.transport.store)
-            else:
-                self._journal = KafkaJournal(self, connection(self.settings))
+            assert isinstance(self.transport, EmbeddedTransport)
+            self._journal = EmbeddedJournal(self.transport.store)
         return self._journal
-
-    @property
-    def kafka_journal(self) -> KafkaJournal:
-        assert isinstance(self.journal, KafkaJournal)
-        return self.journal
 
     @property
     def topic_names(self) -> list[str]:
@@ -267,10 +256,10 @@ class PenstockApp(faust.App):
         for spec in self.project.stages:
             if spec.agent is not None:
                 resolve(self.project.cards[spec.agent].front.model, self.settings)
-        if not self.settings.embedded:
+        if self.kafka is not None:
             # On a loop of its own: here is one already when a command works by itself.
             with concurrent.futures.ThreadPoolExecutor(1) as thread:
-                thread.submit(asyncio.run, self._check_kafka()).result()
+                thread.submit(asyncio.run, self.kafka.check()).result()
         if isinstance(self.transport, EmbeddedTransport):
             store = self.transport.store
             store.lock.take()
@@ -300,17 +289,6 @@ class PenstockApp(faust.App):
             self.suspects = Suspects(store, list(self.stages))
             self._left_behind = self.suspects.convict()
 
-    async def _check_kafka(self) -> None:
-        """Raises what no waiting mends: a password that is refused, topics of unequal partitions.
-        A Kafka that is away is waited for later."""
-        # What it complains of is said by whoever waits.
-        logging.getLogger("aiokafka").addHandler(logging.NullHandler())
-        told = connection(self.settings)
-        await check_password(told)
-        names = (self.topic_names, self.kafka_journal.log.topic)
-        with contextlib.suppress(KafkaError, TimeoutError):
-            await asyncio.wait_for(kafka_topics.require_equal(told, *names), ANSWER_S)
-
     # -- life
 
     async def on_start(self) -> None:
@@ -324,41 +302,9 @@ class PenstockApp(faust.App):
             )
         for one in self._introduced:
             log.warning("%s", one)
-        if not self.settings.embedded:
-            await self._reach_kafka()
+        if self.kafka is not None:
+            await self.kafka.reach()
         await super().on_start()
-
-    async def _reach_kafka(self) -> None:
-        """Kafka answers, and has every topic: Faust ignores one that is missing for ever."""
-        self._watch = Watch(connection(self.settings))
-        while not self.should_stop:
-            await self._watch.until_it_answers(lambda: self.should_stop)
-            if not self.conf.topic_allow_declare or self.should_stop:
-                return
-            try:
-                differ = await kafka_topics.declare(
-                    connection(self.settings),
-                    self.topic_names,
-                    self.kafka_journal.log.topic,
-                    self.settings.partitions,
-                    self.settings.replication,
-                    self.settings.max_event_bytes,
-                )
-            except KafkaError as exc:
-                log.debug("declaring topics again: %s", exc)
-                await self.sleep(1.0)
-            else:
-                for sentence in differ:
-                    log.warning("Kafka: %s", sentence)
-                return
-
-    async def watch_lease(self) -> None:
-        await self.kafka_journal.watch(self.settings.session_s)
-
-    async def watch_kafka(self) -> None:
-        """Says when Kafka goes and when it is back; while it is away no new work is taken."""
-        assert self._watch is not None
-        await self._watch.run(lambda: self.should_stop, self.kafka_journal.log.look)
 
     async def on_started(self) -> None:
         await super().on_started()
@@ -368,48 +314,15 @@ class PenstockApp(faust.App):
         gc.set_threshold(*COLLECT_AFTER)
 
     async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
-        if self.settings.embedded:
+        if self.kafka is None:
             await super()._consumer_wait_empty(consumer, logger)
-            return
-        if self.should_stop:
-            await self.drain()
         else:
-            # What is left goes on: where its partition comes back, its redelivery joins it.
-            limit_s = self.settings.drain_s
-            await asyncio.gather(*(stage.pause(limit_s) for stage in self.stages.values()))
-        try:
-            await asyncio.wait_for(self.kafka_journal.flush(), FLUSH_S)
-            await asyncio.wait_for(consumer.commit(), FLUSH_S)
-        except TimeoutError:
-            log.warning("Kafka does not take what is finished; it will be found finished again")
-
-    async def _assigned(self, *_: Any, **__: Any) -> None:
-        """After each rebalance, before anything is delivered."""
-        kept = set() if self.kafka_journal.missed() else self.consumer.assignment()
-        lost = [await stage.release(kept) for stage in self.stages.values()]
-        if sum(lost):
-            log.warning("%d events in flight went to other workers and are done there", sum(lost))
-        pause_s = 0.2
-        while not self.should_stop:
-            try:
-                await self.kafka_journal.load()
-                await self.kafka_journal.log.read(
-                    {tp.partition for tp in self.consumer.assignment()},
-                    lambda _, key, __: self.cancelled.add(key),
-                    cancels.topic_name(self.settings.app_id),
-                )
-                return
-            except KafkaError as exc:
-                log.debug("reading the journal again: %s", exc)
-            await self.sleep(pause_s)
-            pause_s = min(5.0, pause_s * 2)
+            await self.kafka.give_up(consumer)
 
     def sought(self) -> None:
-        """Called by the consumer when it delivers again, from the group's commit on."""
-        if not self.settings.embedded:
-            self.kafka_journal.sought()
-            for stage in self.stages.values():
-                stage.resume()
+        """Called by the consumer on Kafka when it delivers again."""
+        if self.kafka is not None:
+            self.kafka.sought()
 
     async def drain(self) -> None:
         """Nothing new is taken; calls in flight have ended, or were cancelled at the limit."""
@@ -430,9 +343,10 @@ class PenstockApp(faust.App):
         """Now and then, what finished longer ago than the retention is deleted."""
         if not self.settings.retention_s:
             return
-        if not isinstance(self.transport, EmbeddedTransport):
-            await self._trim_topics()
+        if self.kafka is not None:
+            await self.kafka.trim_topics(min(RETENTION_EVERY_S, self.settings.retention_s))
             return
+        assert isinstance(self.transport, EmbeddedTransport)
         pipelines = [
             {topic: self.readers.get(topic, ()) for topic in chain.topics}
             for chain in self.project.chains.values()
@@ -449,33 +363,6 @@ class PenstockApp(faust.App):
                 if count:
                     log.info("Retention: deleted %d records of finished runs", count)
             await self.sleep(min(RETENTION_EVERY_S, self.settings.retention_s))
-
-    async def _trim_topics(self) -> None:
-        """On Kafka, from the beginning of each partition that this worker has: a run's events may
-        go before it is over, as each of them carries all that the next step needs."""
-        ends = {
-            name
-            for chain in self.project.chains.values()
-            for name in chain.topics
-            if name not in self.readers
-        }
-        while not self.should_stop:
-            await self.sleep(min(RETENTION_EVERY_S, self.settings.retention_s))
-            topics: dict[str, dict[int, int | None]] = {}
-            for tp, tracker in consumer_of(self).trackers.items():
-                if tp.topic in self.readers and tracker.committed is not None:
-                    topics.setdefault(tp.topic, {})[tp.partition] = tracker.committed
-                    for name in ends:
-                        topics.setdefault(name, {})[tp.partition] = None
-            try:
-                count = await kafka_topics.trim(
-                    connection(self.settings), topics, time.time() - self.settings.retention_s
-                )
-            except KafkaError as exc:
-                log.warning("Retention is put off: %s", exc)
-            else:
-                if count:
-                    log.info("Retention: deleted %d records of finished runs", count)
 
     async def on_shutdown(self) -> None:
         await super().on_shutdown()

@@ -53,7 +53,8 @@ async def submit(app: "PenstockApp", chain: Chain, event: Event, *, kept: bool =
             return False
         partition = tp.partition
     else:
-        sent = await app.kafka_journal.begin(chain.entry, event.id, event.key, raw, kept)
+        assert app.kafka is not None
+        sent = await app.kafka.journal.begin(chain.entry, event.id, event.key, raw, kept)
         if sent is None:
             return False
         partition, offset = sent.partition, sent.offset

@@ -15,6 +15,7 @@ from faust.types import TP
 
 from app import events
 from app.broker.embedded import LOOK_S
+from app.broker.kafka_records import journal_of
 from app.client import Client
 from app.main import build
 from app.settings import Settings
@@ -83,7 +84,7 @@ class Worker:
         await self.app.stop()
         if not self.settings.embedded:
             # They outlive the folder, and the next measure has topics of the same names.
-            names = [*self.app.topic_names, self.app.kafka_journal.log.topic]
+            names = [*self.app.topic_names, journal_of(self.settings.app_id)]
             await delete_topics(self.settings.broker.removeprefix("kafka://"), names)
 
     def _count(self, stage: Any, event: Any, answer: Any) -> None:

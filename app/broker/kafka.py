@@ -11,7 +11,6 @@ partition reads it back first.
 """
 
 import asyncio
-import collections
 import dataclasses
 import logging
 import time
@@ -23,6 +22,17 @@ import msgspec
 from faust.types import TP, RecordMetadata
 
 from app.broker.kafka_log import Log, Send
+from app.broker.kafka_records import (
+    BEGUN,
+    CALL,
+    IDS,
+    STRETCH,
+    Known,
+    Part,
+    id_of,
+    journal_of,
+    step_of,
+)
 from app.broker.kafka_transport import consumer_of, partitions_of
 from app.broker.progress import Progress, Stretch
 from app.journal import Output, Places
@@ -35,119 +45,8 @@ DEDUPE_S = 3600.0
 GATHER_S = 0.02
 #: Ends of steps that may wait to be written before no new work is taken.
 CROWDED = 5000
-#: What a key on the topic begins with: a recorded answer, a stretch of finished offsets, ids of
-#: finished events, a run that began.
-CALL, STRETCH, IDS, BEGUN = b"c|", b"p|", b"i|", b"b|"
-#: A longer id is known by its beginning and its length: it is nobody's but a stranger's.
-ID_CHARS = 64
 
 _encode = msgspec.json.Encoder().encode
-_stretch = msgspec.json.Decoder(Stretch)
-_ids = msgspec.json.Decoder(tuple[float, list[str]])
-#: When a run began, in seconds since 1970 UTC; None for a seed, which is known for ever.
-_begun = msgspec.json.Decoder(float | None)
-
-
-class _Id(msgspec.Struct):
-    id: str
-    replay: int = 0
-
-
-_id = msgspec.json.Decoder(_Id)
-
-
-def journal_of(app_id: str) -> str:
-    """The name of an app's journal topic."""
-    return f"{app_id}-journal"
-
-
-def id_of(message: Any) -> str:
-    """The id of the event in `message`, or for a record that is no event, its place."""
-    try:
-        read = _id.decode(message.value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return f"{message.topic}-{message.partition}-{message.offset}"
-    id_ = read.id if len(read.id) <= ID_CHARS else f"{read.id[:ID_CHARS]}+{len(read.id)}"
-    return f"{id_}~{read.replay}" if read.replay else id_
-
-
-class Known:
-    """The ids that one stage has finished in one partition, with the records that hold them."""
-
-    __slots__ = ("ids", "records")
-
-    def __init__(self) -> None:
-        self.ids: set[str] = set()
-        self.records: collections.deque[tuple[float, bytes, list[str]]] = collections.deque()
-
-    def add(self, at: float, key: bytes, ids: list[str]) -> None:
-        self.ids.update(ids)
-        self.records.append((at, key, ids))
-
-    def expired(self, before: float) -> list[bytes]:
-        """The keys of the records from before `before`, forgotten here."""
-        gone = []
-        while self.records and self.records[0][0] < before:
-            _, key, ids = self.records.popleft()
-            self.ids.difference_update(ids)
-            gone.append(key)
-        return gone
-
-
-@dataclasses.dataclass
-class Part:
-    """What the journal holds of one partition: recorded answers by step, and what was read of the
-    stages' progress and of runs that began."""
-
-    calls: dict[bytes, dict[bytes, bytes]] = dataclasses.field(default_factory=dict)
-    known: dict[str, Known] = dataclasses.field(default_factory=dict)
-    stretches: dict[tuple[str, str], dict[bytes, Stretch]] = dataclasses.field(default_factory=dict)
-    begun: dict[bytes, float | None] = dataclasses.field(default_factory=dict)
-
-    def take(self, key: bytes, value: bytes | None) -> None:
-        """A record of the topic, in its turn."""
-        kind, rest = key[:2], key[2:]
-        if kind == CALL:
-            calls = self.calls.setdefault(step_of(key), {})
-            if value is None:
-                calls.pop(key, None)
-                if not calls:
-                    del self.calls[step_of(key)]
-            else:
-                calls[key] = value
-        elif kind == STRETCH:
-            stage, topic, _ = rest.decode().split("|")
-            found = self.stretches.setdefault((stage, topic), {})
-            if value is None:
-                found.pop(key, None)
-            else:
-                found[key] = _stretch.decode(value)
-        elif kind == IDS:
-            stage = rest.decode().split("|")[0]
-            known = self.known.setdefault(stage, Known())
-            if value is None:
-                known.expired(0.0)
-                _forget(known, key)
-            else:
-                known.add(*_with_key(key, value))
-        elif kind == BEGUN:
-            if value is None:
-                self.begun.pop(key, None)
-            else:
-                self.begun[key] = _begun.decode(value)
-
-
-def _with_key(key: bytes, value: bytes) -> tuple[float, bytes, list[str]]:
-    at, ids = _ids.decode(value)
-    return at, key, ids
-
-
-def _forget(known: Known, key: bytes) -> None:
-    for record in known.records:
-        if record[1] == key:
-            known.ids.difference_update(record[2])
-            known.records.remove(record)
-            return
 
 
 @dataclasses.dataclass
@@ -179,7 +78,6 @@ class KafkaJournal:
         self._count = 0
         self._writing: asyncio.Task[None] | None = None
         self._given = asyncio.Condition()
-        self._generation = 0
         #: When this process was last seen at work, and set while its partitions are surely its own.
         self._seen = 0.0
         self._ours = asyncio.Event()
@@ -188,15 +86,12 @@ class KafkaJournal:
 
     # -- which partitions are ours
 
-    def missed(self) -> bool:
-        """Whether others have had our partitions since the last assignment: the group has gone on
-        without us, as it does when a process is suspended for longer than the session."""
-        return bool(self._generation) and self.app.consumer_generation_id != self._generation + 1
-
     async def load(self) -> None:
         """The journal of every partition that is assigned is in memory, and of no other."""
         generation = self.app.consumer_generation_id
-        if self.missed():
+        consumer = consumer_of(self.app)
+        if consumer.missed_generation:
+            consumer.missed_generation = False
             self._parts.clear()
             self._progress.clear()
             self._ends.clear()
@@ -228,7 +123,6 @@ class KafkaJournal:
         if generation != self.app.consumer_generation_id:
             return  # rebalanced again meanwhile: this is done again, too
         self._parts |= new
-        self._generation = generation
         async with self._given:
             self._given.notify_all()
 
@@ -443,8 +337,3 @@ class KafkaJournal:
         """What is being sent is taken, or the app stops waiting for it."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5.0)
-
-
-def step_of(key: bytes) -> bytes:
-    """The step of a recorded answer: `STAGE/EVENT` of `c|STAGE/EVENT/CALL`."""
-    return key[2 : key.rindex(b"/")]

@@ -21,8 +21,8 @@ from faust.types import TP
 
 from app import deadletters
 from app.broker import kafka_topics
-from app.broker.kafka import CALL, Part, id_of, journal_of
 from app.broker.kafka_connection import check_password, connection
+from app.broker.kafka_records import CALL, Part, id_of, journal_of
 from app.broker.reading import Found
 from app.errors import BrokerUnavailable
 from app.settings import Settings

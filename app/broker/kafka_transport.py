@@ -110,6 +110,10 @@ class Consumer(driver.Consumer):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.trackers: dict[TP, Tracker] = {}
+        #: Whether others may have had our partitions since the last assignment: the group has gone
+        #: on without us, as it does when a process is suspended for longer than the session.
+        self.missed_generation = False
+        self._generation = 0
         self._epoch = 0
         self._seeking = asyncio.Lock()
         self._acked: Any = Acks(self)
@@ -179,6 +183,12 @@ class Consumer(driver.Consumer):
             sought = getattr(self.app, "sought", None)
             if sought is not None:
                 sought()
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        if self._generation and generation_id != self._generation + 1:
+            self.missed_generation = True
+        self._generation = generation_id
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         await super().on_partitions_revoked(revoked)

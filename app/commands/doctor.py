@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 from app.broker import kafka_topics
 from app.broker.database import damaged
 from app.broker.embedded import Transport
-from app.broker.kafka import journal_of
 from app.broker.kafka_connection import connection
+from app.broker.kafka_records import journal_of
 from app.client import Client
 from app.commands.command import Command, json_option
 from app.errors import ModelError, PenstockError

@@ -21,7 +21,8 @@ from agents import OpenAIChatCompletionsModel
 
 import app.__main__
 from app.broker.batches import Batch, Writer
-from app.broker.kafka import IDS, KafkaJournal
+from app.broker.kafka import KafkaJournal
+from app.broker.kafka_records import IDS
 from app.broker.kafka_transport import Consumer
 from app.broker.store import Store
 from app.journal import Calls, EmbeddedJournal

@@ -1,0 +1,155 @@
+"""A worker's life on Kafka: reaching it, its partitions as they come and go, its retention."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from aiokafka.errors import KafkaError
+
+from app import cancels
+from app.broker import kafka_topics
+from app.broker.kafka import KafkaJournal
+from app.broker.kafka_connection import check_password, connection
+from app.broker.kafka_outages import ANSWER_S, Watch
+from app.broker.kafka_transport import consumer_of
+
+if TYPE_CHECKING:
+    from app.application import PenstockApp
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a worker waits for Kafka to take what is finished, before it gives partitions up.
+FLUSH_S = 5.0
+
+
+class Membership:
+    """The app as a member of its group. Each method is called by the app in its turn."""
+
+    def __init__(self, app: "PenstockApp") -> None:
+        self.app = app
+        self.settings = app.settings
+        self.told = connection(app.settings)
+        self.journal = KafkaJournal(app, self.told)
+        self._watch: Watch | None = None
+
+    async def check(self) -> None:
+        """Raises what no waiting mends: a password that is refused, topics of unequal partitions.
+        A Kafka that is away is waited for later."""
+        # What it complains of is said by whoever waits.
+        logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+        await check_password(self.told)
+        names = (self.app.topic_names, self.journal.log.topic)
+        with contextlib.suppress(KafkaError, TimeoutError):
+            await asyncio.wait_for(kafka_topics.require_equal(self.told, *names), ANSWER_S)
+
+    async def reach(self) -> None:
+        """Kafka answers, and has every topic: Faust ignores one that is missing for ever."""
+        app, settings = self.app, self.settings
+        self._watch = Watch(self.told)
+        while not app.should_stop:
+            await self._watch.until_it_answers(lambda: app.should_stop)
+            if not app.conf.topic_allow_declare or app.should_stop:
+                return
+            try:
+                differ = await kafka_topics.declare(
+                    self.told,
+                    app.topic_names,
+                    self.journal.log.topic,
+                    settings.partitions,
+                    settings.replication,
+                    settings.max_event_bytes,
+                )
+            except KafkaError as exc:
+                log.debug("declaring topics again: %s", exc)
+                await app.sleep(1.0)
+            else:
+                for sentence in differ:
+                    log.warning("Kafka: %s", sentence)
+                return
+
+    async def watch_lease(self) -> None:
+        """After a suspension no call is made before the group says that we are still in it."""
+        await self.journal.watch(self.settings.session_s)
+
+    async def watch_broker(self) -> None:
+        """Says when Kafka goes and when it is back; while it is away no new work is taken."""
+        assert self._watch is not None
+        await self._watch.run(lambda: self.app.should_stop, self.journal.log.look)
+
+    # -- partitions
+
+    async def give_up(self, consumer: Any) -> None:
+        """Before partitions are given up: nothing new is taken, and what has ended is committed."""
+        app = self.app
+        if app.should_stop:
+            await app.drain()
+        else:
+            # What is left goes on: where its partition comes back, its redelivery joins it.
+            limit_s = self.settings.drain_s
+            await asyncio.gather(*(stage.pause(limit_s) for stage in app.stages.values()))
+        try:
+            await asyncio.wait_for(self.journal.flush(), FLUSH_S)
+            await asyncio.wait_for(consumer.commit(), FLUSH_S)
+        except TimeoutError:
+            log.warning("Kafka does not take what is finished; it will be found finished again")
+
+    async def assigned(self, *_: Any, **__: Any) -> None:
+        """After each rebalance, before anything is delivered."""
+        app = self.app
+        consumer = consumer_of(app)
+        kept = set() if consumer.missed_generation else consumer.assignment()
+        lost = [await stage.release(kept) for stage in app.stages.values()]
+        if sum(lost):
+            log.warning("%d events in flight went to other workers and are done there", sum(lost))
+        pause_s = 0.2
+        while not app.should_stop:
+            try:
+                await self.journal.load()
+                await self.journal.log.read(
+                    {tp.partition for tp in consumer.assignment()},
+                    lambda _, key, __: app.cancelled.add(key),
+                    cancels.topic_name(self.settings.app_id),
+                )
+                return
+            except KafkaError as exc:
+                log.debug("reading the journal again: %s", exc)
+            await app.sleep(pause_s)
+            pause_s = min(5.0, pause_s * 2)
+
+    def sought(self) -> None:
+        """The consumer delivers again, from the group's commit on."""
+        self.journal.sought()
+        for stage in self.app.stages.values():
+            stage.resume()
+
+    # -- retention
+
+    async def trim_topics(self, every_s: float) -> None:
+        """Now and then, from the beginning of each partition that this worker has: a run's events
+        may go before it is over, as each of them carries all that the next step needs."""
+        app = self.app
+        ends = {
+            name
+            for chain in app.project.chains.values()
+            for name in chain.topics
+            if name not in app.readers
+        }
+        while not app.should_stop:
+            await app.sleep(every_s)
+            topics: dict[str, dict[int, int | None]] = {}
+            for tp, tracker in consumer_of(app).trackers.items():
+                if tp.topic in app.readers and tracker.committed is not None:
+                    topics.setdefault(tp.topic, {})[tp.partition] = tracker.committed
+                    for name in ends:
+                        topics.setdefault(name, {})[tp.partition] = None
+            try:
+                count = await kafka_topics.trim(
+                    self.told, topics, time.time() - self.settings.retention_s
+                )
+            except KafkaError as exc:
+                log.warning("Retention is put off: %s", exc)
+            else:
+                if count:
+                    log.info("Retention: deleted %d records of finished runs", count)
