@@ -143,17 +143,17 @@ class KafkaJournal:
 
     # -- whether they are still ours
 
-    async def watch(self, session_s: float) -> None:
+    async def watch(self, session_s: float, frozen: Callable[[], Awaitable[None]]) -> None:
         """Looks at the clock: a process that was suspended for long may have lost its partitions,
-        and must not pay for their events before it knows."""
+        and must not pay for their events before it knows. `frozen` is called then, once."""
         while True:
             await asyncio.sleep(session_s / 8)
-            if self._frozen(session_s):
+            if self._frozen(session_s) or (self._seen and not self._ours.is_set()):
                 self._ours.clear()
+                self._seen = time.monotonic()
+                await frozen()
+                await self._ours.wait()  # until everything is delivered again
             self._seen = time.monotonic()
-            # Either a rebalance comes, which sets it, or the group has not missed us.
-            if not self._ours.is_set() and await consumer_of(self.app).is_member():
-                self._ours.set()
 
     def _frozen(self, session_s: float) -> bool:
         return bool(self._seen) and time.monotonic() - self._seen > session_s / 2

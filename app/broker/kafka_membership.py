@@ -70,8 +70,20 @@ class Membership:
                 return
 
     async def watch_lease(self) -> None:
-        """After a suspension no call is made before the group says that we are still in it."""
-        await self.journal.watch(self.settings.session_s)
+        """After a suspension no call is made before the group has said what is ours."""
+        await self.journal.watch(self.settings.session_s, self._begin_again)
+
+    async def _begin_again(self) -> None:
+        """Nothing that was in flight goes on: its events are somebody else's by now, or they are
+        delivered again."""
+        log.warning("This worker was suspended; it asks Kafka what is still its own")
+        for stage in self.app.stages.values():
+            await stage.drain(0.0)
+        consumer = consumer_of(self.app)
+        if await consumer.is_member():
+            await consumer.perform_seek()
+            consumer.resume_flow()
+        # Else a rebalance comes, and with it another seek.
 
     async def watch_broker(self) -> None:
         """Says when Kafka goes and when it is back; while it is away no new work is taken."""

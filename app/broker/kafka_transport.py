@@ -159,9 +159,11 @@ class Consumer(driver.Consumer):
     async def is_member(self) -> bool:
         """Whether the group still takes commits of ours. Of a worker that was silent for longer
         than the session it takes none, until the next rebalance."""
+        assigned = self.assignment()
         for tp, tracker in self.trackers.items():
-            return await self._commit({tp: tracker.committed or 0})
-        return True
+            if tp in assigned:
+                return await self._commit({tp: tracker.committed or 0})
+        return False
 
     # -- where to read
 
