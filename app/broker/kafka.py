@@ -156,7 +156,8 @@ class KafkaJournal:
             self._seen = time.monotonic()
 
     def _frozen(self, session_s: float) -> bool:
-        return bool(self._seen) and time.monotonic() - self._seen > session_s / 2
+        # The last heartbeat may have been a quarter of the session before.
+        return bool(self._seen) and time.monotonic() - self._seen > 0.6 * session_s
 
     def lease(self) -> Awaitable[Any] | None:
         if self._ours.is_set() and self._frozen(self.app.conf.broker_session_timeout):
