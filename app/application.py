@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import gc
+import importlib
 import logging
 import sqlite3
 import sys
@@ -302,6 +303,10 @@ class PenstockApp(faust.App):
             )
         for one in self._introduced:
             log.warning("%s", one)
+        if any(spec.agent is not None for spec in self.project.stages):
+            # At the first call the loop would stand still for seconds on a busy machine, and
+            # Kafka take the worker for dead.
+            await asyncio.to_thread(importlib.import_module, "app.runner")
         if self.kafka is not None:
             await self.kafka.reach()
         await super().on_start()

@@ -8,6 +8,7 @@ One implementation a broker; the stage is the same on all of them.
 """
 
 import asyncio
+import contextvars
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,14 +24,28 @@ Output = tuple[str, bytes, bytes]
 Places = Sequence[tuple[int, int]]
 
 
+#: Of the call that is being made: the journal's `lease`, to be asked once more right before its
+#: request leaves the process, which can be suspended after the call has begun.
+asking: contextvars.ContextVar[Callable[[], Awaitable[None] | None] | None] = (
+    contextvars.ContextVar("asking", default=None)
+)
+
+
 class Journal(Protocol):
     """What a stage needs of a broker."""
 
     #: Set while new work may be taken: cleared when the broker is behind, full or away.
     room: asyncio.Event
 
+    def owns(self, message: Any) -> bool:
+        """Whether what is known of the partition of `message` is in memory. Where it is not, the
+        partition is on its way to or from this worker, and the message comes again."""
+
+    def delivered(self, stage: str, message: Any) -> bool:
+        """`message` has come, in its turn; whether `stage` has finished its event before."""
+
     def is_done(self, stage: str, message: Any) -> bool:
-        """Whether `stage` has finished the event of `message` before."""
+        """Whether `stage` has finished the event of `message`, as `message` or as another."""
 
     def again(self, stage: str, message: Any) -> None:
         """`message` was delivered, and its event is finished: let the broker forget it."""
@@ -66,8 +81,13 @@ class EmbeddedJournal:
         self.store = store
         self.room = store.room
 
+    def owns(self, message: Any) -> bool:
+        return True
+
     def is_done(self, stage: str, message: Any) -> bool:
         return self.store.position(stage, message.tp).is_done(message.offset)
+
+    delivered = is_done
 
     def again(self, stage: str, message: Any) -> None:
         pass  # its position is in the file already
@@ -145,7 +165,11 @@ class Calls:
             lease = self.journal.lease()
             if lease is not None:
                 await lease
-            answer = await call()
+            told = asking.set(self.journal.lease)
+            try:
+                answer = await call()
+            finally:
+                asking.reset(told)
         except BaseException:
             self._failed.setdefault(digest, []).append(number)
             raise

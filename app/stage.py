@@ -88,7 +88,9 @@ class Stage:
         if self._paused or message.generation_id != self.app.consumer_generation_id:
             return  # not acked: it is delivered again, here or to whoever comes next
         journal = self.app.journal
-        if journal.is_done(self.name, message):
+        if not journal.owns(message):
+            return
+        if journal.delivered(self.name, message):
             journal.again(self.name, message)
             return
         place = (message.tp, message.offset)
@@ -162,10 +164,14 @@ class Stage:
         step = None if event is None else f"{self.name}/{event.id}"
         await self._finish(flight, [], step, lambda _: None)
 
+    def hold(self) -> None:
+        """Nothing new is taken from here on, until `resume`."""
+        self._paused = True
+
     async def pause(self, limit_s: float) -> int:
         """Nothing new is taken; what is in flight has ended, or `limit_s` has passed. How many are
         left."""
-        self._paused = True
+        self.hold()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=limit_s)
         return self._live

@@ -62,8 +62,10 @@ class Ends:
 class KafkaJournal:
     """The verbs on Kafka."""
 
-    def __init__(self, app: Any, connection: dict[str, Any]) -> None:
+    def __init__(self, app: Any, connection: dict[str, Any], session_s: float) -> None:
         self.app = app
+        #: Seconds of silence after which the group takes this worker for dead.
+        self._session_s = session_s
         self.log = Log(app, journal_of(app.conf.id), connection)
         self.room = self.log.room
         self._owner = uuid.uuid4().hex[:8]
@@ -134,7 +136,7 @@ class KafkaJournal:
             if stretch.last > stretch.start:
                 self._final.append((tp.partition, key, stretch))
                 progress.earlier[key] = stretch
-            self._progress[stage, tp] = Progress(progress.earlier.items())
+            self._progress[stage, tp] = Progress(progress.earlier.items(), self._committed(tp))
         self._epoch += 1
         self._seen = time.monotonic()
         self._ours.set()
@@ -143,48 +145,65 @@ class KafkaJournal:
 
     # -- whether they are still ours
 
-    async def watch(self, session_s: float, frozen: Callable[[], Awaitable[None]]) -> None:
+    async def watch(self, frozen: Callable[[], Awaitable[None]]) -> None:
         """Looks at the clock: a process that was suspended for long may have lost its partitions,
         and must not pay for their events before it knows. `frozen` is called then, once."""
         while True:
-            await asyncio.sleep(session_s / 8)
-            if self._frozen(session_s) or (self._seen and not self._ours.is_set()):
+            await asyncio.sleep(self._session_s / 8)
+            if self._frozen() or (self._seen and not self._ours.is_set()):
                 self._ours.clear()
                 self._seen = time.monotonic()
                 await frozen()
                 await self._ours.wait()  # until everything is delivered again
             self._seen = time.monotonic()
 
-    def _frozen(self, session_s: float) -> bool:
+    def _frozen(self) -> bool:
         # The last heartbeat may have been a quarter of the session before.
-        return bool(self._seen) and time.monotonic() - self._seen > 0.6 * session_s
+        return bool(self._seen) and time.monotonic() - self._seen > 0.6 * self._session_s
 
     def lease(self) -> Awaitable[Any] | None:
-        if self._ours.is_set() and self._frozen(self.app.conf.broker_session_timeout):
+        return self._ours.wait() if self._is_suspended() else None
+
+    def _is_suspended(self) -> bool:
+        if self._frozen():
             self._ours.clear()
-        return None if self._ours.is_set() else self._ours.wait()
+        return not self._ours.is_set()
 
     def _progress_of(self, stage: str, tp: TP) -> Progress:
         progress = self._progress.get((stage, tp))
         if progress is None:
             earlier = self._parts[tp.partition].stretches.get((stage, tp.topic), {})
-            progress = self._progress[stage, tp] = Progress(earlier.items())
+            progress = Progress(earlier.items(), self._committed(tp))
+            self._progress[stage, tp] = progress
         return progress
+
+    def _committed(self, tp: TP) -> int | None:
+        tracker = consumer_of(self.app).trackers.get(tp)
+        return None if tracker is None else tracker.committed
 
     def _known(self, stage: str, partition: int) -> Known:
         return self._parts[partition].known.setdefault(stage, Known())
 
     # -- what was delivered
 
-    def is_done(self, stage: str, message: Any) -> bool:
-        # Every message that a stage is given comes by here first, in the order of delivery.
+    def owns(self, message: Any) -> bool:
+        return message.partition in self._parts
+
+    def delivered(self, stage: str, message: Any) -> bool:
         progress = self._progress_of(stage, message.tp)
-        if progress.deliver(message.offset):
-            return True
-        if id_of(message) in self._known(stage, message.partition).ids:
+        return progress.deliver(message.offset) or self._is_known(progress, stage, message)
+
+    def is_done(self, stage: str, message: Any) -> bool:
+        # Not a delivery: `message` may be of before a seek, and has its turn again after it.
+        progress = self._progress_of(stage, message.tp)
+        return progress.is_done(message.offset) or self._is_known(progress, stage, message)
+
+    def _is_known(self, progress: Progress, stage: str, message: Any) -> bool:
+        """A crash upstream can send an event twice, at two offsets."""
+        known = id_of(message) in self._known(stage, message.partition).ids
+        if known:
             progress.finish(message.offset)
-            return True
-        return False
+        return known
 
     def again(self, stage: str, message: Any) -> None:
         # Not acked at once: that it is finished may not be written yet.
@@ -201,8 +220,9 @@ class KafkaJournal:
     def record(self, key: str, message: Any, answer: bytes) -> asyncio.Future[None]:
         name = CALL + key.encode()
         step = step_of(name)
-        self._parts[message.partition].calls.setdefault(step, {})[name] = answer
-        recording = self._hold(self._keep(message.partition, name, answer))
+        part = self._parts[message.partition]
+        part.calls.setdefault(step, {})[name] = answer
+        recording = self._hold(self._keep_answer(message.partition, part, name, answer))
         self._recording.setdefault(step, []).append(recording)
         return recording
 
@@ -218,6 +238,8 @@ class KafkaJournal:
             # An answer that Kafka does not take is not recorded; the step's end makes up for that.
             recording = self._recording.pop(step.encode(), ())
             await asyncio.gather(*recording, return_exceptions=True)
+        if self._is_suspended():
+            await self._ours.wait()
         sent = await self.log.send([(*output, None) for output in outputs]) if outputs else []
         id_ = id_of(message)
         self._progress_of(stage, message.tp).finish(message.offset)
@@ -292,6 +314,7 @@ class KafkaJournal:
         for (stage, tp), ends in written.items():
             progress = self._progress.get((stage, tp))
             if progress is ends.progress:
+                progress.commit(self._committed(tp) or 0)
                 gone += [(tp.partition, key) for key in progress.outlived()]
                 rows.append(
                     (tp.partition, self._stretch_key(stage, tp), _encode(progress.stretch()))
@@ -318,6 +341,14 @@ class KafkaJournal:
 
     def _stretch_key(self, stage: str, tp: TP) -> bytes:
         return STRETCH + f"{stage}|{tp.topic}|{self._owner}-{self._epoch}".encode()
+
+    async def _keep_answer(self, partition: int, part: Part, key: bytes, answer: bytes) -> None:
+        if self._is_suspended():
+            # Somebody else may have begun the call by now, and reads no late answer.
+            await self._ours.wait()
+            if self._parts.get(partition) is not part:
+                return
+        await self._keep(partition, key, answer)
 
     async def _keep(self, partition: int, key: bytes, value: bytes | None) -> None:
         await self.log.send([(self.log.topic, key, value, partition)])

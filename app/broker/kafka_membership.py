@@ -31,8 +31,10 @@ class Membership:
         self.app = app
         self.settings = app.settings
         self.told = connection(app.settings)
-        self.journal = KafkaJournal(app, self.told)
+        self.journal = KafkaJournal(app, self.told, app.settings.session_s)
         self._watch: Watch | None = None
+        #: From when partitions are given up until they are assigned again.
+        self._giving_up = False
 
     async def check(self) -> None:
         """Raises what no waiting mends: a password that is refused, topics of unequal partitions.
@@ -71,16 +73,19 @@ class Membership:
 
     async def watch_lease(self) -> None:
         """After a suspension no call is made before the group has said what is ours."""
-        await self.journal.watch(self.settings.session_s, self._begin_again)
+        await self.journal.watch(self._begin_again)
 
     async def _begin_again(self) -> None:
         """Nothing that was in flight goes on: its events are somebody else's by now, or they are
         delivered again."""
         log.warning("This worker was suspended; it asks Kafka what is still its own")
-        for stage in self.app.stages.values():
-            await stage.drain(0.0)
+        stages = self.app.stages.values()
+        for stage in stages:
+            stage.hold()
+        for stage in stages:
+            await stage.release(())
         consumer = consumer_of(self.app)
-        if await consumer.is_member():
+        if await consumer.is_member() and not self._giving_up:
             await consumer.perform_seek()
             consumer.resume_flow()
         # Else a rebalance comes, and with it another seek.
@@ -95,6 +100,9 @@ class Membership:
     async def give_up(self, consumer: Any) -> None:
         """Before partitions are given up: nothing new is taken, and what has ended is committed."""
         app = self.app
+        self._giving_up = True
+        for stage in app.stages.values():
+            stage.hold()
         if app.should_stop:
             await app.drain()
         else:
@@ -110,6 +118,7 @@ class Membership:
     async def assigned(self, *_: Any, **__: Any) -> None:
         """After each rebalance, before anything is delivered."""
         app = self.app
+        self._giving_up = False
         consumer = consumer_of(app)
         kept = set() if consumer.missed_generation else consumer.assignment()
         lost = [await stage.release(kept) for stage in app.stages.values()]
@@ -133,6 +142,8 @@ class Membership:
     def sought(self) -> None:
         """The consumer delivers again, from the group's commit on."""
         self.journal.sought()
+        if self._giving_up:
+            return  # that was the seek of the rebalance before
         for stage in self.app.stages.values():
             stage.resume()
 

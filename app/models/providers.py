@@ -24,6 +24,7 @@ from app.errors import (
     ModelRefused,
     ModelUnavailable,
 )
+from app.journal import asking
 from app.models.names import Target
 from app.models.offline import OfflineModel
 from app.outages import Outage
@@ -88,6 +89,7 @@ class Providers:
             api_key=target.api_key,
             max_retries=0,
             timeout=openai.Timeout(None, connect=10.0),
+            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"request": [_watch]}),
         )
         name = target.name or get_default_model()
         provider.client = client
@@ -111,6 +113,21 @@ class Providers:
                 with contextlib.suppress(Exception):
                     await provider.client.close()
         self._providers.clear()
+
+
+async def _watch(request: Any) -> None:
+    """Lets `request` leave only while its event is ours, however long a connection took."""
+    lease = asking.get()
+    if lease is None:
+        return
+
+    async def look(event: str, _: Any) -> None:
+        if event.endswith("send_request_headers.started"):
+            waiting = lease()
+            if waiting is not None:
+                await waiting
+
+    request.extensions["trace"] = look
 
 
 def explain(error: Exception, label: str, timeout_s: float) -> ModelError:

@@ -19,6 +19,7 @@ from app.errors import (
     ModelUnavailable,
     Unavailable,
 )
+from app.journal import asking
 from app.models.names import Target
 from app.models.providers import Providers, explain, retry_after_s
 
@@ -240,3 +241,39 @@ def test_each_target_has_one_client_that_does_not_retry_by_itself():
         assert list(providers) == [] and server.client.is_closed()
 
     asyncio.run(main())
+
+
+def test_a_request_leaves_only_while_its_event_is_ours():
+    """A process may be suspended after a call has begun; somebody else has the event then."""
+
+    async def ask() -> list[bytes]:
+        got = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            got.append(await reader.readline())
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        ours, asked = asyncio.Event(), asyncio.Event()
+
+        def lease() -> Any:
+            asked.set()
+            return ours.wait()
+
+        providers = Providers()
+        target = Target("server", "m", f"http://127.0.0.1:{port}/v1", "none")
+        client = providers.get(target).client
+        assert client is not None
+        asking.set(lease)
+        call = asyncio.ensure_future(client.chat.completions.create(model="m", messages=[]))
+        await asked.wait()
+        assert not got, "it was asked before anything was sent"
+        ours.set()
+        with pytest.raises(openai.APIConnectionError):
+            await call
+        await providers.close()
+        server.close()
+        return got
+
+    assert len(asyncio.run(ask())) == 1
