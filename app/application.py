@@ -5,30 +5,25 @@ import concurrent.futures
 import gc
 import importlib
 import logging
-import sqlite3
 import sys
-import time
 from typing import Any
 
 import faust
 from faust.app.base import BootStrategy
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
-from faust.types import TP
 
 from app import cancels, deadletters
-from app.broker.embedded import Transport as EmbeddedTransport
 from app.broker.kafka_connection import credentials
 from app.broker.kafka_membership import Membership
 from app.broker.kafka_transport import CarefulRecovery, faust_settings, faust_url
-from app.broker.readers import Introduction, introduce
-from app.broker.retention import delete_finished
+from app.broker.sole_worker import SoleWorker
 from app.chains import StageSpec
 from app.deadletters import DeadLetter
-from app.errors import ChainError, SettingsError
+from app.errors import SettingsError
 from app.events import Event
 from app.interactions import EventLog
-from app.journal import EmbeddedJournal, Journal
+from app.journal import Journal
 from app.models.names import resolve
 from app.outages import Outage
 from app.project import Project
@@ -42,8 +37,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds between looks for finished runs that are old enough to go.
 RETENTION_EVERY_S = 60.0
-#: More records than anybody reads from one partition at once.
-MANY = 10**9
 #: Objects made between two collections of the youngest garbage, and collections between those of
 #: older garbage. A step leaves no circles behind, but events in flight are many objects that live
 #: for a moment: with Python's own 700, the looking takes a fifth of a worker's time.
@@ -131,11 +124,9 @@ class PenstockApp(faust.App):
         self.suspects: Suspects | None = None
         #: The keys of runs that end where they are.
         self.cancelled: set[bytes] = set()
-        #: How many events were in flight when the last worker died.
-        self._left_behind = 0
-        self._introduced: list[Introduction] = []
-        self._journal: Journal | None = None
+        # One of the two: how this worker stands to its broker.
         self.kafka = None if settings.embedded else Membership(self)
+        self.sole = SoleWorker(self) if settings.embedded else None
         self._providers: Any = None
         for spec in project.stages:
             self._declare(spec)
@@ -230,12 +221,9 @@ class PenstockApp(faust.App):
 
     @property
     def journal(self) -> Journal:
-        if self.kafka is not None:
-            return self.kafka.journal
-        if self._journal is None:
-            assert isinstance(self.transport, EmbeddedTransport)
-            self._journal = EmbeddedJournal(self.transport.store)
-        return self._journal
+        worker = self.kafka or self.sole
+        assert worker is not None
+        return worker.journal
 
     @property
     def topic_names(self) -> list[str]:
@@ -261,48 +249,16 @@ class PenstockApp(faust.App):
             # On a loop of its own: here is one already when a command works by itself.
             with concurrent.futures.ThreadPoolExecutor(1) as thread:
                 thread.submit(asyncio.run, self.kafka.check()).result()
-        if isinstance(self.transport, EmbeddedTransport):
-            store = self.transport.store
-            store.lock.take()
-            there = store.topics()
-            for chain in self.project.chains.values():
-                counts = {name: there[name] for name in chain.topics if name in there}
-                if len(set(counts.values())) > 1:
-                    listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
-                    raise ChainError(
-                        f"{chain.file}: the topics of '{chain.name}' have unequal partition counts"
-                        f" ({listed}), so a run would not stay in one partition. Rename the topics"
-                        " that were added, or start with an empty database: PENSTOCK_DATA."
-                    )
-                # Topics that are there keep their partitions, and new ones get as many.
-                count = next(iter(counts.values()), self.settings.partitions)
-                for name in chain.topics:
-                    store.create(name, count)
-            store.create(deadletters.topic_name(self.settings.app_id), self.settings.partitions)
-            topic = cancels.topic_name(self.settings.app_id)
-            store.create(topic, self.settings.partitions)
-            self.cancelled |= {
-                key or b""
-                for partition in range(store.partitions(topic) or 0)
-                for _, _, key, _, _ in store.read(TP(topic, partition), 0, MANY)
-            }
-            self._introduced = introduce(store, self.readers)
-            self.suspects = Suspects(store, list(self.stages))
-            self._left_behind = self.suspects.convict()
+        if self.sole is not None:
+            self.sole.open()
 
     # -- life
 
     async def on_start(self) -> None:
         if self.settings.event_log:
             self.event_log.start(asyncio.get_running_loop())
-        if self._left_behind:
-            # Here, because nobody sees what is logged before Faust has set logging up.
-            log.warning(
-                "The last worker died with %d events in flight; they are taken up again",
-                self._left_behind,
-            )
-        for one in self._introduced:
-            log.warning("%s", one)
+        if self.sole is not None:
+            self.sole.tell()
         if any(spec.agent is not None for spec in self.project.stages):
             # At the first call the loop would stand still for seconds on a busy machine, and
             # Kafka take the worker for dead.
@@ -348,34 +304,19 @@ class PenstockApp(faust.App):
         """Now and then, what finished longer ago than the retention is deleted."""
         if not self.settings.retention_s:
             return
+        every_s = min(RETENTION_EVERY_S, self.settings.retention_s)
         if self.kafka is not None:
-            await self.kafka.trim_topics(min(RETENTION_EVERY_S, self.settings.retention_s))
-            return
-        assert isinstance(self.transport, EmbeddedTransport)
-        pipelines = [
-            {topic: self.readers.get(topic, ()) for topic in chain.topics}
-            for chain in self.project.chains.values()
-        ]
-        while not self.should_stop:
-            before_s = time.time() - self.settings.retention_s
-            try:
-                count = await asyncio.to_thread(
-                    delete_finished, self.transport.store, pipelines, before_s
-                )
-            except sqlite3.Error as exc:
-                log.warning("Retention is put off: %s", exc)
-            else:
-                if count:
-                    log.info("Retention: deleted %d records of finished runs", count)
-            await self.sleep(min(RETENTION_EVERY_S, self.settings.retention_s))
+            await self.kafka.trim_topics(every_s)
+        if self.sole is not None:
+            await self.sole.delete_finished_runs(every_s)
 
     async def on_shutdown(self) -> None:
         await super().on_shutdown()
         if self._providers is not None:
             await self._providers.close()
         await asyncio.to_thread(self.event_log.stop)
-        if isinstance(self.transport, EmbeddedTransport):
-            await asyncio.to_thread(self.transport.store.close)
+        if self.sole is not None:
+            await asyncio.to_thread(self.sole.store.close)
 
     # -- what people see
 

@@ -19,7 +19,7 @@ from app.chains import StageSpec
 from app.errors import EventTooLarge, MalformedEvent, StepFailed
 from app.events import Event
 from app.journal import Calls, Journal, Places
-from app.suspects import KilledWorker
+from app.suspects import KilledWorker, Suspects
 from app.work import PASSING, Answer, Do, StepWork, Tries
 
 if TYPE_CHECKING:
@@ -202,29 +202,32 @@ class Stage:
         if suspects is None:
             await self._process(flight)
             return
-        mark, record = suspects.place(self.name, flight.message)
         try:
-            alone = suspects.check(self.name, record)
+            alone = suspects.check(self.name, flight.message)
         except KilledWorker as exc:
             await self._bury(flight, self._read(flight), exc, 0)
             return
         crew = suspects.crew
         if alone:
             async with crew.alone():
-                slot = suspects.in_flight.enter(mark, record)
-                try:
-                    await self._process(flight)
-                finally:
-                    suspects.in_flight.leave(slot)
+                await self._process_marked(flight, suspects, alone)
             return
         if not crew.join():
             await crew.joined()
-        slot = suspects.in_flight.enter(mark, record)
         try:
+            await self._process_marked(flight, suspects, alone)
+        finally:
+            crew.leave()
+
+    async def _process_marked(self, flight: Flight, suspects: Suspects, alone: bool) -> None:
+        slot = suspects.enter(self.name, flight.message, alone)
+        try:
+            writing = suspects.written(slot)
+            if writing is not None:
+                await writing
             await self._process(flight)
         finally:
-            suspects.in_flight.leave(slot)
-            crew.leave()
+            suspects.leave(slot)
 
     def _read(self, flight: Flight) -> Event | None:
         try:

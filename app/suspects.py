@@ -1,101 +1,45 @@
-"""Suspects: events that were in flight when the worker died, and what that says about them.
+"""Suspects: events that were in flight when a worker died, and what that says about them.
 
-What is in flight stands in a small file that is mapped into memory. It is never synced: it has to
-survive the death of the process, not of the machine, and so it costs under a microsecond an event.
-When a worker starts and finds the file of one that died, everything in it was present at a crash.
-What was alone at a crash has probably caused it; what was present at two runs alone next, so that
-the next crash, if there is one, says who it was. After three deaths alone it is a dead letter.
+What was alone at a crash has probably caused it; what was present with others runs alone next, so
+that the next crash, if there is one, says who it was. After three deaths alone an event is a dead
+letter. How a broker finds out what was in flight is its own matter.
 """
 
 import asyncio
 import contextlib
-import mmap
-import os
-import pathlib
-import sqlite3
-import struct
-import zlib
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, Protocol
 
-from app.broker.database import SHIFT
-from app.broker.store import Store
 from app.errors import EventError
 
-#: Crashes at which an event may be present before it runs alone, and alone before it is dead.
-ALONE_AFTER, DEAD_AFTER = 2, 3
-#: The stage (a CRC-32 of its name) and the record's id; a free slot is all zeros.
-SLOT = struct.Struct("<QQ")
-GROW = 4096
-#: The slot of an event that found no room in the file.
-NOWHERE = -1
+#: Deaths alone after which an event is dead.
+DEAD_AFTER = 3
 
 
 class KilledWorker(EventError):
     """The worker died each time that this event was in flight alone."""
 
+    def __init__(self, deaths: int) -> None:
+        super().__init__(f"the worker died {deaths} times while this event was alone in flight")
 
-class InFlight:
-    """The slots of the events in flight, in a file that outlives the process."""
 
-    def __init__(self, path: pathlib.Path) -> None:
-        self.path = path
-        self._file = open(path, "a+b")  # noqa: SIM115 - mapped for as long as the worker runs
-        self._free: list[int] = []
-        self._map: mmap.mmap | None = None
-        self._size = 0
+class Suspects(Protocol):
+    """What was present at the crashes of earlier workers, and what is in flight now."""
 
-    def left_behind(self) -> list[tuple[int, int]]:
-        """Stage and record of what was in flight when the last worker died; the file is empty
-        afterwards."""
-        self._file.seek(0)
-        raw = self._file.read()
-        whole = len(raw) - len(raw) % SLOT.size
-        found = [slot for slot in SLOT.iter_unpack(raw[:whole]) if slot != (0, 0)]
-        self._file.truncate(0)
-        return found
+    crew: "Crew"
 
-    def enter(self, stage: int, record: int) -> int:
-        """The event stands in the file, unless the disk is full; the slot to `leave`."""
-        if not self._free and not self._grow():
-            return NOWHERE
-        assert self._map is not None
-        slot = self._free.pop()
-        SLOT.pack_into(self._map, slot, stage, record)
-        return slot
+    def check(self, stage: str, message: Any) -> bool:
+        """Whether the event of `message` has to run alone. Raises `KilledWorker` when it must not
+        run at all."""
+
+    def enter(self, stage: str, message: Any, alone: bool) -> int:
+        """The event is in flight; what to give to `leave`."""
+
+    def written(self, slot: int) -> Awaitable[None] | None:
+        """What is to be awaited before the step runs, if anything."""
 
     def leave(self, slot: int) -> None:
-        if slot == NOWHERE:
-            return
-        assert self._map is not None
-        SLOT.pack_into(self._map, slot, 0, 0)
-        self._free.append(slot)
-
-    def _grow(self) -> bool:
-        """There are more slots; False when the disk has no room for them."""
-        more = bytes(GROW * SLOT.size)
-        # Written, not only made longer: a page of a hole that the disk has no room for kills the
-        # process (SIGBUS) when it is first touched.
-        try:
-            written = os.write(self._file.fileno(), more)
-        except OSError:
-            written = 0
-        if written < len(more):
-            self._file.truncate(self._size)
-            return False
-        size = self._size + len(more)
-        if self._map is None:
-            self._map = mmap.mmap(self._file.fileno(), size)
-        else:
-            self._map.resize(size)
-        self._free += range(self._size, size, SLOT.size)
-        self._size = size
-        return True
-
-    def close(self) -> None:
-        if self._map is not None:
-            self._map.close()
-        self._file.close()
+        """The event is not in flight any more."""
 
 
 class Crew:
@@ -140,61 +84,3 @@ class Crew:
         self.running -= 1
         if not self.running:
             self._empty.set()
-
-
-class Suspects:
-    """What was present at the crashes of earlier workers, by stage and record."""
-
-    def __init__(self, store: Store, stages: list[str]) -> None:
-        self.store = store
-        self.crew = Crew()
-        self.in_flight = InFlight(store.path.with_name(store.path.name + ".in-flight"))
-        self._marks = {name: zlib.crc32(name.encode()) | 1 << 32 for name in stages}
-        self._known: dict[tuple[str, int], tuple[int, int]] = {}
-
-    def convict(self) -> int:
-        """Count the last worker's death, if it died, against what was in flight; how many."""
-        names = {mark: name for name, mark in self._marks.items()}
-        found = {
-            (names[stage], record)
-            for stage, record in self.in_flight.left_behind()
-            if stage in names
-        }
-        column = "alone" if len(found) == 1 else "present"
-
-        def job(db: sqlite3.Connection) -> None:
-            for stage, record in found:
-                position = self.store.stored_position(db, stage, record >> SHIFT)
-                if position.is_done(record & ((1 << SHIFT) - 1)):
-                    continue  # it had finished, and only its slot had not been cleared yet
-                db.execute(
-                    f"insert into suspect (reader, record, present, alone) values (?, ?, ?, ?)"
-                    f" on conflict (reader, record) do update set {column} = {column} + 1",
-                    (stage, record, int(column == "present"), int(column == "alone")),
-                )
-            for stage, record, present, alone in db.execute("select * from suspect").fetchall():
-                position = self.store.stored_position(db, stage, record >> SHIFT)
-                if position.is_done(record & ((1 << SHIFT) - 1)):
-                    db.execute(
-                        "delete from suspect where reader = ? and record = ?", (stage, record)
-                    )
-                else:
-                    self._known[stage, record] = (present, alone)
-
-        self.store.writer.run(job)
-        return len(found)
-
-    def place(self, stage: str, message: Any) -> tuple[int, int]:
-        """How the file names an event."""
-        return self._marks[stage], (self.store.part(message.tp) << SHIFT) + message.offset
-
-    def check(self, stage: str, record: int) -> bool:
-        """Whether the event has to run alone. Raises `KilledWorker` when it must not run."""
-        if not self._known:
-            return False
-        present, alone = self._known.get((stage, record), (0, 0))
-        if alone >= DEAD_AFTER:
-            raise KilledWorker(
-                f"the worker died {alone} times while this event was alone in flight"
-            )
-        return present >= ALONE_AFTER or alone > 0

@@ -15,7 +15,7 @@ import dataclasses
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -26,6 +26,7 @@ from app.broker.kafka_records import (
     BEGUN,
     CALL,
     IDS,
+    OWNER,
     STRETCH,
     Known,
     Part,
@@ -33,7 +34,9 @@ from app.broker.kafka_records import (
     journal_of,
     step_of,
 )
+from app.broker.kafka_suspects import KafkaSuspects
 from app.broker.kafka_transport import consumer_of, partitions_of
+from app.broker.lease import Lease
 from app.broker.progress import Progress, Stretch
 from app.journal import Output, Places
 
@@ -64,10 +67,10 @@ class KafkaJournal:
 
     def __init__(self, app: Any, connection: dict[str, Any], session_s: float) -> None:
         self.app = app
-        #: Seconds of silence after which the group takes this worker for dead.
-        self._session_s = session_s
+        self.held = Lease(session_s)
         self.log = Log(app, journal_of(app.conf.id), connection)
         self.room = self.log.room
+        self.suspects = KafkaSuspects(self)
         self._owner = uuid.uuid4().hex[:8]
         self._epoch = 0
         self._number = 0
@@ -80,9 +83,6 @@ class KafkaJournal:
         self._count = 0
         self._writing: asyncio.Task[None] | None = None
         self._given = asyncio.Condition()
-        #: When this process was last seen at work, and set while its partitions are surely its own.
-        self._seen = 0.0
-        self._ours = asyncio.Event()
         # asyncio keeps only weak references to tasks.
         self._tasks: set[asyncio.Future[Any]] = set()
 
@@ -124,9 +124,34 @@ class KafkaJournal:
             )
         if generation != self.app.consumer_generation_id:
             return  # rebalanced again meanwhile: this is done again, too
+        dead = {partition for partition, part in new.items() if part.owners - {self._name}}
+        if dead:
+            tps = [tp for tp in consumer.assignment() if tp.partition in dead]
+            self.suspects.be_careful(dict(await consumer.highwaters(*tps)))
+            for partition in dead:
+                self.delete([(partition, name) for name in new[partition].owners - {self._name}])
+        await self._sign(wanted, b"1")
+        if generation != self.app.consumer_generation_id:
+            return
         self._parts |= new
         async with self._given:
             self._given.notify_all()
+
+    @property
+    def _name(self) -> bytes:
+        return OWNER + self._owner.encode()
+
+    async def _sign(self, partitions: Iterable[int], value: bytes | None) -> None:
+        await asyncio.gather(*(self._keep(one, self._name, value) for one in partitions))
+
+    async def give_up(self) -> None:
+        """What is finished is written, and so is that this worker has nothing any more: else who
+        comes next takes it for dead."""
+        await self.flush()
+        await self._sign(self._parts, None)
+
+    def part(self, partition: int) -> Part | None:
+        return self._parts.get(partition)
 
     def sought(self) -> None:
         """Every record above the group's commit is delivered again from here on."""
@@ -136,48 +161,25 @@ class KafkaJournal:
             if stretch.last > stretch.start:
                 self._final.append((tp.partition, key, stretch))
                 progress.earlier[key] = stretch
-            self._progress[stage, tp] = Progress(progress.earlier.items(), self._committed(tp))
+            self._progress[stage, tp] = Progress(progress.earlier.items(), self.committed(tp))
         self._epoch += 1
-        self._seen = time.monotonic()
-        self._ours.set()
+        self.suspects.begin(consumer_of(self.app).trackers)
+        self.held.begin()
         if self._final:
             self._write_soon()
 
-    # -- whether they are still ours
-
-    async def watch(self, frozen: Callable[[], Awaitable[None]]) -> None:
-        """Looks at the clock: a process that was suspended for long may have lost its partitions,
-        and must not pay for their events before it knows. `frozen` is called then, once."""
-        while True:
-            await asyncio.sleep(self._session_s / 8)
-            if self._frozen() or (self._seen and not self._ours.is_set()):
-                self._ours.clear()
-                self._seen = time.monotonic()
-                await frozen()
-                await self._ours.wait()  # until everything is delivered again
-            self._seen = time.monotonic()
-
-    def _frozen(self) -> bool:
-        # The last heartbeat may have been a quarter of the session before.
-        return bool(self._seen) and time.monotonic() - self._seen > 0.6 * self._session_s
-
-    def lease(self) -> Awaitable[Any] | None:
-        return self._ours.wait() if self._is_suspended() else None
-
-    def _is_suspended(self) -> bool:
-        if self._frozen():
-            self._ours.clear()
-        return not self._ours.is_set()
+    def lease(self) -> Awaitable[None] | None:
+        return self.held.wait() if self.held.is_lost() else None
 
     def _progress_of(self, stage: str, tp: TP) -> Progress:
         progress = self._progress.get((stage, tp))
         if progress is None:
             earlier = self._parts[tp.partition].stretches.get((stage, tp.topic), {})
-            progress = Progress(earlier.items(), self._committed(tp))
+            progress = Progress(earlier.items(), self.committed(tp))
             self._progress[stage, tp] = progress
         return progress
 
-    def _committed(self, tp: TP) -> int | None:
+    def committed(self, tp: TP) -> int | None:
         tracker = consumer_of(self.app).trackers.get(tp)
         return None if tracker is None else tracker.committed
 
@@ -238,8 +240,8 @@ class KafkaJournal:
             # An answer that Kafka does not take is not recorded; the step's end makes up for that.
             recording = self._recording.pop(step.encode(), ())
             await asyncio.gather(*recording, return_exceptions=True)
-        if self._is_suspended():
-            await self._ours.wait()
+        if self.held.is_lost():
+            await self.held.wait()
         sent = await self.log.send([(*output, None) for output in outputs]) if outputs else []
         id_ = id_of(message)
         self._progress_of(stage, message.tp).finish(message.offset)
@@ -277,7 +279,7 @@ class KafkaJournal:
         old = [mark for mark, at in part.begun.items() if at is not None and at < before]
         for mark in old:
             del part.begun[mark]
-        self._delete([(partition, mark) for mark in old])
+        self.delete([(partition, mark) for mark in old])
         return sent
 
     # -- writing
@@ -314,7 +316,7 @@ class KafkaJournal:
         for (stage, tp), ends in written.items():
             progress = self._progress.get((stage, tp))
             if progress is ends.progress:
-                progress.commit(self._committed(tp) or 0)
+                progress.commit(self.committed(tp) or 0)
                 gone += [(tp.partition, key) for key in progress.outlived()]
                 rows.append(
                     (tp.partition, self._stretch_key(stage, tp), _encode(progress.stretch()))
@@ -335,7 +337,7 @@ class KafkaJournal:
             if part is not None:
                 for step in ends.steps:
                     gone += [(tp.partition, key) for key in part.calls.pop(step, ())]
-        self._delete(gone)
+        self.delete(gone)
         if self._count <= CROWDED and not self.log.look():
             self.room.set()
 
@@ -343,17 +345,20 @@ class KafkaJournal:
         return STRETCH + f"{stage}|{tp.topic}|{self._owner}-{self._epoch}".encode()
 
     async def _keep_answer(self, partition: int, part: Part, key: bytes, answer: bytes) -> None:
-        if self._is_suspended():
+        if self.held.is_lost():
             # Somebody else may have begun the call by now, and reads no late answer.
-            await self._ours.wait()
+            await self.held.wait()
             if self._parts.get(partition) is not part:
                 return
         await self._keep(partition, key, answer)
 
+    def keep(self, partition: int, key: bytes, value: bytes) -> asyncio.Future[None]:
+        return self._hold(self._keep(partition, key, value))
+
     async def _keep(self, partition: int, key: bytes, value: bytes | None) -> None:
         await self.log.send([(self.log.topic, key, value, partition)])
 
-    def _delete(self, keys: list[tuple[int, bytes]]) -> None:
+    def delete(self, keys: list[tuple[int, bytes]]) -> None:
         """`keys` are gone from the topic soon; nobody waits for that."""
         if keys:
             rows: list[Send] = [(self.log.topic, key, None, partition) for partition, key in keys]

@@ -32,6 +32,7 @@ class Membership:
         self.settings = app.settings
         self.told = connection(app.settings)
         self.journal = KafkaJournal(app, self.told, app.settings.session_s)
+        app.suspects = self.journal.suspects
         self._watch: Watch | None = None
         #: From when partitions are given up until they are assigned again.
         self._giving_up = False
@@ -73,7 +74,7 @@ class Membership:
 
     async def watch_lease(self) -> None:
         """After a suspension no call is made before the group has said what is ours."""
-        await self.journal.watch(self._begin_again)
+        await self.journal.held.watch(self._begin_again)
 
     async def _begin_again(self) -> None:
         """Nothing that was in flight goes on: its events are somebody else's by now, or they are
@@ -110,7 +111,7 @@ class Membership:
             limit_s = self.settings.drain_s
             await asyncio.gather(*(stage.pause(limit_s) for stage in app.stages.values()))
         try:
-            await asyncio.wait_for(self.journal.flush(), FLUSH_S)
+            await asyncio.wait_for(self.journal.give_up(), FLUSH_S)
             await asyncio.wait_for(consumer.commit(), FLUSH_S)
         except TimeoutError:
             log.warning("Kafka does not take what is finished; it will be found finished again")

@@ -2,7 +2,8 @@
 
 Keys begin with what a record is. A recorded answer: `c|STAGE/EVENT/CALL`. A stretch of finished
 offsets: `p|STAGE|TOPIC|OWNER`. Ids of finished events: `i|STAGE|OWNER|NUMBER`. A run that began:
-`b|EVENT`. A record without a value deletes.
+`b|EVENT`. A worker that has the partition: `o|OWNER`. An event that may have been in flight at a
+crash, and is again: `m|STAGE|TOPIC|OFFSET`. A record without a value deletes.
 """
 
 import collections
@@ -14,8 +15,8 @@ import msgspec
 from app.broker.progress import Stretch
 
 #: What a key on the topic begins with: a recorded answer, a stretch of finished offsets, ids of
-#: finished events, a run that began.
-CALL, STRETCH, IDS, BEGUN = b"c|", b"p|", b"i|", b"b|"
+#: finished events, a run that began, a worker, an event under suspicion.
+CALL, STRETCH, IDS, BEGUN, OWNER, MARK = b"c|", b"p|", b"i|", b"b|", b"o|", b"m|"
 #: A longer id is known by its beginning and its length: it is nobody's but a stranger's.
 ID_CHARS = 64
 
@@ -23,6 +24,16 @@ _stretch = msgspec.json.Decoder(Stretch)
 _ids = msgspec.json.Decoder(tuple[float, list[str]])
 #: When a run began, in seconds since 1970 UTC; None for a seed, which is known for ever.
 _begun = msgspec.json.Decoder(float | None)
+
+
+class Mark(msgspec.Struct, array_like=True, frozen=True):
+    """How often an event's step began and did not end: with others in flight, and alone."""
+
+    together: int
+    alone: int
+
+
+_mark = msgspec.json.Decoder(Mark)
 
 
 class _Id(msgspec.Struct):
@@ -74,12 +85,14 @@ class Known:
 @dataclasses.dataclass
 class Part:
     """What the journal holds of one partition: recorded answers by step, and what was read of the
-    stages' progress and of runs that began."""
+    stages' progress, of runs that began, of who has it and of what is suspected."""
 
     calls: dict[bytes, dict[bytes, bytes]] = dataclasses.field(default_factory=dict)
     known: dict[str, Known] = dataclasses.field(default_factory=dict)
     stretches: dict[tuple[str, str], dict[bytes, Stretch]] = dataclasses.field(default_factory=dict)
     begun: dict[bytes, float | None] = dataclasses.field(default_factory=dict)
+    owners: set[bytes] = dataclasses.field(default_factory=set)
+    marks: dict[bytes, Mark] = dataclasses.field(default_factory=dict)
 
     def take(self, key: bytes, value: bytes | None) -> None:
         """A record of the topic, in its turn."""
@@ -111,6 +124,16 @@ class Part:
                 self.begun.pop(key, None)
             else:
                 self.begun[key] = _begun.decode(value)
+        elif kind == OWNER:
+            if value is None:
+                self.owners.discard(key)
+            else:
+                self.owners.add(key)
+        elif kind == MARK:
+            if value is None:
+                self.marks.pop(key, None)
+            else:
+                self.marks[key] = _mark.decode(value)
 
 
 def _with_key(key: bytes, value: bytes) -> tuple[float, bytes, list[str]]:

@@ -1,5 +1,6 @@
 """Fixtures of the chaos suite, and the table at its end."""
 
+import contextlib
 import math
 import os
 import pathlib
@@ -47,26 +48,37 @@ def trial(
         trial.close()
 
 
+@contextlib.contextmanager
+def kafka_server(folder: pathlib.Path) -> Iterator[KafkaServer]:
+    """A Kafka that may be killed. Without Java the test is skipped, and fails in CI."""
+    try:
+        kafka = KafkaServer(folder)
+    except KafkaMissing as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing), pytrace=False)
+        pytest.skip(str(missing))
+    try:
+        kafka.start()
+        yield kafka
+    finally:
+        kafka.kill()
+
+
 @pytest.fixture
 def kafka_trial(
     request: pytest.FixtureRequest, tmp_path: pathlib.Path, server: ScriptedServer
 ) -> Iterator[KafkaTrial]:
     """A trial on a Kafka of its own, with no process left afterwards."""
     mark = request.node.get_closest_marker("settings")
-    try:
-        kafka = KafkaServer(tmp_path / "kafka")
-    except KafkaMissing as missing:
-        if os.environ.get("CI"):
-            pytest.fail(str(missing), pytrace=False)
-        pytest.skip(str(missing))
-    trial = KafkaTrial(request.node.name, tmp_path, server, kafka, **(mark.kwargs if mark else {}))
-    print(f"PENSTOCK_TEST_RANDOM={SEED}")
-    try:
-        kafka.start()
-        yield trial
-    finally:
-        trial.close()
-        kafka.kill()
+    with kafka_server(tmp_path / "kafka") as kafka:
+        trial = KafkaTrial(
+            request.node.name, tmp_path, server, kafka, **(mark.kwargs if mark else {})
+        )
+        print(f"PENSTOCK_TEST_RANDOM={SEED}")
+        try:
+            yield trial
+        finally:
+            trial.close()
 
 
 @pytest.fixture

@@ -21,12 +21,12 @@ from agents import OpenAIChatCompletionsModel
 
 import app.__main__
 from app.broker.batches import Batch, Writer
+from app.broker.crash_file import FileSuspects as Suspects
 from app.broker.kafka import KafkaJournal
 from app.broker.kafka_records import IDS
 from app.broker.kafka_transport import Consumer
 from app.broker.store import Store
 from app.journal import Calls, EmbeddedJournal
-from app.suspects import Suspects
 from tests.programs import read_json_lines
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -1,11 +1,11 @@
-"""Suspects: the file of what is in flight."""
+"""The crash file: what was in flight is found after the process."""
 
 import contextlib
 import pathlib
 import resource
 from collections.abc import Iterator
 
-from app.suspects import NOWHERE, SLOT, InFlight
+from app.broker.crash_file import NOWHERE, SLOT, InFlight
 
 
 @contextlib.contextmanager
