@@ -43,8 +43,10 @@ class Lease:
         """Looks at the clock, for ever; `lost` is called once each time that it is lost."""
         while True:
             await asyncio.sleep(self.session_s / 8)
-            if self._seen and self.is_lost():
-                self._seen = time.monotonic()
+            if not self._seen:
+                continue
+            if self.is_lost():
                 await lost()
                 await self.wait()
-            self._seen = self._seen and time.monotonic()
+            else:
+                self._seen = time.monotonic()

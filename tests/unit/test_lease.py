@@ -24,7 +24,7 @@ def test_a_lease_is_lost_by_an_absence_and_held_again_when_the_group_has_answere
 
 def test_a_lost_lease_is_told_once_until_it_is_held_again():
     async def live() -> None:
-        lease = Lease(session_s=0.8)
+        lease = Lease(session_s=0.2)
         told: list[int] = []
         twice = asyncio.Event()
 
@@ -36,7 +36,7 @@ def test_a_lost_lease_is_told_once_until_it_is_held_again():
         watching = asyncio.ensure_future(lease.watch(lost))
         lease.begin()
         for count in (1, 2):
-            time.sleep(0.5)  # noqa: ASYNC251
+            time.sleep(0.13)  # noqa: ASYNC251
             while len(told) < count:
                 await asyncio.sleep(0)
             for _ in range(20):
