@@ -18,7 +18,7 @@ export PREMISE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help story worker test unit contract chaos acceptance bench lint format types redpanda compose-check llama kafka-jars kafka \
+.PHONY: help story worker test unit contract chaos acceptance bench bench-field lint format types redpanda compose-check llama kafka-jars kafka \
 	clean dist
 
 help: ## List the targets
@@ -48,6 +48,10 @@ chaos: $(READY) ## Kills and outages, the long form: many minutes
 
 bench: $(READY) ## Measure
 	$(BIN)/python bench/run.py $(ARGS)
+
+bench-field: $(READY) ## Bring what the benchmarks hold Penstock against: FastStream, LangGraph, DBOS
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-bench.txt
+	$(BIN)/python -m pip check --disable-pip-version-check
 
 lint: $(READY) ## Ruff's rules and format
 	@echo "== ruff"

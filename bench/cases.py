@@ -32,6 +32,10 @@ class Case:
     quick: tuple[Options, ...]
     slow_disk: bool = False
     kafka: bool = False
+    #: A system of the field, by its name in the table that has them side by side.
+    system: str = ""
+    #: What it imports that Penstock does not need.
+    needs: tuple[str, ...] = ()
     #: The aim belongs to the full size.
     quick_aims: bool = True
 
@@ -89,6 +93,7 @@ def _handwritten(name: str, broker: str, kafka: bool = False) -> Case:
             Row("steps_per_s", f"hand-written Faust, {broker}", "steps/s", better=MORE),
             Row("cpu_s_per_1000", "  CPU, all threads", "s/1,000 steps", digits=3),
             Row("p50_ms", "  one idle run, p50", "ms", digits=2),
+            Row("p99_ms", "  one idle run, p99", "ms", digits=2),
         ),
         ({"warm": 100, "runs": 500, "idle_runs": 30},),
         kafka=kafka,
@@ -109,6 +114,37 @@ def _on_kafka(log: bool) -> Case:
         ),
         ({"warm": 200, "runs": 1_000},),
         kafka=True,
+    )
+
+
+#: The columns of the table that has the field side by side.
+FIELD = (
+    Row("steps_per_s", "steps/s", "steps/s", better=MORE),
+    Row("cpu_s_per_1000", "CPU s/1,000", "s/1,000 steps", digits=3),
+    Row("peak_mb", "peak MB", "MB"),
+    Row("p50_ms", "idle p50 ms", "ms", digits=1),
+    Row("p99_ms", "idle p99 ms", "ms", digits=1),
+    Row("wall_s", "200 runs s", "s", digits=2),
+    Row("recovery_s", "recovery s", "s", digits=1),
+)
+
+
+def _field(key: str, system: str, *needs: str, kafka: bool = False) -> Case:
+    name = f"field-{key}{'-kafka' if kafka else ''}"
+    options: dict[str, Any] = {"system": key, "partitions": 4, "agents": 10}
+    return Case(
+        name,
+        system,
+        (
+            ("field_busy", options | {"warm": 500, "runs": 1_000, "idle_runs": 100}),
+            ("field_many", options | {"runs": 200}),
+            ("field_recovery", options | {"runs": 50}),
+        ),
+        FIELD,
+        ({"warm": 100, "runs": 200, "idle_runs": 30}, {}, {}),
+        kafka=kafka,
+        system=system,
+        needs=needs,
     )
 
 
@@ -201,6 +237,13 @@ CASES = (
         kafka=True,
     ),
     _handwritten("faust-kafka", "kafka://", kafka=True),
+    _field("penstock", "Penstock, sqlite://"),
+    _field("faust", "hand-written Faust, sqlite://"),
+    _field("langgraph", "LangGraph, SQLite", "langgraph", "langgraph.checkpoint.sqlite"),
+    _field("dbos", "DBOS, SQLite", "dbos"),
+    _field("penstock", "Penstock, kafka://", kafka=True),
+    _field("faust", "hand-written Faust, kafka://", kafka=True),
+    _field("faststream", "FastStream, Kafka", "faststream", kafka=True),
     Case(
         "floor",
         "SQLite's bare log: inserts alone",
@@ -242,6 +285,18 @@ RATIOS = (
         "log off; the aim is 0.5",
     ),
     Ratio("  one idle run", ("kafka-idle", "p50_ms"), ("faust-kafka", "p50_ms"), "the aim is 1.5"),
+    *(
+        Ratio(label, (f"field-penstock{at}", figure), (f"field-{key}{at}", figure), note)
+        for key, name, at in (
+            ("langgraph", "LangGraph", ""),
+            ("dbos", "DBOS", ""),
+            ("faststream", "FastStream", "-kafka"),
+        )
+        for label, figure, note in (
+            (f"Penstock / {name}", _SPEED, "log on"),
+            ("  CPU a step", "cpu_s_per_1000", "log on"),
+        )
+    ),
     Ratio(
         "a step after 50,000 runs / 1,000",
         ("history", "cpu_s_per_1000_1"),

@@ -20,7 +20,7 @@ def main(tree: str, kind: str, folder: str, options: str) -> None:
     assert bench.__file__
     sys.path.insert(0, tree)
     logging.basicConfig(level=logging.WARNING)
-    result = measure(kind, pathlib.Path(folder), json.loads(options))
+    result = measure(kind, pathlib.Path(folder), json.loads(options) | {"tree": tree})
     print(json.dumps(result), flush=True)
 
 
@@ -32,6 +32,12 @@ def measure(kind: str, folder: pathlib.Path, options: dict[str, Any]) -> dict[st
         return floor.bare_log(folder, options)
     if kind == "machine":
         return floor.machine(folder, options)
+    if kind.startswith("field_"):
+        from bench.field import measures
+
+        made = getattr(measures, kind)(folder, options)
+        field: dict[str, float] = asyncio.run(made) if asyncio.iscoroutine(made) else made
+        return field
     if kind == "handwritten":
         from bench.handwritten import handwritten
 

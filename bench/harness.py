@@ -1,6 +1,7 @@
 """The run: every case in a process of its own, the cases interleaved over the rounds."""
 
 import argparse
+import importlib.util
 import json
 import os
 import pathlib
@@ -25,6 +26,8 @@ CHILD = ROOT / "bench" / "child.py"
 LIMIT_S = 600.0
 #: Not for the children: what names another project, another broker or a real model.
 HIDDEN = ("PENSTOCK_", "OPENAI_", "MISTRAL_", "OLLAMA_", "PYTHONPATH", "LD_PRELOAD")
+#: Nor what lets a system of the field tell somebody of its runs.
+HIDDEN += ("LANGCHAIN_", "LANGSMITH_", "LANGGRAPH_", "DBOS_", "OTEL_", "FASTSTREAM_")
 
 
 class MeasureFailed(Exception):
@@ -35,13 +38,13 @@ def main(arguments: Sequence[str]) -> int:
     """The exit code: 1 when a case gave no figures, whatever the others gave."""
     options = _parse(arguments)
     trees = [ROOT] if options.against is None else [ROOT, options.against.resolve()]
-    cases, notes = _choose(options.only)
-    if not cases:
+    cases, skipped = _choose(options.only)
+    if not cases and not skipped:
         names = ", ".join(case.name for case in CASES)
         print(f"No case here is named {', '.join(options.only)}. The cases: {names}.")
         return 1
-    for note in notes:
-        print(note)
+    for name, why in skipped.items():
+        print(f"{name}: {why}")
     runs: report.Runs = {tree: [] for tree in trees}
     started, failed = time.monotonic(), 0
     total, count = options.rounds * len(cases) * len(trees), 0
@@ -71,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
             print("\nInterrupted: the table has what was measured so far.")
     took_s = time.monotonic() - started
     print()
-    print(report.table(cases, runs, quick=options.quick))
+    print(report.table(cases, runs, skipped, quick=options.quick))
     print(f"\n{_machine()}; {took_s:.0f} s{', quick: small sizes' if options.quick else ''}")
     if options.json is not None:
         report.write(options.json, cases, runs, _machine(), options.quick)
@@ -82,7 +85,9 @@ def _parse(arguments: Sequence[str]) -> Any:
     parser = argparse.ArgumentParser(
         prog="bench/run.py", description="Measure Penstock, and what it is compared with."
     )
-    parser.add_argument("--quick", action="store_true", help="small sizes, one round: a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes, one round: three minutes"
+    )
     parser.add_argument("--rounds", type=int, help="how often each case is measured (default: 3)")
     parser.add_argument(
         "--only",
@@ -113,19 +118,30 @@ def _parse(arguments: Sequence[str]) -> Any:
     return options
 
 
-def _choose(only: Sequence[str]) -> tuple[list[Case], list[str]]:
-    """The cases that were asked for and can be measured here, and why others cannot."""
-    chosen, notes = [], []
+def _choose(only: Sequence[str]) -> tuple[list[Case], dict[str, str]]:
+    """The cases that were asked for and can be measured here, and by name why others cannot."""
+    chosen, skipped = [], {}
     for case in CASES:
         if only and not any(case.name.startswith(word) for word in only):
             continue
         if case.slow_disk and slow_fsync.compiler() is None:
-            notes.append(f"{case.name}: skipped, there is no gcc (on Debian: apt-get install gcc)")
+            skipped[case.name] = "skipped, there is no gcc (on Debian: apt-get install gcc)"
         elif case.kafka and not os.environ.get("PENSTOCK_TEST_KAFKA"):
-            notes.append(f"{case.name}: skipped, PENSTOCK_TEST_KAFKA=HOST:PORT names no broker")
+            skipped[case.name] = "skipped, PENSTOCK_TEST_KAFKA=HOST:PORT names no broker"
+        elif not all(_installed(name) for name in case.needs):
+            skipped[case.name] = (
+                f"skipped, {case.needs[0]} is not installed (make bench-field brings it)"
+            )
         else:
             chosen.append(case)
-    return chosen, notes
+    return chosen, skipped
+
+
+def _installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # what it is in is missing
+        return False
 
 
 def _title(case: Case, tree: pathlib.Path, trees: Sequence[pathlib.Path]) -> str:

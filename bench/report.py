@@ -4,9 +4,9 @@ import json
 import pathlib
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from bench.cases import MORE, RATIOS, Case, Row
+from bench.cases import FIELD, MORE, RATIOS, Case, Row
 from bench.figures import Result
 
 #: For each tree, the figures of each case in each round.
@@ -20,27 +20,44 @@ def first(case: Case, result: Result) -> str:
     return f"{_number(result[row.figure], row.digits)} {row.unit}".strip()
 
 
-def table(cases: Sequence[Case], runs: Runs, *, quick: bool) -> str:
-    """Everything that was measured, as text."""
+def table(cases: Sequence[Case], runs: Runs, skipped: Mapping[str, str], *, quick: bool) -> str:
+    """Everything that was measured, as text, and by their names why cases are `skipped`."""
     trees = list(runs)
     lines = [["", "median", "lowest .. highest", "", "aim", "of the aim"]]
     if len(trees) > 1:
         lines[0] += ["the other", "this / other"]
     for case in cases:
-        for row in case.rows:
-            lines.append(_line(case, row, runs, quick))
+        if not case.system:
+            lines += [_line(case, row, runs, quick) for row in case.rows]
     ratios = [["", "median", "lowest .. highest", "", "", ""]]
     for ratio in RATIOS:
         over, under = _taking(*ratio.over), _taking(*ratio.under)
         values = _quotients(runs[trees[0]], over, runs[trees[0]], under)
         if values:
             ratios.append([ratio.label, *_spread(values, 2), ratio.note, "", ""])
-    text = _aligned(lines)
+    parts = [_aligned(lines)] if len(lines) > 1 else []
+    if any(case.system for case in cases):
+        parts.append("The field side by side, medians\n" + _field(cases, runs[trees[0]]))
+    if skipped:
+        parts.append("\n".join(f"{name}: {why}" for name, why in skipped.items()))
     if len(ratios) > 1:
-        text += "\n\nRatios, each within one round\n" + _aligned(ratios)
+        parts.append("Ratios, each within one round\n" + _aligned(ratios))
+    text = "\n\n".join(parts)
     if len(trees) > 1:
         text += f"\n\nthis: {trees[0]}\nthe other: {trees[1]}"
     return text
+
+
+def _field(cases: Sequence[Case], rounds: Sequence[dict[str, Result]]) -> str:
+    lines = [["", *(row.label for row in FIELD)]]
+    for case in cases:
+        if case.system:
+            found = [_values(rounds, _taking(case.name, row.figure)) for row in FIELD]
+            lines.append([case.system])
+            lines[-1] += [
+                _spread(values, row.digits)[0] for values, row in zip(found, FIELD, strict=True)
+            ]
+    return _aligned(lines, words=(0,))
 
 
 def _line(case: Case, row: Row, runs: Runs, quick: bool) -> list[str]:
@@ -91,13 +108,13 @@ def _number(value: float, digits: int) -> str:
     return f"{value:,.{digits}f}"
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
+def _aligned(lines: Sequence[Sequence[str]], words: Sequence[int] = (0, 3)) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = []
     for line in lines:
         cells = [
             # Words to the left, figures to the right.
-            cell.ljust(width) if column in (0, 3) else cell.rjust(width)
+            cell.ljust(width) if column in words else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         text.append("  ".join(cells).rstrip())

@@ -3,10 +3,7 @@
 import asyncio
 
 from app.steps import Work, step
-
-TEXT = "x" * 2000
-#: Seconds that one call of `slow` takes.
-SLOW_S = 0.2
+from bench.calls import TEXT, answer_at_once, answer_slowly
 
 
 class Gate:
@@ -30,15 +27,6 @@ class Gate:
 
 
 gate = Gate()
-
-
-async def answer_at_once() -> str:
-    return TEXT
-
-
-async def answer_slowly() -> str:
-    await asyncio.sleep(SLOW_S)
-    return TEXT
 
 
 async def answer_when_open() -> str:
