@@ -5,6 +5,7 @@ PenstockError
 │   ├── SettingsError          a PENSTOCK_* variable
 │   ├── WorkerRunning          a second worker on one embedded file
 │   ├── DatabaseUnusable       a damaged or newer database file
+│   ├── SandboxUnavailable     this machine cannot isolate what a model wrote
 │   └── NotFound               a run, a pipeline or a file that is not there
 ├── ProjectError             the author of cards, chains and steps
 │   ├── CardError
@@ -50,6 +51,10 @@ class WorkerRunning(OperatorError):
 
 class DatabaseUnusable(OperatorError):
     """The database file cannot be used."""
+
+
+class SandboxUnavailable(OperatorError):
+    """This machine cannot run a model's code apart from everything else."""
 
 
 class NotFound(OperatorError):

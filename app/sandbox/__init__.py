@@ -1,0 +1,70 @@
+"""Runs Python that a model wrote, where it can do no harm, or does not run it at all.
+
+    outcome = await run_code(code, stdin="3 4\\n")
+    verdict(outcome, expected="7\\n")
+
+A tier says what keeps the script in: `native` (Linux: Landlock and seccomp) or `docker`. There is
+no falling back from one to the other: a tier that cannot isolate raises `SandboxUnavailable`.
+docs/sandbox.md says what a script can do, and what is not promised.
+"""
+
+from typing import Literal
+
+from app.errors import SandboxUnavailable
+from app.sandbox import docker, native, selftest
+from app.sandbox.outcomes import Cause, Limit, Limits, Outcome, Verdict, verdict
+
+__all__ = [
+    "TIERS",
+    "Cause",
+    "Limit",
+    "Limits",
+    "Outcome",
+    "Tier",
+    "Verdict",
+    "run_code",
+    "self_test",
+    "verdict",
+]
+
+Tier = Literal["native", "docker"]
+TIERS: tuple[Tier, ...] = ("native", "docker")
+
+_DEFAULT_LIMITS = Limits()
+_tested: set[str] = set()
+
+
+async def run_code(
+    code: str, stdin: str = "", limits: Limits = _DEFAULT_LIMITS, tier: Tier = "native"
+) -> Outcome:
+    """`code` has run as a script of its own, given `stdin`, and nothing of it is left.
+
+    The first run of a process is preceded by `self_test`. When the waiting task is cancelled the
+    script is killed. Raises `SandboxUnavailable` when the tier cannot isolate it here.
+    """
+    if tier not in _tested:
+        await self_test(tier)
+    return await _run(tier)(code, stdin, limits)
+
+
+async def self_test(tier: Tier = "native") -> None:
+    """Scripts in this tier were seen to fail at reaching files, sockets and other processes.
+
+    Raises `SandboxUnavailable`, with what to do.
+    """
+    _tested.discard(tier)
+    run = _run(tier)
+    if tier == "docker":
+        await docker.prepared()
+        await selftest.check(run, selftest.ELSEWHERE, denied=False)
+    else:
+        await selftest.check(run, selftest.ELSEWHERE + selftest.ITSELF)
+    _tested.add(tier)
+
+
+def _run(tier: Tier) -> selftest.Run:
+    if tier == "native":
+        return native.run
+    if tier == "docker":
+        return docker.run
+    raise SandboxUnavailable(f'There is no sandbox "{tier}". Choose one of: {", ".join(TIERS)}')

@@ -1,0 +1,176 @@
+"""One process from its start to its end, within limits, on the event loop."""
+
+import asyncio
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from app.errors import SandboxUnavailable
+from app.sandbox import scratch
+from app.sandbox.outcomes import Limit, Limits, Outcome
+
+#: Seconds between two looks at what a process has on disk and how many threads it has.
+_LOOK_S = 0.05
+#: The kernel's memory for threads is not in their process's address space.
+_MAX_THREADS = 256
+#: What a new pipe takes without anybody reading it.
+_PIPE_BYTES = 65536
+#: A killed process closes its pipes at once. Its exit counts, not their end.
+_LAST_OUTPUT_S = 1.0
+
+_ending: set[asyncio.Task[None]] = set()
+
+
+class _Watched(asyncio.SubprocessProtocol):
+    """Keeps what a process writes, up to a number of bytes for both outputs together."""
+
+    def __init__(self, most_bytes: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.written = {1: bytearray(), 2: bytearray()}
+        self.room = most_bytes
+        self.too_much: asyncio.Future[None] = loop.create_future()
+        self.exited: asyncio.Future[None] = loop.create_future()
+        self.closed: asyncio.Future[None] = loop.create_future()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        kept = data[: self.room]
+        self.written[fd] += kept
+        self.room -= len(kept)
+        if len(kept) < len(data) and not self.too_much.done():
+            self.too_much.set_result(None)
+
+    def process_exited(self) -> None:
+        self.exited.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set_result(None)
+
+    def text(self, fd: int) -> str:
+        return self.written[fd].decode("utf-8", "replace")
+
+
+async def run_process(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    folder: pathlib.Path,
+    stdin: bytes,
+    limits: Limits,
+    inherited: Sequence[int] = (),
+    kill: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> Outcome:
+    """`command` has run in `folder` and no process of its group is left.
+
+    It ends by itself or at a limit. When the waiting task is cancelled it is killed first. `kill`
+    ends what is not in the process group, a container for one, and is called when the process was
+    killed. `inherited` are file descriptors that it gets beside its stdin, stdout and stderr.
+    """
+    loop = asyncio.get_running_loop()
+    started = time.monotonic()
+    reading, writing = os.pipe()
+    try:
+        os.set_blocking(writing, False)
+        # Not asyncio's own pipe, which is a socket on some versions. Most inputs fit into it.
+        rest = stdin[os.write(writing, stdin[:_PIPE_BYTES]) :] if stdin else b""
+        transport, watched = await loop.subprocess_exec(
+            lambda: _Watched(limits.output_bytes),
+            *command,
+            stdin=reading,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(environment),
+            cwd=folder,
+            pass_fds=inherited,
+            start_new_session=True,
+        )
+    except OSError as exc:
+        os.close(writing)
+        raise SandboxUnavailable(f"The sandbox cannot start {command[0]}: {exc}") from exc
+    except BaseException:
+        os.close(writing)
+        raise
+    finally:
+        os.close(reading)
+    pid = transport.get_pid()
+    input_file = os.fdopen(writing, "wb", buffering=0)
+    if not rest:
+        input_file.close()
+    looking = loop.create_task(_look(pid, folder, limits))
+    limit: Limit | None = None
+    feeding: asyncio.WriteTransport | None = None
+    try:
+        if rest:
+            feeding, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, input_file)
+            feeding.write(rest)
+            feeding.write_eof()
+        first = [watched.exited, watched.too_much, looking]
+        await asyncio.wait(first, timeout=limits.seconds, return_when=asyncio.FIRST_COMPLETED)
+        if watched.too_much.done():
+            limit = "output"
+        elif watched.exited.done():
+            limit = None
+        elif looking.done():
+            limit = looking.result()
+        else:
+            limit = "timeout"
+    finally:
+        looking.cancel()
+        if feeding is not None:
+            feeding.abort()
+        input_file.close()
+        killed = not watched.exited.done()
+        if killed:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        ending = loop.create_task(_end(transport, watched, kill if killed else None))
+        # Held here: a second cancellation must not leave anything behind.
+        _ending.add(ending)
+        ending.add_done_callback(_ending.discard)
+        await asyncio.shield(ending)
+    if watched.too_much.done():
+        limit = "output"  # it was gone before all that it wrote had been read
+    seconds = time.monotonic() - started
+    code = transport.get_returncode() if limit is None else None
+    return Outcome(code, watched.text(1), watched.text(2), seconds, limit)
+
+
+async def settled() -> None:
+    """Everything that was being ended has ended."""
+    while _ending:
+        await asyncio.wait(set(_ending))
+
+
+async def _end(
+    transport: asyncio.SubprocessTransport,
+    watched: _Watched,
+    kill: Callable[[], Coroutine[Any, Any, None]] | None,
+) -> None:
+    if kill is not None:
+        await kill()
+    await watched.exited
+    await asyncio.wait([watched.closed], timeout=_LAST_OUTPUT_S)
+    transport.close()
+
+
+async def _look(pid: int, folder: pathlib.Path, limits: Limits) -> Limit:
+    """Returns the limit that the process has gone beyond, if ever."""
+    enough = limits.disk_mb * 2**20
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        if _threads(pid) > _MAX_THREADS:
+            return "memory"
+        if await asyncio.to_thread(scratch.measure, folder, enough) >= enough:
+            return "disk"
+
+
+def _threads(pid: int) -> int:
+    try:
+        status = pathlib.Path(f"/proc/{pid}/status").read_bytes()
+    except OSError:
+        return 0  # gone, or a system without /proc
+    return int(status.partition(b"\nThreads:")[2].split(None, 1)[0] or 0)
