@@ -14,7 +14,7 @@ import sys
 from app.errors import SandboxUnavailable
 from app.sandbox import scratch
 from app.sandbox.outcomes import Limits, Outcome
-from app.sandbox.processes import run_process
+from app.sandbox.processes import run_process, to_the_end
 
 IMAGE = f"python:{sys.version_info[0]}.{sys.version_info[1]}-slim"
 #: Seconds until Docker's daemon counts as not answering, or a container as not removed.
@@ -77,10 +77,11 @@ def _inside() -> str:
 async def run(code: str, stdin: str, limits: Limits) -> Outcome:
     """As `app.sandbox.run_code`. When it is over, by whatever, the container is gone."""
     name, key = f"{scratch.PREFIX}{secrets.token_hex(8)}", secrets.token_hex(16).encode()
-    source, rest = (text.encode("utf-8", "surrogateescape") for text in (code, stdin))
+    source, rest = (text.encode("utf-8", "surrogatepass") for text in (code, stdin))
     given = b"".join(b"%d\n%s" % (len(part), part) for part in (key, source)) + rest
-    folder = await asyncio.to_thread(scratch.make)
+    folder = scratch.place()
     try:
+        await to_the_end(asyncio.to_thread(scratch.make, folder))
         outcome = await run_process(
             command(name, limits),
             environment=os.environ,
@@ -90,7 +91,7 @@ async def run(code: str, stdin: str, limits: Limits) -> Outcome:
             kill=functools.partial(_remove, name),
         )
     finally:
-        await scratch.removed(folder)
+        await to_the_end(asyncio.to_thread(scratch.remove, folder))
     return _read(outcome, key.decode())
 
 

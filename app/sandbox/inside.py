@@ -4,8 +4,8 @@ imports nothing but what every interpreter has at its start."""
 import builtins
 import sys
 
-if False:  # for readers and type checkers: an import costs time in every run
-    pass
+if False:  # for type checkers: an import costs time in every run
+    from typing import Any
 
 
 def run_script(source: bytes, path: str, folder: str) -> "tuple[bytes, BaseException | None]":
@@ -24,7 +24,7 @@ def run_script(source: bytes, path: str, folder: str) -> "tuple[bytes, BaseExcep
     _add_quitters()
     last = range(0)
     try:
-        tree = compile(source, path, "exec", 0x400, dont_inherit=True)  # ast.PyCF_ONLY_AST
+        tree: Any = compile(source, path, "exec", 0x400, dont_inherit=True)  # ast.PyCF_ONLY_AST
         if tree.body:
             last = range(tree.body[-1].lineno, (tree.body[-1].end_lineno or 0) + 1)
         exec(compile(tree, path, "exec", dont_inherit=True), main.__dict__)

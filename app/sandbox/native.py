@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from app.errors import SandboxUnavailable
 from app.sandbox import landlock, scratch, seccomp
 from app.sandbox.outcomes import Limit, Limits, Outcome
-from app.sandbox.processes import run_process
+from app.sandbox.processes import run_process, to_the_end
 
 _HERE = pathlib.Path(__file__).parent
 _OTHERWISE = 'Use the tier "docker", or a Linux with kernel 5.19 or newer.'
@@ -88,9 +88,10 @@ async def run(
     """As `app.sandbox.run_code`."""
     if isolated_by is None:
         isolated_by = await asyncio.to_thread(isolation)
-    folder = await asyncio.to_thread(_prepare, code)
+    folder = scratch.place()
     key = secrets.token_hex(16).encode()
     try:
+        await to_the_end(asyncio.to_thread(scratch.make, folder, code))
         with _orders(isolated_by, folder, limits, key) as orders, _report() as (reading, writing):
             outcome = await run_process(
                 [
@@ -106,7 +107,7 @@ async def run(
                     "MALLOC_ARENA_MAX": "1",
                 },
                 folder=folder,
-                stdin=stdin.encode("utf-8", "surrogateescape"),
+                stdin=stdin.encode("utf-8", "surrogatepass"),
                 limits=limits,
                 inherited=(orders, writing),
             )
@@ -115,7 +116,7 @@ async def run(
         if limit is None:
             limit = await asyncio.to_thread(_limit_met, folder, limits, told)
     finally:
-        await scratch.removed(folder)
+        await to_the_end(asyncio.to_thread(scratch.remove, folder))
     if not told.startswith(b"ready\n") and limit is None:
         reason = told.decode("utf-8", "replace").strip() or outcome.stderr.strip()[-500:]
         raise SandboxUnavailable(
@@ -127,12 +128,6 @@ async def run(
         exit_code=None if limit else outcome.exit_code,
         finished=not limit and told == b"ready\nend " + key + b"\n",
     )
-
-
-def _prepare(code: str) -> pathlib.Path:
-    folder = scratch.make()
-    (folder / "script.py").write_text(code, encoding="utf-8", errors="surrogateescape")
-    return folder
 
 
 @contextlib.contextmanager

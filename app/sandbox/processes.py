@@ -23,8 +23,6 @@ _PIPE_BYTES = 65536
 #: A killed process closes its pipes at once. Its exit counts, not their end.
 _LAST_OUTPUT_S = 1.0
 
-_ending: set[asyncio.Task[None]] = set()
-
 
 class _Watched(asyncio.SubprocessProtocol):
     """Keeps what a process writes, up to a number of bytes for both outputs together."""
@@ -108,7 +106,7 @@ async def run_process(
             feeding, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, input_file)
             feeding.write(rest)
             feeding.write_eof()
-        first = [watched.exited, watched.too_much, looking]
+        first: list[asyncio.Future[Any]] = [watched.exited, watched.too_much, looking]
         await asyncio.wait(first, timeout=limits.seconds, return_when=asyncio.FIRST_COMPLETED)
         if watched.too_much.done():
             limit = "output"
@@ -127,11 +125,7 @@ async def run_process(
         if killed:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
-        ending = loop.create_task(_end(transport, watched, kill if killed else None))
-        # Held here: a second cancellation must not leave anything behind.
-        _ending.add(ending)
-        ending.add_done_callback(_ending.discard)
-        await asyncio.shield(ending)
+        await to_the_end(_end(transport, watched, kill if killed else None))
     if watched.too_much.done():
         limit = "output"  # it was gone before all that it wrote had been read
     seconds = time.monotonic() - started
@@ -139,10 +133,18 @@ async def run_process(
     return Outcome(code, watched.text(1), watched.text(2), seconds, limit)
 
 
-async def settled() -> None:
-    """Everything that was being ended has ended."""
-    while _ending:
-        await asyncio.wait(set(_ending))
+async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """`work` is done, however often the waiting task is cancelled; that is raised afterwards."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        raise cancelled
+    task.result()
 
 
 async def _end(

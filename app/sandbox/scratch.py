@@ -1,7 +1,5 @@
 """Scratch folders: made, measured and removed, whatever a script has put into them."""
 
-import asyncio
-import contextlib
 import os
 import pathlib
 import secrets
@@ -12,9 +10,15 @@ PREFIX = "penstock-sandbox-"
 _SMALLEST = 4096
 
 
-def make() -> pathlib.Path:
-    """A new empty folder that nobody else may look into, under the system's folder for such."""
-    return pathlib.Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
+def place() -> pathlib.Path:
+    """A path that nothing has, under the system's folder for such."""
+    return pathlib.Path(tempfile.gettempdir()).resolve() / f"{PREFIX}{secrets.token_hex(8)}"
+
+
+def make(folder: pathlib.Path, script: str = "") -> None:
+    """`folder` is there, for nobody else to look into, with `script` in it as `script.py`."""
+    folder.mkdir(mode=0o700)
+    (folder / "script.py").write_bytes(script.encode("utf-8", "surrogatepass"))
 
 
 def measure(folder: pathlib.Path, enough: int) -> int:
@@ -85,14 +89,3 @@ def _raise_up(name: str, below: int, top: int) -> None:
     # Moving a folder rewrites its "..", which takes the right to write into it.
     os.chmod(name, 0o700, dir_fd=below)
     os.rename(name, secrets.token_hex(8), src_dir_fd=below, dst_dir_fd=top)
-
-
-async def removed(folder: pathlib.Path) -> None:
-    """As `remove`, in a thread, and to its end when the waiting task is cancelled."""
-    removing = asyncio.ensure_future(asyncio.to_thread(remove, folder))
-    try:
-        await asyncio.shield(removing)
-    except asyncio.CancelledError:
-        with contextlib.suppress(asyncio.CancelledError):
-            await removing
-        raise

@@ -1,0 +1,173 @@
+"""What the tests of the sandbox share: it works here, it leaves nothing, and what to attack."""
+
+import asyncio
+import contextlib
+import json
+import os
+import pathlib
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from app.errors import SandboxUnavailable
+from app.sandbox import scratch, self_test
+
+#: Says where its canary is in memory, holds a file open, and waits. Some systems let only those
+#: trace a process whom it has named; this one names everybody (PR_SET_PTRACER_ANY).
+_VICTIM = """\
+import ctypes, os, sys, time
+ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)
+canary = ctypes.create_string_buffer(b"a canary..")
+file = os.open(sys.argv[1], os.O_RDONLY)
+print(ctypes.addressof(canary), file, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture(scope="session")
+def native() -> None:
+    """This machine can isolate. Where it cannot, a test is skipped on a laptop, and fails in CI."""
+    try:
+        asyncio.run(self_test("native"))
+    except SandboxUnavailable as missing:
+        if os.environ.get("CI"):
+            raise pytest.fail.Exception(str(missing), pytrace=False) from None
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """After every test: no scratch folder, no process, no open file more than before."""
+    place = tmp_path / "t"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    children, files = _children(), len(os.listdir("/proc/self/fd"))
+    yield
+    assert not list(place.glob(f"{scratch.PREFIX}*"))
+    assert _children() <= children
+    assert len(os.listdir("/proc/self/fd")) <= files
+
+
+def _children() -> set[str]:
+    found: set[str] = set()
+    for task in pathlib.Path("/proc/self/task").iterdir():
+        found |= set((task / "children").read_text().split())
+    return found
+
+
+class Target:
+    """Something of the test's own for one attack, and whether it was touched."""
+
+    def __init__(self, folder: pathlib.Path, stack: contextlib.ExitStack, disk_bytes: int) -> None:
+        self.folder = folder
+        folder.mkdir()
+        (folder / "canary").write_text("a canary")
+        (folder / "canary").chmod(0o644)
+        self.before = self._files()
+        name = f"penstock-{secrets.token_hex(8)}"
+        tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        udp.bind(("127.0.0.1", 0))
+        unix = stack.enter_context(socket.socket(socket.AF_UNIX))
+        abstract = stack.enter_context(socket.socket(socket.AF_UNIX))
+        datagrams = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        # The path of a unix socket has to be short, and that of a test's folder may not be.
+        short = stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp", prefix=f"{name}-"))
+        for one, where in (
+            (unix, f"{short}/stream"),
+            (abstract, f"\0{name}"),
+            (datagrams, f"{short}/datagrams"),
+        ):
+            one.bind(where)
+        for one in (unix, abstract):
+            one.listen()
+        self.listeners = [tcp, udp, unix, abstract, datagrams]
+        self.at: dict[str, Any] = {
+            "folder": str(folder),
+            "canary": str(folder / "canary"),
+            "name": name,
+            "disk": disk_bytes,
+            "tcp": tcp.getsockname()[1],
+            "udp": udp.getsockname()[1],
+            "unix": f"{short}/stream",
+            "datagrams": f"{short}/datagrams",
+        }
+        self.victim: subprocess.Popen[str] | None = None
+
+    def add_victim(self) -> None:
+        self.victim = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _VICTIM, self.at["canary"]],
+            env={"SECRET": "a canary"},
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert self.victim.stdout is not None
+        address, file = map(int, self.victim.stdout.readline().split())
+        self.at |= {"victim": self.victim.pid, "address": address, "victim_file": file}
+        self.victim_state = self._state()
+
+    def touched(self) -> bool:
+        """A file was changed, a listener heard something, or the victim is not as it was."""
+        for listener in self.listeners:
+            listener.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                if listener.type == socket.SOCK_STREAM:
+                    listener.accept()[0].close()
+                else:
+                    listener.recv(10)
+                return True
+        if self._files() != self.before:
+            return True
+        return self.victim is not None and (
+            self.victim.poll() is not None or self._state() != self.victim_state
+        )
+
+    def _files(self) -> list[tuple[str, int, int, float, int]]:
+        found = []
+        for path in sorted(self.folder.iterdir()):
+            stat = path.stat()
+            found.append((path.name, stat.st_size, stat.st_mode, stat.st_mtime, stat.st_nlink))
+        return found
+
+    def _state(self) -> tuple[object, ...]:
+        import resource
+
+        assert self.victim is not None
+        pid = self.victim.pid
+        limit = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        return limit, os.getpriority(os.PRIO_PROCESS, pid), os.sched_getaffinity(pid)
+
+    def close(self) -> None:
+        if self.victim is not None:
+            self.victim.kill()
+            self.victim.communicate()
+
+    def stdin(self) -> str:
+        return json.dumps(self.at)
+
+
+@pytest.fixture
+def target(tmp_path: pathlib.Path) -> Iterator[Any]:
+    """A function that makes a new target, with a victim if asked for one."""
+    with contextlib.ExitStack() as stack:
+        count = 0
+
+        def make(*, victim: bool = False, disk_bytes: int = 2**20) -> Target:
+            nonlocal count
+            count += 1
+            made = Target(tmp_path / str(count), stack, disk_bytes)
+            stack.callback(made.close)
+            if victim:
+                made.add_victim()
+            return made
+
+        yield make
+
+

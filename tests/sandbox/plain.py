@@ -1,0 +1,40 @@
+"""A plain subprocess: the same interpreter, limits and empty environment, and no isolation.
+
+What gets through in it and not in the sandbox was kept in by the sandbox, not by luck.
+"""
+
+import asyncio
+import math
+import sys
+
+from app.sandbox import Limits, Outcome, scratch
+from app.sandbox.processes import run_process, to_the_end
+
+_LAUNCHER = """\
+import resource, runpy, sys
+memory, seconds, size, files = map(int, sys.argv.pop(1).split(","))
+for limit, value in (
+    (resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_FSIZE, size),
+    (resource.RLIMIT_NOFILE, files), (resource.RLIMIT_CORE, 0),
+):
+    resource.setrlimit(limit, (value, value))
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+async def run_plainly(code: str, stdin: str = "", limits: Limits | None = None) -> Outcome:
+    limits = limits or Limits()
+    folder = scratch.place()
+    memory, disk = limits.memory_mb * 2**20, limits.disk_mb * 2**20
+    values = f"{memory},{math.ceil(limits.seconds) + 1},{disk},64"
+    try:
+        await to_the_end(asyncio.to_thread(scratch.make, folder, code))
+        return await run_process(
+            [*(sys.executable, "-I", "-S", "-B", "-c", _LAUNCHER), values, "script.py"],
+            environment={"HOME": str(folder), "TMPDIR": str(folder)},
+            folder=folder,
+            stdin=stdin.encode(),
+            limits=limits,
+        )
+    finally:
+        await to_the_end(asyncio.to_thread(scratch.remove, folder))
