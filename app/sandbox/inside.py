@@ -38,7 +38,8 @@ def run_script(source: bytes, path: str, folder: str) -> "tuple[bytes, BaseExcep
         return (b"end" if ended else b"left"), stop
     except BaseException as error:
         trace = error.__traceback__
-        sys.excepthook(type(error), error, trace and trace.tb_next)
+        trace = trace and trace.tb_next  # without this function
+        sys.excepthook(type(error), error.with_traceback(trace), trace)
         return (b"memory" if isinstance(error, MemoryError) else b"raised"), SystemExit(1)
     return b"end", None
 

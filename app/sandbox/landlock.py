@@ -6,12 +6,12 @@ change what is in its own scratch folder. The structures are those of <linux/lan
 
 import ctypes
 import functools
+import json
 import os
-import pathlib
 import struct
 import subprocess
 import sys
-import sysconfig
+from collections.abc import Iterator, Sequence
 
 from app.errors import SandboxUnavailable
 
@@ -42,19 +42,22 @@ _SYSTEM = (
 #: Folders of the standard library's folder that are not the standard library.
 _NOT_STANDARD = {"site-packages", "dist-packages"}
 
-#: Brings in every extension module that can be, and names the libraries which that took.
-_LIBRARIES = """\
-import importlib, sys
-for name in sys.argv[1:]:
-    try:
-        importlib.import_module(name)
-    except BaseException:
-        pass
-for line in open("/proc/self/maps"):
-    if "/" in line:
-        print(line.split(None, 5)[5].strip())
+#: Says where the standard library is, and with which shared libraries its extension modules are
+#: linked: it brings in all that can be, and looks at what is mapped then.
+_SURVEY = """\
+import importlib.machinery, json, os, sys
+folders = [folder for folder in sys.path if os.path.isdir(folder)]
+for folder in folders:
+    for name in os.listdir(folder):
+        if name.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES)):
+            try:
+                importlib.import_module(name.partition(".")[0])
+            except BaseException:
+                pass
+maps = [line.split(None, 5)[5].strip() for line in open("/proc/self/maps") if "/" in line]
+json.dump([folders, sorted(set(maps))], sys.stdout)
 """
-_LIBRARIES_LIMIT_S = 30.0
+_SURVEY_LIMIT_S = 30.0
 
 Rule = tuple[str, int]
 
@@ -84,8 +87,9 @@ def scratch_rule(folder: str, version: int) -> Rule:
 
 
 def read_rules(version: int) -> list[Rule]:
-    """Blocks for about 0.1 s, the first time."""
-    rules = [*((path, READ_FILE) for path in _library_files()), *_standard_library()]
+    """Blocks for about 0.2 s, the first time."""
+    folders, libraries = _survey()
+    rules = [*_standard_library(folders), *((path, READ_FILE) for path in libraries)]
     for path in _SYSTEM:
         if os.path.exists(path):
             rules.append((path, _READ if os.path.isdir(path) else READ_FILE))
@@ -97,43 +101,32 @@ def _known(version: int) -> int:
     return (1 << _RIGHTS[min(version, max(_RIGHTS))]) - 1
 
 
-@functools.cache
-def _standard_library() -> tuple[Rule, ...]:
-    rules: dict[str, int] = {}
-    for folder in sorted({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}):
-        if not os.path.isdir(folder):
-            continue
+def _standard_library(folders: Sequence[str]) -> Iterator[Rule]:
+    for folder in folders:
         # Names only: importing lists a folder before it opens a file.
-        rules[folder] = READ_DIR
+        yield folder, READ_DIR
         for entry in os.scandir(folder):
-            if entry.is_dir():
-                if entry.name not in _NOT_STANDARD:
-                    rules[entry.path] = _READ
-            else:
-                rules[entry.path] = READ_FILE
-    return tuple(rules.items())
+            if not entry.is_dir():
+                yield entry.path, READ_FILE
+            elif entry.name not in _NOT_STANDARD:
+                yield entry.path, _READ
 
 
 @functools.cache
-def _library_files() -> tuple[str, ...]:
-    """The shared libraries that extension modules of the standard library are linked with."""
-    suffixes = tuple(f".{name}" for name in ("so", "abi3.so"))
-    folder = pathlib.Path(sysconfig.get_path("platstdlib"), "lib-dynload")
-    names = sorted(
-        {file.name.split(".")[0] for file in folder.glob("*") if file.suffix in suffixes}
-    )
+def _survey() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The folders of the standard library, and the shared libraries that it needs."""
     try:
         printed = subprocess.run(
-            [sys.executable, "-I", "-S", "-B", "-c", _LIBRARIES, *names],
+            [sys.executable, "-I", "-S", "-B", "-c", _SURVEY],
             env={},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
-            timeout=_LIBRARIES_LIMIT_S,
+            timeout=_SURVEY_LIMIT_S,
             check=True,
         ).stdout
     except (OSError, subprocess.SubprocessError) as exc:
         raise SandboxUnavailable(f"The sandbox cannot start {sys.executable}: {exc}") from exc
-    own = sysconfig.get_path("stdlib") + os.sep
-    paths = {line for line in printed.splitlines() if not line.startswith(own)}
-    return tuple(sorted(path for path in paths if os.path.isfile(path)))
+    folders, mapped = json.loads(printed)
+    own = tuple(folder + os.sep for folder in folders)
+    files = (path for path in mapped if not path.startswith(own) and os.path.isfile(path))
+    return tuple(folders), tuple(files)

@@ -18,8 +18,6 @@ from app.sandbox.outcomes import Limit, Limits, Outcome
 _LOOK_S = 0.05
 #: The kernel's memory for threads is not in their process's address space.
 _MAX_THREADS = 256
-#: What a new pipe takes without anybody reading it.
-_PIPE_BYTES = 65536
 #: A killed process closes its pipes at once. Its exit counts, not their end.
 _LAST_OUTPUT_S = 1.0
 
@@ -52,6 +50,36 @@ class _Watched(asyncio.SubprocessProtocol):
         return self.written[fd].decode("utf-8", "replace")
 
 
+class _Feeder:
+    """Writes to a pipe as it is read, and closes it at the end or when nobody reads any more."""
+
+    # Not asyncio's own pipe to a process, which is a socket on some versions.
+
+    def __init__(self, pipe: int, rest: bytes) -> None:
+        self._pipe: int | None = pipe
+        self._rest = memoryview(rest)
+        self._loop = asyncio.get_running_loop()
+        os.set_blocking(pipe, False)
+        self._loop.add_writer(pipe, self.write)
+
+    def write(self) -> None:
+        assert self._pipe is not None
+        try:
+            while self._rest:
+                self._rest = self._rest[os.write(self._pipe, self._rest) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # the process has ended or has closed its input
+        self.close()
+
+    def close(self) -> None:
+        if self._pipe is not None:
+            self._loop.remove_writer(self._pipe)
+            os.close(self._pipe)
+            self._pipe = None
+
+
 async def run_process(
     command: Sequence[str],
     *,
@@ -71,10 +99,10 @@ async def run_process(
     loop = asyncio.get_running_loop()
     started = time.monotonic()
     reading, writing = os.pipe()
+    feeder = _Feeder(writing, stdin)
     try:
-        os.set_blocking(writing, False)
-        # Not asyncio's own pipe, which is a socket on some versions. Most inputs fit into it.
-        rest = stdin[os.write(writing, stdin[:_PIPE_BYTES]) :] if stdin else b""
+        # Most inputs fit into the pipe, and it is closed before anybody reads it.
+        feeder.write()
         transport, watched = await loop.subprocess_exec(
             lambda: _Watched(limits.output_bytes),
             *command,
@@ -87,25 +115,17 @@ async def run_process(
             start_new_session=True,
         )
     except OSError as exc:
-        os.close(writing)
+        feeder.close()
         raise SandboxUnavailable(f"The sandbox cannot start {command[0]}: {exc}") from exc
     except BaseException:
-        os.close(writing)
+        feeder.close()
         raise
     finally:
         os.close(reading)
     pid = transport.get_pid()
-    input_file = os.fdopen(writing, "wb", buffering=0)
-    if not rest:
-        input_file.close()
     looking = loop.create_task(_look(pid, folder, limits))
     limit: Limit | None = None
-    feeding: asyncio.WriteTransport | None = None
     try:
-        if rest:
-            feeding, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, input_file)
-            feeding.write(rest)
-            feeding.write_eof()
         first: list[asyncio.Future[Any]] = [watched.exited, watched.too_much, looking]
         await asyncio.wait(first, timeout=limits.seconds, return_when=asyncio.FIRST_COMPLETED)
         if watched.too_much.done():
@@ -118,9 +138,7 @@ async def run_process(
             limit = "timeout"
     finally:
         looking.cancel()
-        if feeding is not None:
-            feeding.abort()
-        input_file.close()
+        feeder.close()
         killed = not watched.exited.done()
         if killed:
             with contextlib.suppress(ProcessLookupError, PermissionError):

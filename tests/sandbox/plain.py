@@ -11,14 +11,14 @@ from app.sandbox import Limits, Outcome, scratch
 from app.sandbox.processes import run_process, to_the_end
 
 _LAUNCHER = """\
-import resource, runpy, sys
+import os, resource, sys
 memory, seconds, size, files = map(int, sys.argv.pop(1).split(","))
 for limit, value in (
     (resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_FSIZE, size),
     (resource.RLIMIT_NOFILE, files), (resource.RLIMIT_CORE, 0),
 ):
     resource.setrlimit(limit, (value, value))
-runpy.run_path(sys.argv[1], run_name="__main__")
+os.execv(sys.executable, [sys.executable, "-B", "-X", "utf8", "script.py"])
 """
 
 
@@ -30,8 +30,8 @@ async def run_plainly(code: str, stdin: str = "", limits: Limits | None = None) 
     try:
         await to_the_end(asyncio.to_thread(scratch.make, folder, code))
         return await run_process(
-            [*(sys.executable, "-I", "-S", "-B", "-c", _LAUNCHER), values, "script.py"],
-            environment={"HOME": str(folder), "TMPDIR": str(folder)},
+            [*(sys.executable, "-I", "-S", "-B", "-c", _LAUNCHER), values],
+            environment={"HOME": str(folder), "TMPDIR": str(folder), "MALLOC_ARENA_MAX": "1"},
             folder=folder,
             stdin=stdin.encode(),
             limits=limits,

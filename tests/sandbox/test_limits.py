@@ -1,0 +1,209 @@
+"""Each limit ends a script, and whatever ends it leaves nothing."""
+
+import asyncio
+import os
+import pathlib
+import resource
+
+import pytest
+
+from app.sandbox import Limits, run_code
+from tests.programs import wait_until
+
+pytestmark = pytest.mark.usefixtures("native")
+
+
+def run(code, stdin="", **limits):
+    return asyncio.run(run_code(code, stdin, Limits(**{"seconds": 30.0, **limits})))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "while True: pass",
+        "import time; time.sleep(60)",
+        "import signal\nfor n in range(1, 65):\n    try: signal.signal(n, signal.SIG_IGN)\n"
+        "    except (OSError, ValueError): pass\nwhile True: pass",
+        "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)",
+        "import threading, time\nfor _ in range(5): threading.Thread(target=time.sleep, args=[60])"
+        ".start()",
+        "import sys; sys.stdin.close(); sys.stdout.close(); sys.stderr.close()\n"
+        "import os; os.closerange(0, 64)\nimport time; time.sleep(60)",
+    ],
+    ids=["busy", "asleep", "deaf to signals", "stopped", "waits for threads", "closed everything"],
+)
+def test_a_script_that_does_not_end_is_ended(code):
+    outcome = run(code, seconds=0.3)
+    assert (outcome.limit, outcome.exit_code) == ("timeout", None)
+    assert 0.3 <= outcome.seconds < 10
+
+
+def test_what_it_wrote_before_is_kept():
+    outcome = run("print('first', flush=True)\nwhile True: pass", seconds=0.5)
+    assert (outcome.limit, outcome.stdout) == ("timeout", "first\n")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "x = bytearray(2**30)",
+        "x = []\nwhile True: x.append('x' * 1_000_000 + str(len(x)))",
+        "import mmap; [mmap.mmap(-1, 2**28) for _ in range(8)]\nraise MemoryError",
+    ],
+    ids=["at once", "by and by", "mapped"],
+)
+def test_a_script_that_takes_too_much_memory_fails(code):
+    outcome = run(code, memory_mb=256)
+    if "mmap" in code:
+        assert outcome.exit_code == 1 and "OSError" in outcome.stderr
+    else:
+        assert (outcome.limit, outcome.exit_code) == ("memory", None)
+
+
+def test_a_script_can_go_on_after_it_was_refused_memory():
+    code = "try: bytearray(2**40)\nexcept MemoryError: print('less then')"
+    outcome = run(code, memory_mb=256)
+    assert (outcome.limit, outcome.exit_code, outcome.stdout) == (None, 0, "less then\n")
+
+
+def test_a_script_that_starts_threads_without_end_is_ended():
+    # Small stacks, so that it is not the address space that ends it.
+    code = """
+import threading, time
+threading.stack_size(32768)
+while True:
+    try:
+        threading.Thread(target=time.sleep, args=[60], daemon=True).start()
+    except RuntimeError:
+        time.sleep(0.01)
+"""
+    assert run(code).limit == "memory"
+
+
+@pytest.mark.parametrize("output", ["1", "2"])
+def test_output_is_kept_up_to_the_limit_and_the_script_ended(output):
+    code = f"import os\nwhile True: os.write({output}, b'x' * 1000)"
+    outcome = run(code, output_bytes=5000)
+    assert (outcome.limit, outcome.exit_code) == ("output", None)
+    assert len(outcome.stdout + outcome.stderr) == 5000
+
+
+def test_output_of_just_the_limit_is_no_failure():
+    assert run("print('x' * 99)", output_bytes=100).limit is None
+    assert run("print('x' * 100)", output_bytes=100).limit == "output"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "with open('f', 'wb') as file:\n    while True: file.write(b'x' * 100_000)",
+        "import itertools\nfor n in itertools.count(): open(f'f{n}', 'wb').write(b'x' * 100_000)",
+        "import itertools\nfor n in itertools.count(): open(f'f{n}', 'wb').close()",
+        "import os\nwhile True: os.mkdir('d'); os.chdir('d')",
+        "import os\nwhile True: os.mkdir('d', 0); os.rename('d', 'e'); break\nos.mkdir('e/f')"
+        "\nwhile True: pass",
+    ],
+    ids=["one file", "many files", "empty files", "folders in folders", "closed folders"],
+)
+def test_a_script_that_fills_the_disk_is_ended(code):
+    outcome = run(code, disk_mb=2, seconds=3.0 if "0)" in code else 30.0)
+    if "rename" in code:
+        # A folder that nobody may look into, not even its maker unless that is root.
+        assert outcome.limit in ("disk", "timeout") or outcome.exit_code == 1
+    else:
+        assert (outcome.limit, outcome.exit_code) == ("disk", None), outcome
+
+
+def test_one_file_never_grows_beyond_the_limit():
+    code = """
+file = open("f", "wb")
+try:
+    while True: file.write(b"x" * 65536); file.flush()
+except OSError as error:
+    print(error.errno, file.tell())
+"""
+    outcome = run(code, disk_mb=1)
+    assert outcome.limit == "disk"
+    assert outcome.stdout in ("", f"27 {2**20}\n")
+
+
+def test_room_that_is_given_back_does_not_count():
+    code = "import os\nfor n in range(8):\n    open('f', 'wb').write(b'x' * 500_000); os.unlink('f')"
+    assert run(code, disk_mb=1).exit_code == 0
+
+
+def test_a_folder_tree_deeper_than_any_path_is_removed():
+    # What is left is looked for after every test.
+    code = "import os\nfor n in range(3000): os.mkdir('d'); os.chdir('d')"
+    assert run(code, disk_mb=64).limit in (None, "disk")
+
+
+def test_limits_that_no_run_can_have_are_refused():
+    for wrong in ({"seconds": 0}, {"memory_mb": 10}, {"disk_mb": 0}, {"output_bytes": -1}):
+        with pytest.raises(ValueError, match=str(next(iter(wrong)))):
+            Limits(**wrong)
+
+
+def test_a_cancelled_run_is_killed_and_leaves_nothing():
+    async def cancel() -> None:
+        task = asyncio.create_task(run_code("while True: pass", limits=Limits(seconds=60)))
+        while not (pids := scripts()):
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+    asyncio.run(cancel())
+
+
+@pytest.mark.parametrize("turns", range(0, 60, 3))
+def test_a_run_can_be_cancelled_at_any_moment(turns):
+    # Turns of the event loop, not time. What is left is looked for after every test.
+    async def cancel() -> None:
+        task = asyncio.create_task(run_code("print('x')", "y" * 100_000))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(cancel())
+
+
+def test_a_script_dies_with_its_worker(tmp_path):
+    # What it leaves is in the worker's own folder for temporary files.
+    code = """
+import asyncio, sys, tempfile
+tempfile.tempdir = sys.argv[1]
+from app.sandbox import run_code
+asyncio.run(run_code("import os; os.mkdir('running'); input()\\nwhile True: pass", "x"))
+"""
+    import subprocess
+    import sys
+
+    worker = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    wait_until(lambda: list(tmp_path.glob("*/running")), "the script")
+    (script,) = scripts(worker.pid)
+    worker.kill()
+    worker.wait()
+    wait_until(lambda: not is_running(script), "the script's end")
+
+
+def scripts(parent: int | None = None) -> list[int]:
+    tasks = pathlib.Path(f"/proc/{parent or os.getpid()}/task").iterdir()
+    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return " Z " not in pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def test_the_workers_own_limits_stay_as_they_are():
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    run("pass")
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
