@@ -2,6 +2,7 @@
 imports nothing but what every interpreter has at its start."""
 
 import builtins
+import os
 import sys
 
 if False:  # for type checkers: an import costs time in every run
@@ -34,7 +35,8 @@ def run_script(source: bytes, path: str, folder: str) -> "tuple[bytes, BaseExcep
         ended = frame is not None and frame.tb_lineno in last
         while ended and frame is not None and frame.tb_next:
             frame = frame.tb_next
-            ended = frame.tb_frame.f_code.co_filename.startswith(_STANDARD_LIBRARY)
+            file = frame.tb_frame.f_code.co_filename
+            ended = file.startswith((_STANDARD_LIBRARY, "<frozen "))
         return (b"end" if ended else b"left"), stop
     except BaseException as error:
         trace = error.__traceback__
@@ -44,7 +46,7 @@ def run_script(source: bytes, path: str, folder: str) -> "tuple[bytes, BaseExcep
     return b"end", None
 
 
-_STANDARD_LIBRARY = (sys.modules["os"].__file__ or "").rpartition("/")[0] + "/"
+_STANDARD_LIBRARY = os.__file__.rpartition("/")[0] + "/"
 
 
 def _add_quitters() -> None:

@@ -170,5 +170,3 @@ def target(tmp_path: pathlib.Path) -> Iterator[Any]:
             return made
 
         yield make
-
-

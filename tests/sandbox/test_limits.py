@@ -128,7 +128,9 @@ except OSError as error:
 
 
 def test_room_that_is_given_back_does_not_count():
-    code = "import os\nfor n in range(8):\n    open('f', 'wb').write(b'x' * 500_000); os.unlink('f')"
+    code = (
+        "import os\nfor n in range(8):\n    open('f', 'wb').write(b'x' * 500_000); os.unlink('f')"
+    )
     assert run(code, disk_mb=1).exit_code == 0
 
 

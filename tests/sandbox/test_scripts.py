@@ -40,7 +40,8 @@ with tempfile.TemporaryFile("w+") as file:
 with tempfile.NamedTemporaryFile() as file:
     file.write(b"x" * 10000); file.flush(); print(pathlib.Path(file.name).stat().st_size)
 with tempfile.TemporaryDirectory() as folder:
-    pathlib.Path(folder, "a", "b").mkdir(parents=True); print(sorted(p.name for p in pathlib.Path(folder).rglob("*")))
+    pathlib.Path(folder, "a", "b").mkdir(parents=True)
+    print(sorted(p.name for p in pathlib.Path(folder).rglob("*")))
 with tempfile.SpooledTemporaryFile(10) as file:
     file.write(b"x" * 100); file.seek(0); print(len(file.read()))
 """,
@@ -52,7 +53,8 @@ os.chmod("c", 0o600); os.utime("c"); os.truncate("c", 2)
 shutil.copytree(".", "/".join([os.environ["TMPDIR"], "t"]), ignore=lambda folder, names: ["t"])
 print(open("d").read(), os.path.islink("d"), sorted(set(os.listdir()) - {"script.py"}))
 shutil.make_archive("z", "zip", "t"); shutil.rmtree("t"); print(os.path.exists("z.zip"))
-print(pathlib.Path.cwd() == pathlib.Path(__file__).resolve().parent, shutil.disk_usage(".").total > 0)
+print(pathlib.Path.cwd() == pathlib.Path(__file__).resolve().parent,
+    shutil.disk_usage(".").total > 0)
 """,
     "dataclasses and pickle": """
 import copy, dataclasses, pickle
@@ -60,7 +62,8 @@ import copy, dataclasses, pickle
 class Point:
     x: int
     y: int = 0
-print(pickle.loads(pickle.dumps(Point(1, 2))), sorted([Point(2), Point(1)]), copy.deepcopy(Point(3)))
+print(pickle.loads(pickle.dumps(Point(1, 2))),
+    sorted([Point(2), Point(1)]), copy.deepcopy(Point(3)))
 """,
     "enum, typing and inspect": """
 import enum, inspect, typing
@@ -89,7 +92,8 @@ print(doctest.testmod())
     "decimal, fractions and statistics": """
 import decimal, fractions, math, statistics
 decimal.getcontext().prec = 40
-print(decimal.Decimal(2).sqrt(), fractions.Fraction(3, 7), statistics.median([1, 2, 9]), math.comb(40, 20))
+print(decimal.Decimal(2).sqrt(), fractions.Fraction(3, 7),
+    statistics.median([1, 2, 9]), math.comb(40, 20))
 """,
     "csv and json": """
 import csv, io, json, sys
@@ -100,13 +104,15 @@ json.dump(rows, sys.stdout); csv.writer(sys.stdout).writerow(["x", "y,z"])
 import sqlite3
 for place in (":memory:", "file.db"):
     base = sqlite3.connect(place)
-    base.execute("create table t (a, b)"); base.executemany("insert into t values (?, ?)", [(1, "x"), (2, "y")])
+    base.execute("create table t (a, b)")
+    base.executemany("insert into t values (?, ?)", [(1, "x"), (2, "y")])
     base.commit(); print(base.execute("select sum(a), max(b) from t").fetchall()); base.close()
 """,
     "dates and time zones": """
 import datetime, time, zoneinfo
 moment = datetime.datetime(2024, 7, 1, 12, tzinfo=datetime.timezone.utc)
-print(moment.isoformat(), moment.strftime("%A %d %B")); time.sleep(0.001); print(time.localtime(0).tm_year >= 1969)
+print(moment.isoformat(), moment.strftime("%A %d %B")); time.sleep(0.001)
+print(time.localtime(0).tm_year >= 1969)
 try:
     print(moment.astimezone(zoneinfo.ZoneInfo("Europe/Rome")))
 except zoneinfo.ZoneInfoNotFoundError:
@@ -115,18 +121,26 @@ except zoneinfo.ZoneInfoNotFoundError:
     "packing and hashing": """
 import base64, bz2, gzip, hashlib, hmac, lzma, secrets, struct, uuid, zlib
 data = b"text" * 1000
-print([len(one.decompress(one.compress(data))) for one in (bz2, gzip, lzma, zlib)], hashlib.sha256(data).hexdigest())
-print(hashlib.scrypt(b"a", salt=b"b", n=2, r=1, p=1).hex()[:8], len(secrets.token_hex(4)), uuid.UUID(int=1), struct.pack(">I", 1))
+print([len(one.decompress(one.compress(data))) for one in (bz2, gzip, lzma, zlib)],
+    hashlib.sha256(data).hexdigest())
+print(hashlib.scrypt(b"a", salt=b"b", n=2, r=1, p=1).hex()[:8],
+    len(secrets.token_hex(4)), uuid.UUID(int=1), struct.pack(">I", 1))
 """,
     "text": """
 import difflib, re, string, textwrap, unicodedata
-print(re.sub(r"(\\w+)", lambda m: m[1].title(), "la volpe è qui"), unicodedata.name("é"), textwrap.shorten("a b c d e", 5))
-print(difflib.get_close_matches("appel", ["apple", "peach"]), string.Template("$a").substitute(a="ü€🙂"))
+print(re.sub(r"(\\w+)", lambda m: m[1].title(), "la volpe è qui"),
+    unicodedata.name("é"), textwrap.shorten("a b c d e", 5))
+print(difflib.get_close_matches("appel", ["apple", "peach"]),
+    string.Template("$a").substitute(a="ü€🙂"))
 """,
     "modules and mimetypes": """
-import heapq, itertools, collections, functools, operator, random, mimetypes, xml.etree.ElementTree as tree
-random.seed(1); print(random.sample(range(100), 5), mimetypes.guess_type("a.html"), tree.fromstring("<a><b/></a>")[0].tag)
-print(heapq.nsmallest(2, [3, 1, 2]), functools.reduce(operator.mul, range(1, 6)), collections.Counter("aab").most_common(1))
+import heapq, itertools, collections, functools, operator, random, mimetypes
+import xml.etree.ElementTree as tree
+random.seed(1)
+print(random.sample(range(100), 5), mimetypes.guess_type("a.html"),
+    tree.fromstring("<a><b/></a>")[0].tag)
+print(heapq.nsmallest(2, [3, 1, 2]), functools.reduce(operator.mul, range(1, 6)),
+    collections.Counter("aab").most_common(1))
 """,
     "a module of its own": """
 import importlib, pathlib
@@ -139,7 +153,8 @@ print(mine.value, __name__, __file__.endswith("script.py"))
 import os, signal
 signal.signal(signal.SIGUSR1, lambda number, frame: print("signal", number))
 os.kill(os.getpid(), signal.SIGUSR1); signal.raise_signal(signal.SIGUSR1)
-signal.signal(signal.SIGALRM, lambda *_: print("alarm")); signal.setitimer(signal.ITIMER_REAL, 0.001); signal.pause()
+signal.signal(signal.SIGALRM, lambda *_: print("alarm"))
+signal.setitimer(signal.ITIMER_REAL, 0.001); signal.pause()
 """,
     "pipes and waiting": """
 import os, select, selectors, socket
@@ -151,7 +166,8 @@ with selectors.DefaultSelector() as selector:
 """,
     "logging and argparse": """
 import argparse, logging, sys
-logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s"); logging.warning("careful %d", 1)
+logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
+logging.warning("careful %d", 1)
 print(argparse.ArgumentParser(prog="p").parse_args([]))
 """,
     "exit handlers": """
@@ -169,7 +185,8 @@ except RecursionError: print("too deep")
 """,
     "platform and os": """
 import os, platform, sys
-print(platform.system(), os.cpu_count(), sys.version_info[:2], len(os.urandom(4)), os.getpid() > 0, os.getcwd() == os.environ["HOME"])
+print(platform.system(), os.cpu_count(), sys.version_info[:2],
+    len(os.urandom(4)), os.getpid() > 0, os.getcwd() == os.environ["HOME"])
 print(platform.platform() != "", len(sys.argv))
 """,
 }
