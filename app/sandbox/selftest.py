@@ -18,6 +18,7 @@ Run = Callable[[str, str, Limits], Awaitable[Outcome]]
 ELSEWHERE = ("reads files", "writes files", "connects by TCP", "sends by UDP", "uses unix sockets")
 ITSELF = ("starts processes", "signals the worker", "reads /proc")
 _LIMITS = Limits(seconds=20.0)
+_SHORT_PATH = 70
 
 _SCRIPT = """\
 import errno, json, os, socket, sys
@@ -84,8 +85,10 @@ async def check(run: Run, attempts: Collection[str], *, denied: bool = True) -> 
 @contextlib.contextmanager
 def _stage() -> Iterator[dict[str, object]]:
     """Something to reach, for each attempt: a canary file and three listeners of this process."""
+    # The path of a unix socket has to be short.
+    near = None if len(tempfile.gettempdir()) < _SHORT_PATH else "/tmp"
     with (
-        tempfile.TemporaryDirectory(prefix="penstock-canary-") as folder,
+        tempfile.TemporaryDirectory(prefix="penstock-canary-", dir=near) as folder,
         socket.create_server(("127.0.0.1", 0)) as tcp,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
         socket.socket(socket.AF_UNIX) as unix,

@@ -103,6 +103,16 @@ if os.fstat(file).st_blocks * 512 > at["disk"]:
     "read a process's environment": """
 got(open(f"/proc/{at['victim']}/environ").read())
 """,
+    "write to a process's pipe": """
+open(f"/proc/{at['victim']}/fd/1", "w").write("x")
+got()
+""",
+    "see what a process runs": """
+got(os.readlink(f"/proc/{at['victim']}/exe"))
+""",
+    "list the processes": """
+got(os.listdir("/proc"))
+""",
     "read its own /proc": """
 got(open("/proc/self/status").readline())
 """,

@@ -15,6 +15,11 @@ SCRIPTS = {
 numbers = [int(line) for line in iter(input, "")]
 print(sum(numbers))
 """,
+    "its input by its number": """
+print(open(0).readline(), end="")
+print(open("/dev/null").read() == "")
+print("to nowhere", file=open("/dev/null", "w"))
+""",
     "asyncio": """
 import asyncio
 async def work(number):
