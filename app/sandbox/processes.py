@@ -7,6 +7,7 @@ import pathlib
 import signal
 import subprocess
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,11 @@ from app.sandbox.outcomes import Limit, Limits, Outcome
 _LOOK_S = 0.05
 #: The kernel's memory for threads is not in their process's address space.
 _MAX_THREADS = 256
+#: A start holds the event loop for a millisecond or more, until the new program is loaded. One at a
+#: time, so that the loop has its turn between those of a hundred scripts.
+_starting: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
+    weakref.WeakKeyDictionary()
+)
 #: A killed process closes its pipes at once. Its exit counts, not their end.
 _LAST_OUTPUT_S = 1.0
 
@@ -97,23 +103,24 @@ async def run_process(
     killed. `inherited` are file descriptors that it gets beside its stdin, stdout and stderr.
     """
     loop = asyncio.get_running_loop()
-    started = time.monotonic()
     reading, writing = os.pipe()
     feeder = _Feeder(writing, stdin)
     try:
         # Most inputs fit into the pipe, and it is closed before anybody reads it.
         feeder.write()
-        transport, watched = await loop.subprocess_exec(
-            lambda: _Watched(limits.output_bytes),
-            *command,
-            stdin=reading,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(environment),
-            cwd=folder,
-            pass_fds=inherited,
-            start_new_session=True,
-        )
+        async with _starting.setdefault(loop, asyncio.Lock()):
+            transport, watched = await loop.subprocess_exec(
+                lambda: _Watched(limits.output_bytes),
+                *command,
+                stdin=reading,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=dict(environment),
+                cwd=folder,
+                pass_fds=inherited,
+                start_new_session=True,
+            )
+            started = time.monotonic()
     except OSError as exc:
         feeder.close()
         raise SandboxUnavailable(f"The sandbox cannot start {command[0]}: {exc}") from exc
