@@ -37,6 +37,7 @@ from tests.chaos.trials import (
     END,
     KILL,
     SEED,
+    SLOW,
     TERM,
     Verdict,
     check_calls,
@@ -270,6 +271,12 @@ class KafkaTrial:
             return done >= wanted and len(self.server.logged("asked")) - done >= open_
 
         wait_until(there, f"{wanted:.0f} answers and {open_} calls in flight", 120)
+
+    def wait_for_a_crowd(self, *, answered: float, count: int) -> None:
+        """So large a share of all calls are answered, and `count` wait for slow answers."""
+        self.wait_for_calls(answered=answered)
+        self.server.script([{**SLOW, "times": count + 10}])
+        self.wait_for_calls(open_=count)
 
     @property
     def evidence(self) -> Evidence:

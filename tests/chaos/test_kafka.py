@@ -11,6 +11,8 @@ from tests.chaos.trials import LONG, SLOW, Verdict
 pytestmark = pytest.mark.timeout(900 if LONG else 180)
 
 RUNS = 400 if LONG else 120
+#: Calls in flight when something happens.
+CROWD = 50 if LONG else 10
 SEVERAL = (1, 2, 3)
 twelve = pytest.mark.settings(PENSTOCK_PARTITIONS="12")
 
@@ -43,7 +45,7 @@ def test_kills_of_one_worker_on_kafka_lose_nothing_and_repeat_nothing_recorded(
     trial.start(1)
     trial.submit(RUNS)
     for share in (0.1, 0.4, 0.7):
-        trial.wait_for_calls(answered=share, open_=5)
+        trial.wait_for_a_crowd(answered=share, count=CROWD)
         t = time.time()
         trial.kill(1)
         trial.start(1)
@@ -59,7 +61,7 @@ def test_kills_among_three_workers_lose_nothing_and_repeat_nothing_recorded(
     trial.start(*SEVERAL)
     trial.submit(RUNS)
     for share in (0.1, 0.4, 0.7) if LONG else (0.2, 0.6):
-        trial.wait_for_calls(answered=share, open_=5)
+        trial.wait_for_a_crowd(answered=share, count=CROWD)
         place = trial.random.choice(SEVERAL)
         trial.kill(place)
         trial.start(place)
@@ -85,6 +87,21 @@ def test_workers_that_join_and_leave_under_load_repeat_no_call_at_all(
     assert not verdict.repeats
 
 
+@twelve
+def test_a_rolling_restart_of_three_workers_repeats_no_call_at_all(
+    kafka_trial: KafkaTrial, judged: list[Verdict]
+) -> None:
+    trial = kafka_trial
+    trial.start(*SEVERAL)
+    for place in SEVERAL:
+        trial.submit(RUNS // 2)
+        trial.wait_for_a_crowd(answered=0.1, count=CROWD)
+        trial.terminate(place)
+        trial.start(place)
+    verdict = judge(trial, judged)
+    assert not verdict.repeats
+
+
 @pytest.mark.parametrize("seconds", [5, 75, 600] if LONG else [5])
 def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
     seconds: int, kafka_trial: KafkaTrial, judged: list[Verdict]
@@ -92,7 +109,7 @@ def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
     trial = kafka_trial
     trial.start(1)
     trial.submit(RUNS)
-    trial.wait_for_calls(answered=0.2, open_=5)
+    trial.wait_for_a_crowd(answered=0.2, count=CROWD)
     worker = trial.workers[1]
     with trial.without_broker():
         worker.wait_for("does not answer")
@@ -109,7 +126,7 @@ def test_a_zombie_changes_no_result(kafka_trial: KafkaTrial, judged: list[Verdic
     trial = kafka_trial
     trial.start(*SEVERAL)
     trial.submit(RUNS)
-    trial.wait_for_calls(answered=0.2, open_=5)
+    trial.wait_for_a_crowd(answered=0.2, count=CROWD)
     trial.suspend(2, SESSION_S * 2 + 2)
     judge(trial, judged)
 
@@ -119,9 +136,10 @@ def test_calls_longer_than_the_session_are_not_made_again(
 ) -> None:
     trial = kafka_trial
     trial.start(1, 2)
-    trial.server.script([{**SLOW, "seconds": SESSION_S * 1.5, "times": 30}])
-    trial.submit(30)
-    trial.wait_for_calls(open_=25)
+    count = RUNS if LONG else 30
+    trial.server.script([{**SLOW, "seconds": SESSION_S * 1.5, "times": count}])
+    trial.submit(count)
+    trial.wait_for_calls(open_=CROWD)
     trial.start(3)  # a rebalance, for which they are waited for
     verdict = judge(trial, judged)
     assert not verdict.repeats
