@@ -155,7 +155,7 @@ class PenstockApp(faust.App):
             await stage.consume(stream)
 
         consume.__name__ = consume.__qualname__ = spec.name
-        consume.__doc__ = f"{spec.does}: {spec.reads} -> {spec.writes or 'the end'}"
+        consume.__doc__ = f"{spec.does}: {spec.reads} -> {' or '.join(spec.targets) or 'the end'}"
         self.agent(topic, name=spec.name)(consume)
 
     def _declare_cancels(self) -> None:
@@ -224,6 +224,13 @@ class PenstockApp(faust.App):
         worker = self.kafka or self.sole
         assert worker is not None
         return worker.journal
+
+    async def lag(self, topic: str) -> int:
+        """How many events of `topic` are not finished: what is in flight counts, once. Raises
+        `BrokerUnavailable`."""
+        worker = self.kafka or self.sole
+        assert worker is not None
+        return await worker.lag(topic)
 
     @property
     def topic_names(self) -> list[str]:
@@ -315,6 +322,8 @@ class PenstockApp(faust.App):
         if self._providers is not None:
             await self._providers.close()
         await asyncio.to_thread(self.event_log.stop)
+        if self.kafka is not None:
+            await self.kafka.close()
         if self.sole is not None:
             await asyncio.to_thread(self.sole.store.close)
 
@@ -326,15 +335,15 @@ class PenstockApp(faust.App):
         if sys.__stdout__ is not None:
             print(printable(text), file=sys.__stdout__, flush=True)
 
-    def finished(self, stage: Stage, event: Event, answer: Answer) -> None:
-        """Called when a step's end is durable."""
+    def finished(self, stage: Stage, event: Event, answer: Answer, topics: str) -> None:
+        """Called when a step's end is durable, with where its answer went."""
         if log.isEnabledFor(logging.INFO):
             usage = answer.usage
             log.info(
                 "run %s: %s -> %s (%s, %.1f s, %d tokens)",
                 event.trace_id,
                 stage.spec.reads,
-                stage.spec.writes or "the end",
+                topics or "the end",
                 stage.spec.does,
                 usage.seconds if usage else 0.0,
                 usage.output_tokens if usage else 0,

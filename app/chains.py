@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import pydantic
 
+from app.branches import Branches, Outcome, OutcomeEntry
 from app.documents import Document
 from app.errors import ChainError
 
@@ -24,6 +25,9 @@ class StageEntry(pydantic.BaseModel):
     task: str | None = None
     step: Name | None = None
     writes: TopicName | None = None
+    part: Name | None = None
+    by: str | None = None
+    outcomes: dict[str, OutcomeEntry] | None = pydantic.Field(None, min_length=1)
     name: Name | None = None
     carries: list[str] | None = None
     concurrency: int | None = pydantic.Field(None, ge=1, le=100_000)
@@ -34,7 +38,22 @@ class StageEntry(pydantic.BaseModel):
             raise ValueError("a stage has either 'agent: CARD' or 'step: NAME', one of the two")
         if self.task and self.step:
             raise ValueError("'task' goes with 'agent', not with 'step'")
+        if (self.by is None) != (self.outcomes is None):
+            raise ValueError("'by: FIELD' and 'outcomes' go together")
+        if self.outcomes is not None and (self.writes is not None or self.part is None):
+            raise ValueError(
+                "a stage with 'outcomes' has no 'writes' of its own, and a 'part': what its answer"
+                " is called, whichever way it goes"
+            )
         return self
+
+
+class GovernorEntry(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+    topic: TopicName
+    limit: int = pydantic.Field(ge=0, le=1_000_000)
+    telemetry: TopicName | None = None
 
 
 class ChainFile(pydantic.BaseModel):
@@ -47,6 +66,7 @@ class ChainFile(pydantic.BaseModel):
     entry: TopicName | None = None
     seed: dict[str, Any] | None = None
     every_s: float = pydantic.Field(0.0, ge=0)
+    governor: GovernorEntry | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,9 +80,23 @@ class StageSpec:
     task: str | None = None
     step: str | None = None
     writes: str | None = None
+    branches: Branches | None = None
+    part: str | None = None
     carries: tuple[str, ...] | None = None
     concurrency: int | None = None
     place: str = ""
+
+    @property
+    def makes(self) -> str:
+        """The part that its answer becomes: called as its topic, unless the chain says."""
+        return self.part or self.writes or ""
+
+    @property
+    def targets(self) -> list[str]:
+        """Every topic that it can write to."""
+        if self.branches is not None:
+            return self.branches.topics
+        return [] if self.writes is None else [self.writes]
 
     @property
     def does(self) -> str:
@@ -72,6 +106,16 @@ class StageSpec:
             if self.agent
             else self.step or ""
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class GovernorSpec:
+    """While more than `limit` events of `topic` are not finished, the timer begins no run; each
+    change is an event on `telemetry`."""
+
+    topic: str
+    limit: int
+    telemetry: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,6 +130,7 @@ class Chain:
     seed: dict[str, Any] | None
     every_s: float
     file: pathlib.Path
+    governor: GovernorSpec | None = None
 
     def read_parts(self, given: dict[str, Any]) -> dict[str, Any]:
         """What begins a run, checked. Raises `ChainError` that says what the pipeline takes."""
@@ -125,6 +170,8 @@ def read_chain(file: pathlib.Path) -> Chain:
                 task=stage.task,
                 step=stage.step,
                 writes=stage.writes,
+                branches=_branches(stage),
+                part=stage.part,
                 carries=None if stage.carries is None else tuple(stage.carries),
                 concurrency=stage.concurrency,
                 place=document.where("stages", index),
@@ -139,19 +186,40 @@ def read_chain(file: pathlib.Path) -> Chain:
         seed=read.seed,
         every_s=read.every_s,
         file=file,
+        governor=_governor(read),
     )
     _check(chain, document)
     return chain
 
 
+def _governor(read: ChainFile) -> GovernorSpec | None:
+    found = read.governor
+    return None if found is None else GovernorSpec(found.topic, found.limit, found.telemetry)
+
+
+def _branches(stage: StageEntry) -> Branches | None:
+    if stage.by is None or stage.outcomes is None:
+        return None
+    outcomes = {
+        name: Outcome(way.writes, way.at_most, way.then) for name, way in stage.outcomes.items()
+    }
+    return Branches(stage.by, outcomes)
+
+
 def _check(chain: Chain, document: Document) -> None:
-    written = {stage.writes for stage in chain.stages if stage.writes}
+    written = {topic for stage in chain.stages for topic in stage.targets}
+    parts = [*chain.topics, *(stage.makes for stage in chain.stages if stage.makes)]
     if chain.entry not in chain.topics:
         raise _undeclared(document, chain, chain.entry, "entry")
     for index, stage in enumerate(chain.stages):
-        for key, topic in (("reads", stage.reads), ("writes", stage.writes)):
+        named: list[tuple[str | None, tuple[str, ...]]] = [(stage.reads, ("reads",))]
+        named.append((stage.writes, ("writes",)))
+        for name, way in (stage.branches.outcomes if stage.branches else {}).items():
+            named.append((way.writes, ("outcomes", name, "writes")))
+            named.append((way.then, ("outcomes", name, "then")))
+        for topic, key in named:
             if topic is not None and topic not in chain.topics:
-                raise _undeclared(document, chain, topic, "stages", index, key)
+                raise _undeclared(document, chain, topic, "stages", index, *key)
         if stage.reads not in written and stage.reads != chain.entry:
             close = difflib.get_close_matches(stage.reads, written, n=1)
             hint = f" Did you mean '{close[0]}'?" if close else ""
@@ -163,7 +231,7 @@ def _check(chain: Chain, document: Document) -> None:
                 "reads",
             )
         for part in stage.carries or ():
-            if part not in chain.topics:
+            if part not in parts:
                 raise _undeclared(document, chain, part, "stages", index, "carries")
     if all(stage.reads != chain.entry for stage in chain.stages):
         raise document.fail(f"no stage reads the entry, '{chain.entry}'", "stages")
@@ -175,13 +243,20 @@ def _check(chain: Chain, document: Document) -> None:
             )
     circle = _find_circle(chain)
     if circle:
-        index = next(i for i, s in enumerate(chain.stages) if [s.reads, s.writes] == circle[-2:])
+        index = next(
+            i
+            for i, stage in enumerate(chain.stages)
+            if stage.reads == circle[-2] and circle[-1] in _onward(stage)
+        )
         raise document.fail(
-            f"a cycle without an exit: {' -> '.join(circle)}. Every run would go round for ever.",
+            f"a cycle without an exit: {' -> '.join(circle)}. Every run would go round for ever."
+            " A way back needs an end: {writes: TOPIC, at_most: 3, then: ANOTHER}.",
             "stages",
             index,
-            "writes",
+            "outcomes" if chain.stages[index].branches else "writes",
         )
+    if chain.governor is not None:
+        _check_governor(chain, chain.governor, document)
     if chain.seed is not None:
         try:
             chain.read_parts(chain.seed)
@@ -189,6 +264,18 @@ def _check(chain: Chain, document: Document) -> None:
             raise document.fail(f"seed: {exc.message}", "seed") from exc
     elif chain.every_s:
         raise document.fail("'every_s' starts runs from 'seed', and there is none", "every_s")
+
+
+def _check_governor(chain: Chain, governor: GovernorSpec, document: Document) -> None:
+    for key, topic in (("topic", governor.topic), ("telemetry", governor.telemetry)):
+        if topic is not None and topic not in chain.topics:
+            raise _undeclared(document, chain, topic, "governor", key)
+    if all(stage.reads != governor.topic for stage in chain.stages):
+        raise document.fail(
+            f"no stage reads '{governor.topic}', so nothing of it is ever finished",
+            "governor",
+            "topic",
+        )
 
 
 def _undeclared(document: Document, chain: Chain, topic: str, *place: str | int) -> Exception:
@@ -199,12 +286,16 @@ def _undeclared(document: Document, chain: Chain, topic: str, *place: str | int)
     )
 
 
+def _onward(stage: StageSpec) -> list[str]:
+    """The topics that it may write to any number of times in a run."""
+    return stage.targets if stage.branches is None else stage.branches.unbounded
+
+
 def _find_circle(chain: Chain) -> list[str]:
     """The topics of a cycle, first and last the same, or nothing."""
     onward: dict[str, list[str]] = {}
     for stage in chain.stages:
-        if stage.writes:
-            onward.setdefault(stage.reads, []).append(stage.writes)
+        onward.setdefault(stage.reads, []).extend(_onward(stage))
     done: set[str] = set()
 
     def visit(topic: str, path: list[str]) -> list[str]:

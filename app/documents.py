@@ -2,7 +2,8 @@
 
 import difflib
 import pathlib
-from collections.abc import Mapping
+import typing
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import pydantic
@@ -116,21 +117,26 @@ class Document:
 
 def _keys_at(model: type[pydantic.BaseModel], place: Place) -> list[str]:
     """The keys that are allowed at `place` inside `model`."""
-    for step in place:
-        if isinstance(step, int):
-            continue
+    names = [step for step in place if not isinstance(step, int)]
+    while names:
         field = next(
-            (f for n, f in model.model_fields.items() if (f.alias or n) == step),
+            (f for n, f in model.model_fields.items() if (f.alias or n) == names[0]),
             None,
         )
-        if field is None:
-            return []
-        inner = field.annotation
-        candidates = [inner, *getattr(inner, "__args__", ())]
-        models = [
-            c for c in candidates if isinstance(c, type) and issubclass(c, pydantic.BaseModel)
-        ]
+        inside = list(_inside(field.annotation)) if field is not None else []
+        models = [one for one in inside if issubclass(one, pydantic.BaseModel)]
         if not models:
             return []
         model = models[0]
+        names = names[2:] if dict in inside else names[1:]  # a mapping's own keys are free
     return [f.alias or n for n, f in model.model_fields.items()]
+
+
+def _inside(annotation: Any) -> Iterator[type]:
+    """The classes that `annotation` is made of."""
+    origin = typing.get_origin(annotation)
+    for one in (annotation, origin):
+        if isinstance(one, type):
+            yield one
+    for argument in typing.get_args(annotation):
+        yield from _inside(argument)

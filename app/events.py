@@ -44,6 +44,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     replay: int = 0
     only: str | None = None
     forked_from: str | None = None
+    #: How often each way back was gone, by stage and outcome: see `app.branches`.
+    rounds: dict[str, int] = {}
 
     @property
     def key(self) -> bytes:

@@ -280,7 +280,7 @@ def agent_step(
         started = time.perf_counter()
         provider = providers.get(target)
         inner = providers.model(
-            provider, seed=work.event.trace_id, writes=spec.writes or "", parts=work.parts
+            provider, seed=work.event.trace_id, writes=spec.makes, parts=work.parts
         )
         model = JournalledModel(inner, provider, work.calls, card.front.timeout_s)
         # One agent a run: many runs at once on one Agent slow each other (640/s, not 1,050). The

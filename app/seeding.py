@@ -12,6 +12,7 @@ import msgspec
 from app.application import PenstockApp
 from app.chains import Chain
 from app.events import NAMESPACE, first_event, seed_trace_id
+from app.governor import Governor
 from app.submitting import submit
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,12 @@ async def _run_timer(app: PenstockApp, chain: Chain, every_s: float) -> None:
     restarted, one due time makes one run."""
     assert chain.seed is not None
     due = math.floor(time.time() / every_s) * every_s
+    governor = None if chain.governor is None else Governor(app, chain, chain.governor)
     while not app.should_stop:
+        if governor is not None and await governor.admit():
+            due = max(due, math.floor(time.time() / every_s) * every_s)
+            if app.should_stop:
+                return
         trace_id = str(
             uuid.uuid5(NAMESPACE, f"timer|{app.settings.app_id}|{chain.name}|{every_s}|{due:.3f}")
         )

@@ -8,7 +8,6 @@ import asyncio
 import collections
 import dataclasses
 import logging
-import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from app.chains import StageSpec
 from app.errors import EventTooLarge, MalformedEvent, StepFailed
 from app.events import Event
 from app.journal import Calls, Journal, Places
+from app.outputs import make_outputs
 from app.suspects import KilledWorker, Suspects
 from app.work import PASSING, Answer, Do, StepWork, Tries
 
@@ -261,19 +261,22 @@ class Stage:
             self._log("consume", message.topic, event, message.partition, message.offset)
             step = f"{self.name}/{event.id}"
             answer = await self._answer(event, step, message, tries)
-            outputs = self._outputs(event, answer, tries.made)
+            outputs = make_outputs(
+                self.spec, event, answer, tries.made, self.app.settings.max_event_bytes
+            )
         except asyncio.CancelledError:
             raise
         except Exception as exc:
             await self._bury(flight, event, exc, tries.made)
             return
-        rows = [(self.spec.writes or "", made.key, raw_) for made, raw_ in outputs]
+        rows = [(topic, made.key, raw_) for topic, made, raw_ in outputs]
 
         def durable(places: Places) -> None:
-            for (made, _), place in zip(outputs, places, strict=True):
+            for (topic, made, _), place in zip(outputs, places, strict=True):
                 told = answer.instructions if self.app.settings.log_instructions else None
-                self._log("produce", self.spec.writes or "", made, *place, instructions=told)
-            self.app.finished(self, event, answer)
+                self._log("produce", topic, made, *place, instructions=told)
+            topics = dict.fromkeys(topic for topic, _, _ in outputs)
+            self.app.finished(self, event, answer, ", ".join(topics))
 
         await self._finish(flight, rows, step, durable)
 
@@ -316,45 +319,6 @@ class Stage:
                     extra={"action": "retry", "trace_id": event.trace_id},
                 )
                 await asyncio.sleep(pause_s)
-
-    def _outputs(self, event: Event, answer: Answer, attempts: int) -> list[tuple[Event, bytes]]:
-        """An event for each value that the step made, as record; checked against the size."""
-        topic = self.spec.writes
-        if topic is None:
-            return []
-        kept = event.parts
-        if self.spec.carries is not None:
-            kept = {name: part for name, part in kept.items() if name in self.spec.carries}
-        made = []
-        for index, value in enumerate(answer.values):
-            output = Event(
-                id=events.derive_id(event.id, self.name, topic, index, event.replay),
-                trace_id=event.trace_id,
-                parent_id=event.id,
-                pipeline=event.pipeline,
-                stage=self.name,
-                agent=self.spec.agent,
-                card=answer.card,
-                parts={**kept, topic: value},
-                usage=answer.usage,
-                created=time.time(),
-                attempt=attempts,
-                forked_from=event.forked_from,
-            )
-            try:
-                raw = events.dump(output)
-            except (TypeError, ValueError, RecursionError) as exc:
-                raise StepFailed(
-                    f"'{self.spec.does}' answered with something that JSON cannot hold: {exc}"
-                ) from exc
-            if len(raw) > self.app.settings.max_event_bytes:
-                raise EventTooLarge(
-                    f"'{self.spec.does}' made an event of {len(raw)} bytes for '{topic}'; the"
-                    f" largest is {self.app.settings.max_event_bytes} (PENSTOCK_MAX_EVENT_BYTES)."
-                    " Let the chain carry less ('carries'), or raise the limit."
-                )
-            made.append((output, raw))
-        return made
 
     async def _bury(
         self, flight: Flight, event: Event | None, error: Exception, attempts: int

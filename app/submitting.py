@@ -32,13 +32,17 @@ def encode(event: Event, settings: Settings) -> bytes:
     return raw
 
 
-async def submit(app: "PenstockApp", chain: Chain, event: Event, *, kept: bool = False) -> bool:
-    """From inside the worker: the run has begun, or had before (False)."""
+async def submit(
+    app: "PenstockApp", chain: Chain, event: Event, *, kept: bool = False, topic: str | None = None
+) -> bool:
+    """From inside the worker: the run has begun, at the chain's entry or on `topic`; or it had
+    before, or is another worker's to begin (False)."""
     raw = encode(event, app.settings)
+    topic = topic or chain.entry
     transport = app.transport
     if isinstance(transport, EmbeddedTransport):
         store = transport.store
-        tp = TP(chain.entry, store.partition_of(chain.entry, event.key))
+        tp = TP(topic, store.partition_of(topic, event.key))
         future: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
         def durable(offset: int | None) -> None:
@@ -54,11 +58,11 @@ async def submit(app: "PenstockApp", chain: Chain, event: Event, *, kept: bool =
         partition = tp.partition
     else:
         assert app.kafka is not None
-        sent = await app.kafka.journal.begin(chain.entry, event.id, event.key, raw, kept)
+        sent = await app.kafka.journal.begin(topic, event.id, event.key, raw, kept)
         if sent is None:
             return False
         partition, offset = sent.partition, sent.offset
-    log_begun(app.event_log, chain.entry, event, partition, offset)
+    log_begun(app.event_log, topic, event, partition, offset)
     return True
 
 

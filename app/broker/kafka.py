@@ -183,6 +183,15 @@ class KafkaJournal:
         tracker = consumer_of(self.app).trackers.get(tp)
         return None if tracker is None else tracker.committed
 
+    def unfinished(self, stage: str, tp: TP, end: int, behind: int) -> int:
+        """How many events of `tp` below `end` the stage has not finished; `behind` where nothing
+        is known of it here."""
+        progress = self._progress.get((stage, tp))
+        if progress is None or progress.start is None:
+            return behind
+        above = sum(one >= progress.end for one in progress.above)
+        return max(0, end - progress.end + len(progress.open) - above)
+
     def _known(self, stage: str, partition: int) -> Known:
         return self._parts[partition].known.setdefault(stage, Known())
 

@@ -12,6 +12,7 @@ from app import cancels
 from app.broker import kafka_topics
 from app.broker.kafka import KafkaJournal
 from app.broker.kafka_connection import check_password, connection
+from app.broker.kafka_lag import Lag
 from app.broker.kafka_outages import ANSWER_S, Watch
 from app.broker.kafka_transport import consumer_of
 
@@ -32,6 +33,7 @@ class Membership:
         self.settings = app.settings
         self.told = connection(app.settings)
         self.journal = KafkaJournal(app, self.told, app.settings.session_s)
+        self._lag = Lag(self.journal, app.settings.app_id, self.told)
         app.suspects = self.journal.suspects
         self._watch: Watch | None = None
         #: From when partitions are given up until they are assigned again.
@@ -147,6 +149,14 @@ class Membership:
             return  # that was the seek of the rebalance before
         for stage in self.app.stages.values():
             stage.resume()
+
+    async def lag(self, topic: str) -> int:
+        """How many events of `topic` are not finished by all of its readers, in the whole group.
+        Raises `BrokerUnavailable`."""
+        return await self._lag.of(topic, self.app.readers.get(topic, ()))
+
+    async def close(self) -> None:
+        await self._lag.close()
 
     # -- retention
 

@@ -92,6 +92,17 @@ class SoleWorker:
         for one in self._introduced:
             log.warning("%s", one)
 
+    async def lag(self, topic: str) -> int:
+        """How many events of `topic` are not finished by all of its readers."""
+        store = self.store
+        count = 0
+        for partition in range(store.partitions(topic) or 0):
+            tp = TP(topic, partition)
+            end = store.end(tp)
+            readers = self.app.readers.get(topic, ())
+            count += max((store.position(name, tp).unfinished(end) for name in readers), default=0)
+        return count
+
     async def delete_finished_runs(self, every_s: float) -> None:
         """Now and then, what finished longer ago than the retention."""
         app = self.app

@@ -55,7 +55,8 @@ class check(Command):
             for chain in project.chains.values():
                 put(f"{chain.name}: {len(chain.stages)} stages, begins with '{chain.entry}'")
                 for stage in chain.stages:
-                    put(f"  {stage.reads} → {stage.writes or 'the end'}: {stage.does}")
+                    goes = " or ".join(stage.targets) or "the end"
+                    put(f"  {stage.reads} → {goes}: {stage.does}")
             put(f"All is well in {project.root.absolute()}.")
         return 1 if project.problems else 0
 

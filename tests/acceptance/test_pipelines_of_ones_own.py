@@ -32,6 +32,19 @@ def test_a_pipeline_of_one_yaml_and_two_cards_runs(place: Place) -> None:
     assert "✅ Final Haiku Output for Trace ID" in screen.out and LABEL in screen.out
 
 
+def test_an_answer_goes_back_as_often_as_the_chain_allows_and_then_on(place: Place) -> None:
+    place.env["PENSTOCK_PROJECT"] = str(ROOT / "examples" / "headline")
+    checked = place.run("check")
+    assert "headline → front_page or news: measure" in checked.out
+    short = place.run("run", "headline", "Rain.", "--json")
+    trace = place.run("trace", short.json()["trace_id"], "--json").json()
+    topics = [event["topic"] for event in trace["events"]]
+    # The offline model's replies are too long, however often it is asked.
+    assert topics == ["news", "headline", "news", "headline", "news", "headline", "front_page"]
+    assert trace["state"] == "done"
+    assert trace["events"][-1]["parts"]["measure"]["verdict"] == "TOO_LONG"
+
+
 @dataclasses.dataclass
 class Installed:
     """What this checkout is for whoever installs it."""

@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.chains import Chain, read_chain
-from app.errors import ChainError
+from app.chains import Chain, GovernorSpec, read_chain
+from app.errors import ChainError, StepFailed
 
 SOUND = """\
 pipeline: tale
@@ -205,3 +205,75 @@ def test_nought_and_no_are_parts_and_not_empty(read):
     chain: Chain = read(SOUND)
     assert chain.read_parts({"idea": 0}) == {"idea": 0}
     assert chain.read_parts({"idea": False}) == {"idea": False}
+
+
+LOOP = """\
+pipeline: loop
+topics: {task: T, code: C, good: G}
+stages:
+  - {reads: task, agent: coder, writes: code}
+  - reads: code
+    step: try
+    part: result
+    by: verdict
+    outcomes:
+      PASS: {writes: good}
+      FAIL: {writes: task, at_most: 3, then: good}
+      else: {}
+  - {reads: good, step: present, carries: [result, code]}
+"""
+
+
+def test_outcomes_say_where_an_answer_goes_and_how_often_it_may_go_back(read):
+    coder, trying, shown = read(LOOP).stages
+    assert (coder.targets, trying.targets, shown.targets) == (["code"], ["good", "task"], [])
+    assert (coder.makes, trying.makes) == ("code", "result")
+    choose = trying.branches.choose
+    assert choose("s", {"verdict": "PASS"}, {}) == ("good", {})
+    assert choose("s", {"verdict": "?"}, {}) == (None, {})
+    rounds: dict[str, int] = {}
+    went = []
+    for _ in range(5):
+        topic, rounds = choose("s", {"verdict": "FAIL"}, rounds)
+        went.append(topic)
+    assert went == ["task", "task", "task", "good", "good"]
+    assert rounds == {"s/FAIL": 3}
+
+
+def test_an_answer_that_the_chain_has_no_way_for_is_refused_with_the_ways_there_are(read):
+    branches = read(LOOP.replace("      else: {}\n", "")).stages[1].branches
+    for value, found in (({"verdict": "MAYBE"}, "'MAYBE'"), ({}, "None"), ("PASS", "no JSON")):
+        with pytest.raises(StepFailed) as caught:
+            branches.choose("s", value, {})
+        assert "the chain has PASS, FAIL" in str(caught.value) and found in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("FAIL: {writes: task, at_most: 3, then: good}", "FAIL: {writes: task}",
+         "tale.yaml:9: a cycle without an exit: task -> code -> task."),
+        ("at_most: 3, then: good", "at_most: 3, then: task",
+         "tale.yaml:9: a cycle without an exit: task -> code -> task."),
+        ("writes: good}", "writes: god}", "tale.yaml:10: 'god' is not one of the topics"),
+        ("then: good", "then: god", "tale.yaml:11: 'god' is not one of the topics"),
+        ("at_most: 3, then: good", "then: good", "give both"),
+        ("    part: result\n", "", "and a 'part'"),
+        ("    by: verdict\n", "", "'by: FIELD' and 'outcomes' go together"),
+        ("at_most: 3", "at_most: 0", "tale.yaml:11: 'stages.1.outcomes.FAIL.at_most' is 0"),
+        ("at_most: 3", "atmost: 3", "Did you mean 'at_most'?"),
+        ("carries: [result", "carries: [resul", "'resul' is not one of the topics"),
+    ],
+)  # fmt: skip
+def test_outcomes_that_would_not_work_are_refused_where_they_stand(refused, old, new, said):
+    assert old in LOOP
+    assert said in refused(LOOP.replace(old, new))
+
+
+def test_a_governor_names_a_topic_that_somebody_reads(read, refused):
+    governed = SOUND + "governor: {topic: draft, limit: 3}\n"
+    assert read(governed).governor == GovernorSpec("draft", 3)
+    assert "Did you mean 'draft'?" in refused(governed.replace("topic: draft", "topic: drafts"))
+    unread = stages("reads: a, step: x, writes: b") + "governor: {topic: b, limit: 3}\n"
+    assert "no stage reads 'b', so nothing of it is ever finished" in refused(unread)
+    assert "'governor.limit' is -1" in refused(governed.replace("limit: 3", "limit: -1"))

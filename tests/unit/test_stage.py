@@ -66,7 +66,7 @@ class House:
     def show(self, text: str) -> None:
         self.shown.append(text)
 
-    def finished(self, stage: Stage, event: Event, answer: Answer) -> None:
+    def finished(self, stage: Stage, event: Event, answer: Answer, topics: str) -> None:
         self.ended.append(event)
         self.progress.set()
 

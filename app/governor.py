@@ -1,0 +1,98 @@
+"""The governor: holds back the runs that a timer begins while their readers are behind."""
+
+import asyncio
+import logging
+import uuid
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from app.chains import Chain, GovernorSpec
+from app.errors import BrokerUnavailable
+from app.events import NAMESPACE, first_event
+from app.submitting import submit
+
+if TYPE_CHECKING:
+    from app.application import PenstockApp
+
+log = logging.getLogger(__name__)
+
+ACTIVE, THROTTLED = "ACTIVE", "THROTTLED"
+#: Seconds between two looks at the lag.
+LOOK_S = 0.25
+
+
+class GovernorState(msgspec.Struct, frozen=True):
+    """What a governor says in telemetry, and `lag` on the terminal."""
+
+    topic: str
+    state: str
+    lag: int
+    limit: int
+
+
+def judge(spec: GovernorSpec, lag: int) -> GovernorState:
+    """The state that follows from a lag: more than the limit throttles."""
+    return GovernorState(spec.topic, THROTTLED if lag > spec.limit else ACTIVE, lag, spec.limit)
+
+
+class Governor:
+    """One chain's, in one worker."""
+
+    def __init__(self, app: "PenstockApp", chain: Chain, spec: GovernorSpec) -> None:
+        self.app = app
+        self.chain = chain
+        self.spec = spec
+        self.state = ACTIVE
+        # asyncio keeps only weak references to tasks.
+        self._telling: asyncio.Future[bool] | None = None
+
+    async def admit(self) -> bool:
+        """The lag is within the limit, now or after a while; whether it had to be waited for."""
+        waited = False
+        while not self.app.should_stop:
+            try:
+                seen = judge(self.spec, await self.app.lag(self.spec.topic))
+            except BrokerUnavailable as exc:
+                log.debug("no lag to be had: %s", exc)
+                waited = True
+            else:
+                await self._note(seen)
+                if seen.state == ACTIVE:
+                    break
+                waited = True
+            await self.app.sleep(LOOK_S)
+        return waited
+
+    async def _note(self, seen: GovernorState) -> None:
+        if seen.state == self.state:
+            return
+        self.state = seen.state
+        say = log.warning if seen.state == THROTTLED else log.info
+        say(
+            "🛑 LAG TOO HIGH. Throttling... %s: %d events of '%s' are not finished, the limit is %d"
+            if seen.state == THROTTLED
+            else "▶ Lag is down. %s goes on: %d events of '%s' are not finished, the limit is %d",
+            self.chain.name,
+            seen.lag,
+            seen.topic,
+            seen.limit,
+            extra={"action": "governor", "state": seen.state},
+        )
+        await self._tell(seen)
+
+    async def _tell(self, seen: GovernorState) -> None:
+        """An event on the telemetry topic, of a run that is the governor's own."""
+        topic = self.spec.telemetry
+        if topic is None:
+            return
+        name = f"governor|{self.app.settings.app_id}|{self.chain.name}"
+        event = first_event(
+            self.chain.name,
+            {topic: msgspec.to_builtins(seen)},
+            str(uuid.uuid5(NAMESPACE, name)),
+            "governor",
+        )
+        event = msgspec.structs.replace(event, id=str(uuid.uuid4()))
+        # A state that cannot be told is in the log; the work does not wait for it.
+        self._telling = asyncio.ensure_future(submit(self.app, self.chain, event, topic=topic))
