@@ -86,11 +86,11 @@ compose-check: ## Read every compose file as Docker Compose does
 llama: $(READY) ## Install the real engine that tests talk to (built once, a few minutes)
 	PYTHON=$(abspath $(BIN))/python bash tests/servers/install_llama.sh
 
-kafka-jars: ## Bring Apache Kafka for the tests (43 MB, once; needs Maven and Java 17)
-	bash tests/servers/install_kafka.sh
+kafka-jars: $(READY) ## Bring Apache Kafka for the tests (43 MB, once; needs Maven and Java 17)
+	PYTHON=$(abspath $(BIN))/python bash tests/servers/install_kafka.sh
 
-kafka: $(READY) kafka-jars ## Run a real Kafka on this machine, without Docker, until Ctrl-C
-	$(BIN)/python -m tests.servers.kafka data/kafka
+kafka: kafka-jars ## Run a real Kafka without Docker, until Ctrl-C; another port: make kafka ARGS=9093
+	$(BIN)/python -m tests.servers.kafka data/kafka $(ARGS)
 
 dist: $(READY) ## Build the wheel and the sdist into dist/
 	$(BIN)/python -m build --no-isolation

@@ -13,10 +13,7 @@ from tests.servers.kafka import KafkaServer
 
 pytestmark = pytest.mark.timeout(120)
 PASSWORD = "open-sesame-7d1f"
-JAAS = (
-    "org.apache.kafka.common.security.plain.PlainLoginModule required"
-    f' username="me" password="{PASSWORD}" user_me="{PASSWORD}";'
-)
+JAAS = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_me="{PASSWORD}";'
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +37,13 @@ def secured(
     with kafka_or_skip(
         tmp_path_factory.mktemp("secured"),
         protocol="SASL_SSL",
-        ssl_keystore_location=str(certificate / "store.p12"),
-        ssl_keystore_type="PKCS12",
-        ssl_keystore_password="changeit",
-        ssl_truststore_location=str(certificate / "cert.pem"),
-        ssl_truststore_type="PEM",
-        sasl_enabled_mechanisms="PLAIN",
-        sasl_mechanism_inter_broker_protocol="PLAIN",
-        **{"listener.name.sasl_ssl.plain.sasl.jaas.config": JAAS},
+        extra={
+            "ssl.keystore.location": str(certificate / "store.p12"),
+            "ssl.keystore.type": "PKCS12",
+            "ssl.keystore.password": "changeit",
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.clients.plain.sasl.jaas.config": JAAS,
+        },
     ) as server:
         yield server
 

@@ -2,25 +2,45 @@
 # Brings Apache Kafka's jars (43 MB) by Maven, for tests/servers/kafka.py, into
 #   ${PENSTOCK_TEST_CACHE:-$HOME/.cache/penstock}/kafka-VERSION
 #
-# Every further run is over at once. It needs Maven now and Java 17 or newer when a server is started.
+# Every further run is over at once. Two runs at once wait for each other. It needs Maven, and Python for the lock
+# (PYTHON=...); Java 17 or newer is needed when a server is started.
 set -euo pipefail
 
-pom=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/kafka-pom.xml
-version=$(sed -n '/kafka_2.13/{n;s/.*<version>\(.*\)<.*/\1/p}' "$pom")
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+pom=$here/kafka-pom.xml
+version=$(sed -n '/kafka_2.13/{n;s/.*<version>\(.*\)<.*/\1/p;}' "$pom")
 cache=${PENSTOCK_TEST_CACHE:-$HOME/.cache/penstock}
 home=$cache/kafka-$version
+log=$cache/kafka-install.log
+python=${PYTHON:-python3}
+plugin=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 
-# The folder is given its name last: it says that all of them are there.
-[ -d "$home" ] && exit 0
-command -v mvn >/dev/null || {
-    echo "kafka: Maven is missing (on Debian: apt install maven)" >&2
+say() { echo "kafka: $*"; }
+
+# The copy of the pom is written last: it says that all the jars are there.
+installed() { cmp -s "$pom" "$home/installed"; }
+
+installed && exit 0
+if ! command -v mvn >/dev/null; then
+    say "Maven is missing. Install it; on Debian: maven, and default-jre-headless for Java." >&2
     exit 1
-}
-mkdir -p "$cache"
-work=$(mktemp -d "$cache/kafka.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-echo "kafka: bringing Apache Kafka $version, once"
-mvn -q -B -f "$pom" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
-    -DincludeScope=runtime -DoutputDirectory="$work/libs"
-# Two at once: one of them wins, and both have brought the same.
-mv -T "$work" "$home" 2>/dev/null || [ -d "$home" ]
+fi
+mkdir -p "$home"
+# The lock belongs to the descriptor, so it outlives the Python that took it, and goes when this script ends.
+exec 9>"$cache/kafka.lock"
+"$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
+installed && exit 0
+
+say "bringing $version by Maven into $home"
+# A jar that an interrupted run brought half of is not in the way.
+rm -rf "$home/part" "$home/installed"
+if ! mvn -B -f "$pom" "$plugin:copy-dependencies" -DincludeScope=runtime -DoutputDirectory="$home/part" >"$log" 2>&1; then
+    grep ERROR "$log" | head -n 5 >&2 || tail -n 20 "$log" >&2
+    say "Maven could not bring the jars; the whole log is $log" >&2
+    exit 1
+fi
+rm -rf "$home/libs"
+mv "$home/part" "$home/libs"
+cp "$pom" "$home/installed.part"
+mv "$home/installed.part" "$home/installed"
+say "ready"

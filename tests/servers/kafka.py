@@ -9,57 +9,38 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import random
 import re
-import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 #: Seconds until a server that does not answer is given up. It takes 3 on two idle cores.
 START_LIMIT_S = 60.0
+#: Seconds that a server which was told to stop may take for it, before it is killed.
+STOP_LIMIT_S = 20.0
+#: The oldest Java that runs Kafka 4.
+JAVA = 17
+#: Where `free_port` looks. Both Linux and macOS take the ports of outgoing connections from above:
+#: a client that tries again and again while a server is dead could be given the server's own port.
+PORTS = range(20000, 30000)
 
-#: Ends the server with whoever holds its standard input, however that ends.
+#: Kafka as a child of a process that ends it when its own standard input ends, so Kafka does not
+#: outlive whoever holds that, however that one ends. All that Kafka says goes to standard error.
 GUARD = """
 import os, subprocess, sys, threading
 server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=sys.stderr)
 print(server.pid, flush=True)
-def guard():
-    while os.read(0, 1000): pass
-    server.kill()
-threading.Thread(target=guard, daemon=True).start()
-os._exit(server.wait() and 1)
+threading.Thread(target=lambda: (os.read(0, 1), server.kill()), daemon=True).start()
+sys.exit(server.wait())
 """
 
-PROPERTIES = """\
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
-listeners={protocol}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners={protocol}://127.0.0.1:{port}
-inter.broker.listener.name={protocol}
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,{protocol}:{protocol}
-log.dirs={data}
-num.partitions=4
-auto.create.topics.enable=false
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-group.initial.rebalance.delay.ms=0
-group.min.session.timeout.ms=1000
-log.cleaner.backoff.ms=1000
-broker.session.timeout.ms=1000
-broker.heartbeat.interval.ms=250
-"""
-QUIET = """\
+LOGGING = """\
 rootLogger.level=WARN
 rootLogger.appenderRef.console.ref=console
 appender.console.type=Console
@@ -70,50 +51,37 @@ appender.console.layout.pattern=%d %p %c{1}: %m%n
 
 
 class KafkaMissing(Exception):
-    """Apache Kafka is not installed: run `make kafka-jars` (43 MB, once; it needs Maven), and have
-    Java 17 or newer."""
+    """Apache Kafka cannot be started: run `make kafka-jars` (43 MB, once; it needs Maven)."""
 
     def __str__(self) -> str:
-        return " ".join((self.__doc__ or "").split())
-
-
-def jars() -> str:
-    """The class path. Raises `KafkaMissing`."""
-    found = re.search(
-        r"kafka_2\.13</.*?<version>(.+?)<", (HERE / "kafka-pom.xml").read_text(), re.S
-    )
-    assert found, "kafka-pom.xml does not pin kafka_2.13"
-    cache = os.environ.get("PENSTOCK_TEST_CACHE") or Path.home() / ".cache" / "penstock"
-    libs = Path(cache) / f"kafka-{found[1]}" / "libs"
-    if not libs.is_dir() or shutil.which("java") is None:
-        raise KafkaMissing
-    return f"{libs}/*"
+        return str(self.args[0]) if self.args else str(self.__doc__)
 
 
 class KafkaServer:
-    """One server over one folder; killed and started again, it is the same one."""
+    """One server over one folder: killed or stopped, and started again, it is the same one on the
+    same port, with what it had on disk. `output` is its log. All methods block."""
 
     def __init__(
         self,
         folder: Path,
-        port: int = 0,
+        port: int | None = None,
+        *,
         protocol: str = "PLAINTEXT",
-        properties: Mapping[str, str] | None = None,
+        extra: Mapping[str, str] | None = None,
     ) -> None:
-        self.folder = folder
         self.port = port or free_port()
-        self.protocol = protocol
         self.output = folder / "kafka.log"
-        self._classes = jars()
+        self._classes = class_path()
+        self._data = folder / "data"
+        self._properties = folder / "server.properties"
+        self._logging = folder / "log4j2.properties"
+        self._inner_port = free_port()
         self._guard: subprocess.Popen[str] | None = None
         self._pid = 0
         folder.mkdir(parents=True, exist_ok=True)
-        text = PROPERTIES.format(
-            port=self.port, controller=free_port(), protocol=protocol, data=folder / "data"
-        )
-        extra = "".join(f"{key}={value}\n" for key, value in (properties or {}).items())
-        (folder / "server.properties").write_text(text + extra)
-        (folder / "log4j2.properties").write_text(QUIET)
+        settings = {**self._settings(protocol), **(extra or {})}
+        self._properties.write_text("".join(f"{key}={settings[key]}\n" for key in settings))
+        self._logging.write_text(LOGGING)
 
     @property
     def address(self) -> str:
@@ -121,21 +89,17 @@ class KafkaServer:
 
     def start(self) -> None:
         """It answers. Raises `RuntimeError` with the last that it said when it does not."""
-        properties = str(self.folder / "server.properties")
-        if not (self.folder / "data").exists():
-            # A first byte of 0: an id that begins with '-' would be taken for an option.
-            raw = b"\0" + uuid.uuid4().bytes[1:]
-            cluster = base64.urlsafe_b64encode(raw).decode().rstrip("=")
-            subprocess.run(
-                [*self._java("kafka.tools.StorageTool"), "format", "-t", cluster, "-c", properties],
-                check=True,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=START_LIMIT_S,
-            )
+        # Its own listener would answer for a moment before it finds that clients cannot come.
+        try:
+            socket.create_server(("127.0.0.1", self.port)).close()
+        except OSError as error:
+            why = os.strerror(error.errno or 0)
+            raise RuntimeError(f"Kafka cannot listen at {self.address}: {why}") from None
+        if not (self._data / "meta.properties").exists():
+            self._format()
         with self.output.open("ab") as output:
             self._guard = subprocess.Popen(
-                [sys.executable, "-c", GUARD, *self._java("kafka.Kafka"), properties],
+                [sys.executable, "-c", GUARD, *self._java("kafka.Kafka"), str(self._properties)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
@@ -146,63 +110,143 @@ class KafkaServer:
         self._pid = int(self._guard.stdout.readline())
         deadline = time.monotonic() + START_LIMIT_S
         while not self.answers():
-            if self._guard.poll() is not None or time.monotonic() > deadline:
+            ended = self._guard.poll()
+            if ended is not None or time.monotonic() > deadline:
                 self.kill()
-                raise RuntimeError(f"Kafka did not start:\n{self.output.read_text()[-3000:]}")
-            time.sleep(0.05)
+                late = f"did not answer in {START_LIMIT_S:g} s"
+                raise self._failed(late if ended is None else f"ended with {ended}")
+            time.sleep(0.02)
 
     def answers(self) -> bool:
-        """Whether it takes requests: an ApiVersions request has an answer, or over TLS, it shakes
-        hands."""
-        request = b"\x00\x12\x00\x00\x00\x00\x00\x01\x00\x01t"  # key 18, version 0, from 't'
+        """Whether it serves: it names itself among the brokers that are alive, as it does when its
+        partitions have a leader. A port that can be connected to says less."""
+        # A request for the metadata of no topic: key 3, version 1, number 1, client "t".
+        request = b"\x00\x03\x00\x01\x00\x00\x00\x01\x00\x01t\x00\x00\x00\x00"
         with (
             contextlib.suppress(OSError),
-            socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection,
+            socket.create_connection(("127.0.0.1", self._inner_port), timeout=1) as connection,
+            connection.makefile("rb") as answer,
         ):
-            if self.protocol.endswith("SSL"):
-                context = ssl.create_default_context()
-                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-                context.wrap_socket(connection).close()
-                return True
             connection.sendall(len(request).to_bytes(4, "big") + request)
-            return len(connection.recv(4)) == 4
+            # Its size, its number, and how many brokers it names.
+            return int.from_bytes(answer.read(12)[8:], "big") > 0
         return False
 
     def kill(self) -> None:
-        """`kill -9`; the folder stays."""
-        if self._guard is not None:
+        """`kill -9`."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """SIGTERM, which closes its files; `kill -9` when that takes longer than STOP_LIMIT_S."""
+        self._end(signal.SIGTERM)
+
+    def pause(self) -> None:
+        """SIGSTOP: its connections are there, and nothing is answered."""
+        os.kill(self._pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """It goes on where `pause` stopped it."""
+        os.kill(self._pid, signal.SIGCONT)
+
+    def wait(self) -> None:
+        """Raises `RuntimeError` when it has ended by itself."""
+        assert self._guard is not None
+        raise self._failed(f"ended with {self._guard.wait()}")
+
+    def _end(self, number: signal.Signals) -> None:
+        guard, self._guard = self._guard, None
+        if guard is None:
+            return
+        if guard.poll() is None:  # else its number may be another process's by now
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
-            self._guard.communicate()
-            self._guard = None
+                os.kill(self._pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                guard.wait(STOP_LIMIT_S)
+        guard.communicate()  # closes its standard input, which kills whatever is left
 
-    def signal(self, number: signal.Signals) -> None:
-        os.kill(self._pid, number)
+    def _settings(self, protocol: str) -> dict[str, object]:
+        """The server's properties. Clients come to the listener CLIENTS, for which TLS and SASL can
+        be set; the server itself and `answers` have one of their own, which stays plain."""
+        listeners = {
+            "CLIENTS": (protocol, self.port),
+            "INNER": ("PLAINTEXT", self._inner_port),
+            "CONTROLLER": ("PLAINTEXT", free_port()),
+        }
+        places = {name: f"{name}://127.0.0.1:{port}" for name, (_, port) in listeners.items()}
+        return {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "controller.quorum.voters": f"1@127.0.0.1:{listeners['CONTROLLER'][1]}",
+            "controller.listener.names": "CONTROLLER",
+            "inter.broker.listener.name": "INNER",
+            "listeners": ",".join(places.values()),
+            "advertised.listeners": f"{places['CLIENTS']},{places['INNER']}",
+            "listener.security.protocol.map": ",".join(
+                f"{name}:{protocol}" for name, (protocol, _) in listeners.items()
+            ),
+            "log.dirs": self._data,
+            "num.partitions": 4,
+            "auto.create.topics.enable": "false",
+            # There is one node, and what is kept on three by default has to be kept on it.
+            "offsets.topic.replication.factor": 1,
+            "offsets.topic.num.partitions": 4,  # not 50: each is a folder that a start looks into
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "transaction.state.log.num.partitions": 4,
+            "share.coordinator.state.topic.replication.factor": 1,
+            "share.coordinator.state.topic.min.isr": 1,
+            # A new group would wait 3 s for more members, and a killed one's place 6 s at least.
+            "group.initial.rebalance.delay.ms": 0,
+            "group.min.session.timeout.ms": 1000,
+            # A killed server that is started again waits until it has been given up.
+            "broker.session.timeout.ms": 1000,
+            "broker.heartbeat.interval.ms": 250,
+            # How soon a compacted topic is compacted, when its segments allow it.
+            "log.cleaner.backoff.ms": 1000,
+        }
 
-    def _java(self, program: str) -> list[str]:
-        quiet = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}"
-        return [
-            "java",
-            "-Xms128m",
-            "-Xmx384m",
-            "-XX:+UseSerialGC",
-            quiet,
-            "-cp",
-            self._classes,
-            program,
-        ]
+    def _format(self) -> None:
+        # The zero is an "A" at its beginning. A "-" would be taken for an option.
+        cluster = base64.urlsafe_b64encode(bytes(1) + os.urandom(15)).decode().rstrip("=")
+        # Over before the better compiler would have been worth its time.
+        command = self._java("kafka.tools.StorageTool", "-XX:TieredStopAtLevel=1")
+        command += ["format", "--ignore-formatted"]
+        with self.output.open("ab") as output:
+            done = subprocess.run(
+                [*command, "-t", cluster, "-c", str(self._properties)],
+                check=False,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                timeout=START_LIMIT_S,
+            )
+        if done.returncode != 0:
+            raise self._failed("could not format its folder")
+
+    def _failed(self, how: str) -> RuntimeError:
+        return RuntimeError(f"Kafka {how}:\n{self.output.read_text(errors='replace')[-3000:]}")
+
+    def _java(self, program: str, *options: str) -> list[str]:
+        quiet = f"-Dlog4j2.configurationFile={self._logging}"
+        options += ("-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", quiet)
+        return ["java", *options, "-cp", self._classes, program]
 
 
 @contextlib.contextmanager
 def kafka_server(
-    folder: Path, port: int = 0, protocol: str = "PLAINTEXT", **properties: str
+    folder: Path,
+    port: int | None = None,
+    *,
+    protocol: str = "PLAINTEXT",
+    extra: Mapping[str, str] | None = None,
 ) -> Iterator[KafkaServer]:
-    """A server that answers inside the block, and is dead after it. Properties are Kafka's, with
-    `_` for `.`. Raises `KafkaMissing`."""
-    dotted = {
-        key if "." in key else key.replace("_", "."): value for key, value in properties.items()
-    }
-    server = KafkaServer(folder, port, protocol, dotted)
+    """A server over `folder` that answers inside the block, and is dead after it.
+
+    It dies with this process too, however that ends. Clients talk `protocol` to it; `extra` are
+    properties that are added to the server's, or replace them. Raises `KafkaMissing` when there is
+    no Kafka or no Java, and `RuntimeError` with the last that it said when it does not start.
+    """
+    server = KafkaServer(folder, port, protocol=protocol, extra=extra)
     try:
         server.start()
         yield server
@@ -210,9 +254,32 @@ def kafka_server(
         server.kill()
 
 
+def class_path() -> str:
+    """The jars, for Java. Raises `KafkaMissing` unless all of them and a Java are there."""
+    pom = (HERE / "kafka-pom.xml").read_text()
+    version = re.search(r"<artifactId>kafka_2\.13</artifactId>\s*<version>(.+?)<", pom)
+    assert version, "kafka-pom.xml does not pin kafka_2.13"
+    cache = os.environ.get("PENSTOCK_TEST_CACHE") or Path.home() / ".cache" / "penstock"
+    home = Path(cache) / f"kafka-{version[1]}"
+    if not (home / "installed").exists():
+        raise KafkaMissing
+    need = f"Apache Kafka needs Java {JAVA} or newer (on Debian: default-jre-headless)"
+    try:
+        said = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise KafkaMissing(f"{need}, and there is none") from None
+    java = re.search(r'version "(\d+)', said.stderr)
+    if java is None or int(java[1]) < JAVA:
+        raise KafkaMissing(f"{need}, and there is: {said.stderr.strip() or 'none'}")
+    return f"{home / 'libs'}/*"
+
+
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+    """A port on loopback that nobody has, and that no outgoing connection is given."""
+    while True:
+        port = random.choice(PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def main() -> None:
@@ -222,13 +289,15 @@ def main() -> None:
         with kafka_server(folder, port) as server:
             print(f"Apache Kafka answers, its data is in {folder}. Ctrl-C ends it.\n")
             print(f"    export PENSTOCK_BROKER=kafka://{server.address}\n", flush=True)
-            signal.pause()
-    except KafkaMissing as missing:
-        raise SystemExit(str(missing)) from None
-    except RuntimeError as error:
+            try:
+                server.wait()
+            except KeyboardInterrupt:
+                server.stop()
+                print("Kafka has ended.")
+    except (KafkaMissing, RuntimeError) as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
-        print("Kafka has ended.")
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":
