@@ -41,10 +41,8 @@ async def slow(work: Work) -> str:
 """
 
 
-@pytest.fixture
-def project(tmp_path: pathlib.Path, topic: str) -> pathlib.Path:
+def make_project(folder: pathlib.Path, topic: str) -> pathlib.Path:
     """A pipeline on topics of its own: a quick step, and a slow one of two calls."""
-    folder = tmp_path / "project"
     for name in ("agents", "topics", "steps"):
         (folder / name).mkdir(parents=True)
     names = [f"{topic}-{n}" for n in range(3)]
@@ -62,16 +60,14 @@ def project(tmp_path: pathlib.Path, topic: str) -> pathlib.Path:
 
 
 @pytest.fixture
-def env(
-    broker: Broker, project: pathlib.Path, tmp_path: pathlib.Path, group: str
-) -> dict[str, str]:
+def env(broker: Broker, topic: str, tmp_path: pathlib.Path, group: str) -> dict[str, str]:
     """The environment of the project's programs."""
     if broker.embedded:
         pytest.skip("tests/acceptance and tests/chaos do this, and much more, on the embedded one")
     env = environment(
         tmp_path,
         PENSTOCK_BROKER=broker.url,
-        PENSTOCK_PROJECT=str(project),
+        PENSTOCK_PROJECT=str(make_project(tmp_path / "project", topic)),
         PENSTOCK_APP_ID=group,
         PENSTOCK_PARTITIONS=str(PARTITIONS),
         PENSTOCK_WORKER_ID="the-one",  # the next worker takes the place of a killed one at once
@@ -194,13 +190,13 @@ def deaf_server() -> Iterator[tuple[int, list[object]]]:
 
 
 def test_a_worker_waits_for_a_kafka_that_does_not_answer_and_says_so_once(
-    deaf_server: tuple[int, list[object]], project: pathlib.Path, tmp_path: pathlib.Path
+    deaf_server: tuple[int, list[object]], tmp_path: pathlib.Path
 ) -> None:
     port, calls = deaf_server
     env = environment(
         tmp_path,
         PENSTOCK_BROKER=f"kafka://127.0.0.1:{port}",
-        PENSTOCK_PROJECT=str(project),
+        PENSTOCK_PROJECT=str(make_project(tmp_path / "project", "held")),
         NOTES=str(tmp_path),
     )
     running = Worker(env, tmp_path)
