@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import faust
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from faust.types import RecordMetadata
 
 from app.application import Boot, Tables
@@ -83,6 +84,32 @@ class Broker:
         """`records` are on the topic `name`; where each of them is."""
         async with self.writing(name) as writer:
             return await writer.send(records)
+
+
+def kafka_broker(
+    address: str,
+    folder: pathlib.Path,
+    name: str = KAFKA,
+    session_s: float = 3.0,
+    **settings: Any,
+) -> Broker:
+    """The Kafka at `address`. A killed member's partitions stand still for `session_s` there."""
+    settings |= {
+        "producer_max_batch_size": 256 * 1024,
+        "broker_session_timeout": session_s,
+        "broker_heartbeat_interval": session_s / 4,
+    }
+    return Broker(name, f"kafka://{address}", folder, settings)
+
+
+async def make_topics(broker: Broker, *names: str) -> None:
+    """`names` are on a real Kafka, which makes no topic because somebody sends to it."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.url.removeprefix("kafka://"))
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names])
+    finally:
+        await admin.close()
 
 
 class _App(faust.App):

@@ -10,16 +10,14 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from tests.contract.brokers import KAFKA, MOCK, PARTITIONS, SQLITE, Broker
+from tests.contract.brokers import KAFKA, MOCK, SQLITE, Broker, kafka_broker, make_topics
 from tests.programs import ROOT
-from tests.servers.fixtures import kafka
+from tests.servers.fixtures import kafka, kafka_to_kill
 
-__all__ = ["kafka"]
+__all__ = ["kafka", "kafka_to_kill"]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -60,17 +58,11 @@ def broker(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Broker:
     """A broker that every test finds in the same state: no topic of this test's is there yet."""
     if request.param == SQLITE:
         return Broker(SQLITE, f"sqlite://{tmp_path / 'broker.db'}", tmp_path)
-    settings: dict[str, Any] = {"producer_max_batch_size": 256 * 1024}
-    if request.param == MOCK:
-        address = request.getfixturevalue("mock_kafka")
-        # The mock cluster knows no CreateTopics; it makes a topic when somebody asks for it.
-        settings |= {"topic_allow_declare": False, "broker_session_timeout": 2.0}
-    else:
-        # How long a killed member's partitions stand still.
-        address = request.getfixturevalue("kafka")
-        settings |= {"broker_session_timeout": 3.0}
-    settings["broker_heartbeat_interval"] = settings["broker_session_timeout"] / 4
-    return Broker(request.param, f"kafka://{address}", tmp_path, settings)
+    if request.param == KAFKA:
+        return kafka_broker(request.getfixturevalue("kafka"), tmp_path)
+    address = request.getfixturevalue("mock_kafka")
+    # The mock cluster knows no CreateTopics; it makes a topic when somebody asks for it.
+    return kafka_broker(address, tmp_path, MOCK, session_s=2.0, topic_allow_declare=False)
 
 
 @pytest.fixture
@@ -79,15 +71,8 @@ def topic(broker: Broker) -> str:
     Kafka outlive a test. A real one makes no topic because somebody asks for it."""
     name = f"contract-{uuid.uuid4().hex}"
     if broker.name == KAFKA:
-        asyncio.run(_make(broker, name))
+        asyncio.run(make_topics(broker, name, f"{name}-2"))
     return name
-
-
-async def _make(broker: Broker, name: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=broker.url.removeprefix("kafka://"))
-    await admin.start()
-    await admin.create_topics([NewTopic(one, PARTITIONS, 1) for one in (name, f"{name}-2")])
-    await admin.close()
 
 
 @pytest.fixture

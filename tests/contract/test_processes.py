@@ -3,39 +3,12 @@
 import asyncio
 import collections
 import contextlib
-import dataclasses
-import json
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from tests.contract.brokers import PARTITIONS, Broker, place
-from tests.programs import ROOT
-
-
-@contextlib.contextmanager
-def process(module: str, broker: Broker, **order: Any) -> Iterator[subprocess.Popen[str]]:
-    """`python -m tests.contract.MODULE`, gone afterwards whatever happens."""
-    told = {"broker": dataclasses.asdict(broker), **order}
-    running = subprocess.Popen(
-        [sys.executable, "-m", f"tests.contract.{module}", json.dumps(told, default=str)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield running
-    finally:
-        running.kill()
-        running.wait()
-        for pipe in (running.stdin, running.stdout):
-            if pipe is not None:
-                pipe.close()
+from tests.contract.processes import process
 
 
 @pytest.mark.timeout(90)

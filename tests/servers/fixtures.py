@@ -41,6 +41,13 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.address
 
 
+@pytest.fixture
+def kafka_to_kill(tmp_path: Path) -> Iterator[KafkaServer]:
+    """A real Kafka of the test's own, so no other test misses it."""
+    with kafka_or_skip(tmp_path / "kafka") as server:
+        yield server
+
+
 @contextmanager
 def kafka_or_skip(folder: Path, **options: Any) -> Iterator[KafkaServer]:
     """`kafka_server`; without its jars or Java a test is skipped on a laptop, and fails where CI is
