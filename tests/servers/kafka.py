@@ -24,9 +24,11 @@ HERE = Path(__file__).resolve().parent
 START_LIMIT_S = 60.0
 #: Seconds that a server which was told to stop may take for it, before it is killed.
 STOP_LIMIT_S = 20.0
+#: What a user's password is kept for.
+SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 #: The oldest Java that runs Kafka 4.
 JAVA = 17
-#: Where `free_port` looks. Both Linux and macOS take the ports of outgoing connections from above:
+#: Where `free_ports` looks. Both Linux and macOS take the ports of outgoing connections from above:
 #: a client that tries again and again while a server is dead could be given the server's own port.
 PORTS = range(20000, 30000)
 
@@ -59,33 +61,43 @@ class KafkaMissing(Exception):
 
 class KafkaServer:
     """One server over one folder: killed or stopped, and started again, it is the same one on the
-    same port, with what it had on disk. `output` is its log. All methods block."""
+    same ports, with what it had on disk. `data` holds that, `output` is its log. All methods
+    block."""
 
     def __init__(
         self,
         folder: Path,
         port: int | None = None,
         *,
-        protocol: str = "PLAINTEXT",
+        listeners: Mapping[str, str] | None = None,
+        users: Mapping[str, str] | None = None,
         extra: Mapping[str, str] | None = None,
     ) -> None:
-        self.port = port or free_port()
+        listeners = listeners or {"CLIENTS": "PLAINTEXT"}
+        ports = free_ports(len(listeners) + 2)
+        self._inner_port, controller_port = ports.pop(), ports.pop()
+        self.port = ports[0] = port or ports[0]
+        self._ports = dict(zip(listeners, ports, strict=True))
         self.output = folder / "kafka.log"
+        self.data = folder / "data"
         self._classes = class_path()
-        self._data = folder / "data"
         self._properties = folder / "server.properties"
         self._logging = folder / "log4j2.properties"
-        self._inner_port = free_port()
+        self._users = users or {}
         self._guard: subprocess.Popen[str] | None = None
         self._pid = 0
         folder.mkdir(parents=True, exist_ok=True)
-        settings = {**self._settings(protocol), **(extra or {})}
+        settings = {**self._settings(listeners, controller_port), **(extra or {})}
         self._properties.write_text("".join(f"{key}={settings[key]}\n" for key in settings))
         self._logging.write_text(LOGGING)
 
     @property
     def address(self) -> str:
+        """Where its first listener is."""
         return f"127.0.0.1:{self.port}"
+
+    def address_of(self, listener: str) -> str:
+        return f"127.0.0.1:{self._ports[listener]}"
 
     def start(self) -> None:
         """It answers. Raises `RuntimeError` with the last that it said when it does not."""
@@ -95,7 +107,7 @@ class KafkaServer:
         except OSError as error:
             why = os.strerror(error.errno or 0)
             raise RuntimeError(f"Kafka cannot listen at {self.address}: {why}") from None
-        if not (self._data / "meta.properties").exists():
+        if not (self.data / "meta.properties").exists():
             self._format()
         with self.output.open("ab") as output:
             self._guard = subprocess.Popen(
@@ -164,27 +176,24 @@ class KafkaServer:
                 guard.wait(STOP_LIMIT_S)
         guard.communicate()  # closes its standard input, which kills whatever is left
 
-    def _settings(self, protocol: str) -> dict[str, object]:
-        """The server's properties. Clients come to the listener CLIENTS, for which TLS and SASL can
-        be set; the server itself and `answers` have one of their own, which stays plain."""
-        listeners = {
-            "CLIENTS": (protocol, self.port),
-            "INNER": ("PLAINTEXT", self._inner_port),
-            "CONTROLLER": ("PLAINTEXT", free_port()),
-        }
-        places = {name: f"{name}://127.0.0.1:{port}" for name, (_, port) in listeners.items()}
+    def _settings(self, listeners: Mapping[str, str], controller: int) -> dict[str, object]:
+        """The server's properties. Clients come to `listeners`, for which TLS and SASL can be set;
+        the server itself and `answers` have one of their own, which stays plain."""
+        protocols = {**listeners, "INNER": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
+        ports = {**self._ports, "INNER": self._inner_port}
+        places = ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
         return {
             "process.roles": "broker,controller",
             "node.id": 1,
-            "controller.quorum.voters": f"1@127.0.0.1:{listeners['CONTROLLER'][1]}",
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "INNER",
-            "listeners": ",".join(places.values()),
-            "advertised.listeners": f"{places['CLIENTS']},{places['INNER']}",
+            "listeners": f"{places},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": places,
             "listener.security.protocol.map": ",".join(
-                f"{name}:{protocol}" for name, (protocol, _) in listeners.items()
+                f"{name}:{protocol}" for name, protocol in protocols.items()
             ),
-            "log.dirs": self._data,
+            "log.dirs": self.data,
             "num.partitions": 4,
             "auto.create.topics.enable": "false",
             # There is one node, and what is kept on three by default has to be kept on it.
@@ -211,6 +220,9 @@ class KafkaServer:
         # Over before the better compiler would have been worth its time.
         command = self._java("kafka.tools.StorageTool", "-XX:TieredStopAtLevel=1")
         command += ["format", "--ignore-formatted"]
+        for name, password in self._users.items():
+            for kind in SCRAM:
+                command += ["--add-scram", f"{kind}=[name={name},password={password}]"]
         with self.output.open("ab") as output:
             done = subprocess.run(
                 [*command, "-t", cluster, "-c", str(self._properties)],
@@ -237,16 +249,19 @@ def kafka_server(
     folder: Path,
     port: int | None = None,
     *,
-    protocol: str = "PLAINTEXT",
+    listeners: Mapping[str, str] | None = None,
+    users: Mapping[str, str] | None = None,
     extra: Mapping[str, str] | None = None,
 ) -> Iterator[KafkaServer]:
     """A server over `folder` that answers inside the block, and is dead after it.
 
-    It dies with this process too, however that ends. Clients talk `protocol` to it; `extra` are
-    properties that are added to the server's, or replace them. Raises `KafkaMissing` when there is
-    no Kafka or no Java, and `RuntimeError` with the last that it said when it does not start.
+    It dies with this process too, however that ends. `listeners` are the names of those that
+    clients come to, each with its protocol: one plain one, unless they are given. `users` are names
+    and passwords for SCRAM. `extra` are properties that are added to the server's, or replace them.
+    Raises `KafkaMissing` when there is no Kafka or no Java, and `RuntimeError` with the last that
+    it said when it does not start.
     """
-    server = KafkaServer(folder, port, protocol=protocol, extra=extra)
+    server = KafkaServer(folder, port, listeners=listeners, users=users, extra=extra)
     try:
         server.start()
         yield server
@@ -274,12 +289,14 @@ def class_path() -> str:
     return f"{home / 'libs'}/*"
 
 
-def free_port() -> int:
-    """A port on loopback that nobody has, and that no outgoing connection is given."""
-    while True:
+def free_ports(count: int) -> list[int]:
+    """Ports on loopback that nobody has, and that no outgoing connection is given."""
+    found: set[int] = set()
+    while len(found) < count:
         port = random.choice(PORTS)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
+            found.add(port)
+    return list(found)
 
 
 def main() -> None:
