@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from app import cancels
 from app.broker import kafka_topics
 from app.broker.kafka import KafkaJournal
-from app.broker.kafka_connection import check_password, connection
+from app.broker.kafka_connection import check_access, connection
 from app.broker.kafka_lag import Lag
 from app.broker.kafka_outages import ANSWER_S, Watch
 from app.broker.kafka_transport import consumer_of
@@ -40,11 +40,11 @@ class Membership:
         self._giving_up = False
 
     async def check(self) -> None:
-        """Raises what no waiting mends: a password that is refused, topics of unequal partitions.
-        A Kafka that is away is waited for later."""
+        """Raises what no waiting mends: a password or a certificate that is refused, topics of
+        unequal partitions. A Kafka that is away is waited for later."""
         # What it complains of is said by whoever waits.
         logging.getLogger("aiokafka").addHandler(logging.NullHandler())
-        await check_password(self.told)
+        await check_access(self.told)
         names = (self.app.topic_names, self.journal.log.topic)
         with contextlib.suppress(KafkaError, TimeoutError):
             await asyncio.wait_for(kafka_topics.require_equal(self.told, *names), ANSWER_S)

@@ -9,7 +9,7 @@ from typing import Any
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
-from app.broker.kafka_connection import check_password
+from app.broker.kafka_connection import check_access
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,8 @@ class Watch:
 
     async def until_it_answers(self, stopping: Callable[[], bool]) -> None:
         """Kafka has answered, or `stopping` has become true; said once, when it does not at once.
-        Raises `SettingsError` for what no waiting mends: a password that is refused."""
+        Raises `SettingsError` for what no waiting mends: a password or a certificate that is
+        refused."""
         pause_s = FIRST_PAUSE_S
         while not stopping():
             error = await self.ask()
@@ -97,12 +98,12 @@ class Watch:
 
     async def ask(self) -> Exception | None:
         """Why Kafka does not answer now; None when it does. Raises `SettingsError` for a password
-        that it refuses."""
+        or a certificate that is refused."""
         client = AIOKafkaClient(**self._connection)
         try:
             await asyncio.wait_for(client.bootstrap(), ANSWER_S)
         except (KafkaError, TimeoutError, OSError) as exc:
-            await check_password(self._connection)
+            await check_access(self._connection)
             return exc
         finally:
             await client.close()

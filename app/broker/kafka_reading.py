@@ -21,7 +21,7 @@ from faust.types import TP
 
 from app import deadletters
 from app.broker import kafka_topics
-from app.broker.kafka_connection import check_password, connection
+from app.broker.kafka_connection import check_access, connection
 from app.broker.kafka_records import CALL, Part, id_of, journal_of
 from app.broker.reading import Found
 from app.errors import BrokerUnavailable
@@ -125,7 +125,7 @@ class KafkaReader:
         try:
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
         except KafkaError as exc:
-            told = asyncio.run_coroutine_threadsafe(check_password(self._connection), self._loop)
+            told = asyncio.run_coroutine_threadsafe(check_access(self._connection), self._loop)
             told.result()
             servers = ", ".join(self.servers)
             raise BrokerUnavailable(

@@ -16,7 +16,7 @@ from app.broker.kafka_connection import connection
 from app.broker.kafka_records import journal_of
 from app.client import Client
 from app.commands.command import Command, json_option
-from app.errors import ModelError, PenstockError
+from app.errors import BrokerUnavailable, ModelError, PenstockError
 from app.models.names import Target, resolve
 from app.screens import output, printable
 
@@ -97,12 +97,14 @@ class doctor(Command):
         client = Client(settings, self.app.project)
         try:
             runs = "a worker is running" if client.worker_running() else "no worker is running"
-        except PenstockError as exc:
+        except BrokerUnavailable as exc:
             return (
                 False,
                 "broker",
                 (f"{settings.redact(exc.message)}. Start it, or name another: PENSTOCK_BROKER"),
             )
+        except PenstockError as exc:
+            return False, "broker", settings.redact(exc.message)
         finally:
             client.close()
         url = settings.redact(settings.broker_url)

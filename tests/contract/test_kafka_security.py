@@ -1,105 +1,241 @@
-"""TLS and SASL on a real Kafka: a worker with the right password works, a wrong one is said."""
+"""TLS, client certificates and SASL on a real Kafka: a worker that is let in works, and one that is
+not says why."""
 
 import pathlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
+from app.broker.kafka_connection import credentials
+from app.errors import SettingsError
+from app.settings import Settings
 from tests.acceptance.places import TRACEBACK
-from tests.programs import Worker, environment, penstock
+from tests.programs import environment, penstock, worker
 from tests.servers.fixtures import kafka_or_skip
 from tests.servers.kafka import KafkaServer
 
 pytestmark = pytest.mark.timeout(120)
 PASSWORD = "open-sesame-7d1f"
-JAAS = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_me="{PASSWORD}";'
+PLAIN = (
+    "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    f' username="me" password="{PASSWORD}" user_me="{PASSWORD}";'
+)
+SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A folder with a certificate of 127.0.0.1 that signs itself, and what Kafka makes of it."""
-    folder = tmp_path_factory.mktemp("certificate")
-    for command in (
-        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1"
-        " -addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem",
-        "pkcs12 -export -in cert.pem -inkey key.pem -out store.p12 -passout pass:changeit",
-    ):
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder with certificates that sign themselves, and their keys: of the server at 127.0.0.1,
+    of a client that it knows, and of a stranger."""
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def openssl(command: str) -> None:
         subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
+
+    for name in ("server", "client", "stranger"):
+        openssl(
+            f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name}"
+            f" -addext subjectAltName=IP:127.0.0.1 -keyout {name}.key -out {name}.pem"
+        )
+    openssl(
+        "pkcs12 -export -in server.pem -inkey server.key -out server.p12 -passout pass:changeit"
+    )
+    openssl("rsa -aes128 -in client.key -out locked.key -passout pass:changeit")
     return folder
 
 
 @pytest.fixture(scope="module")
 def secured(
-    tmp_path_factory: pytest.TempPathFactory, certificate: pathlib.Path
+    tmp_path_factory: pytest.TempPathFactory, certificates: pathlib.Path
 ) -> Iterator[KafkaServer]:
-    """A Kafka that speaks TLS only, and asks for a password."""
+    """A Kafka that lets nobody in without a password or a certificate."""
     with kafka_or_skip(
         tmp_path_factory.mktemp("secured"),
-        protocol="SASL_SSL",
+        listeners={"PASSWORD": "SASL_PLAINTEXT", "BOTH": "SASL_SSL", "MUTUAL": "SSL"},
+        users={"me": PASSWORD},
         extra={
-            "ssl.keystore.location": str(certificate / "store.p12"),
+            "ssl.keystore.location": str(certificates / "server.p12"),
             "ssl.keystore.type": "PKCS12",
             "ssl.keystore.password": "changeit",
-            "sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.clients.plain.sasl.jaas.config": JAAS,
+            "ssl.truststore.location": str(certificates / "client.pem"),
+            "ssl.truststore.type": "PEM",
+            "listener.name.mutual.ssl.client.auth": "required",
+            "listener.name.password.sasl.enabled.mechanisms": "SCRAM-SHA-256",
+            "listener.name.password.scram-sha-256.sasl.jaas.config": SCRAM,
+            "listener.name.both.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
+            "listener.name.both.plain.sasl.jaas.config": PLAIN,
+            "listener.name.both.scram-sha-512.sasl.jaas.config": SCRAM,
         },
     ) as server:
         yield server
 
 
 @pytest.fixture
-def env(secured: KafkaServer, certificate: pathlib.Path, tmp_path: pathlib.Path) -> dict[str, str]:
+def ways(certificates: pathlib.Path) -> dict[str, dict[str, str]]:
+    """The settings of each way in; `at` is the listener."""
+    tls = {"PENSTOCK_KAFKA_TLS": "on", "PENSTOCK_KAFKA_CA": str(certificates / "server.pem")}
+    user = {"PENSTOCK_KAFKA_USER": "me", "PENSTOCK_KAFKA_PASSWORD": PASSWORD}
+    own = {
+        "PENSTOCK_KAFKA_CERT": str(certificates / "client.pem"),
+        "PENSTOCK_KAFKA_KEY": str(certificates / "client.key"),
+    }
+    return {
+        "SCRAM-SHA-256": {"at": "PASSWORD", "PENSTOCK_KAFKA_SASL": "SCRAM-SHA-256", **user},
+        "PLAIN over TLS": {"at": "BOTH", "PENSTOCK_KAFKA_SASL": "PLAIN", **tls, **user},
+        "SCRAM-SHA-512 over TLS": {
+            "at": "BOTH",
+            "PENSTOCK_KAFKA_SASL": "SCRAM-SHA-512",
+            **tls,
+            **user,
+        },
+        "mutual TLS": {"at": "MUTUAL", **tls, **own},
+    }
+
+
+def env_of(way: Mapping[str, str], server: KafkaServer, folder: pathlib.Path) -> dict[str, str]:
+    settings = {name: value for name, value in way.items() if name != "at"}
     return environment(
-        tmp_path,
-        PENSTOCK_BROKER=f"kafka://{secured.address}",
-        PENSTOCK_APP_ID=f"secured-{tmp_path.name}",
-        PENSTOCK_KAFKA_TLS="on",
-        PENSTOCK_KAFKA_CA=str(certificate / "cert.pem"),
-        PENSTOCK_KAFKA_SASL="PLAIN",
-        PENSTOCK_KAFKA_USER="me",
-        PENSTOCK_KAFKA_PASSWORD=PASSWORD,
+        folder,
+        PENSTOCK_BROKER=f"kafka://{server.address_of(way['at'])}",
+        PENSTOCK_APP_ID=f"secured-{folder.name}",
+        PENSTOCK_SEED="0",
+        **settings,
     )
 
 
-def test_a_worker_tells_its_story_over_tls_with_a_password(
-    env: dict[str, str], tmp_path: pathlib.Path
-) -> None:
-    worker = Worker(env, tmp_path)
-    try:
-        worker.wait_for("Final Story Output")
-        sent = penstock("submit", "story", "--premise", "A shy volcano", "--wait", env=env)
-        assert sent.returncode == 0 and "Final Story Output" in sent.stdout, sent.stderr
-        assert "answers" in penstock("doctor", env=env).stdout
-        assert worker.stop() == 0
-    finally:
-        worker.kill()
-    assert PASSWORD not in worker.text() + sent.stdout + sent.stderr
-    assert not [
-        p for p in tmp_path.rglob("*") if p.is_file() and PASSWORD.encode() in p.read_bytes()
-    ]
-
-
-@pytest.mark.parametrize("command", ["worker", "doctor"])
-def test_a_wrong_password_is_a_clear_error(
-    env: dict[str, str], tmp_path: pathlib.Path, command: str
-) -> None:
-    done = penstock(command, env=env | {"PENSTOCK_KAFKA_PASSWORD": "wrong-sesame"})
-    said = done.stdout + done.stderr
-    assert done.returncode == 1, said
-    assert "refuses PENSTOCK_KAFKA_USER and PENSTOCK_KAFKA_PASSWORD" in said
-    assert TRACEBACK not in said and "wrong-sesame" not in said
+def holders(secret: bytes, *folders: pathlib.Path) -> list[pathlib.Path]:
+    """The files under `folders` that hold `secret`."""
+    files = (file for folder in folders for file in folder.rglob("*") if file.is_file())
+    return [file for file in files if secret in file.read_bytes()]
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    "name", ["SCRAM-SHA-256", "PLAIN over TLS", "SCRAM-SHA-512 over TLS", "mutual TLS"]
+)
+def test_a_worker_that_is_let_in_finishes_a_run_and_writes_no_secret_anywhere(
+    name: str,
+    ways: dict[str, dict[str, str]],
+    secured: KafkaServer,
+    certificates: pathlib.Path,
+    tmp_path: pathlib.Path,
+) -> None:
+    env = env_of(ways[name], secured, tmp_path)
+    premise = f"A shy volcano, by {name}"
+    with worker(env, tmp_path) as running:
+        sent = penstock("submit", "story", "--premise", premise, "--wait", env=env)
+        assert sent.returncode == 0 and "Final Story Output" in sent.stdout, sent.stderr
+        assert running.stop() == 0
+    (tmp_path / "said").write_text(sent.stdout + sent.stderr)
+    assert TRACEBACK not in running.text()
+    # Kafka's files, too: all events are there, as the premise is.
+    places = (tmp_path, secured.data)
+    assert (
+        len({file.is_relative_to(secured.data) for file in holders(premise.encode(), *places)}) == 2
+    )
+    assert not holders(PASSWORD.encode(), *places)
+    for line in (certificates / "client.key").read_bytes().splitlines()[1:-1]:
+        assert not holders(line, *places)
+
+
+def test_doctor_finds_a_kafka_that_lets_it_in_well(
+    ways: dict[str, dict[str, str]], secured: KafkaServer, tmp_path: pathlib.Path
+) -> None:
+    asked = penstock("doctor", env=env_of(ways["mutual TLS"], secured, tmp_path))
+    assert asked.returncode == 0 and "answers" in asked.stdout, asked.stdout + asked.stderr
+
+
+@pytest.mark.parametrize("command", ["worker", "doctor"])
+@pytest.mark.parametrize("name", ["SCRAM-SHA-256", "PLAIN over TLS", "SCRAM-SHA-512 over TLS"])
+def test_a_wrong_password_is_a_clear_error(
+    name: str,
+    command: str,
+    ways: dict[str, dict[str, str]],
+    secured: KafkaServer,
+    tmp_path: pathlib.Path,
+) -> None:
+    env = env_of(ways[name] | {"PENSTOCK_KAFKA_PASSWORD": "wrong-sesame"}, secured, tmp_path)
+    said = refused(command, env)
+    assert "refuses PENSTOCK_KAFKA_USER and PENSTOCK_KAFKA_PASSWORD" in said
+    assert "wrong-sesame" not in said
+
+
+@pytest.mark.parametrize("command", ["worker", "doctor"])
+@pytest.mark.parametrize("own", ["nothing", "a stranger's"])
+def test_a_certificate_that_kafka_does_not_accept_is_a_clear_error(
+    own: str,
+    command: str,
+    ways: dict[str, dict[str, str]],
+    secured: KafkaServer,
+    certificates: pathlib.Path,
+    tmp_path: pathlib.Path,
+) -> None:
+    stranger = {
+        "PENSTOCK_KAFKA_CERT": str(certificates / "stranger.pem"),
+        "PENSTOCK_KAFKA_KEY": str(certificates / "stranger.key"),
+    }
+    change = stranger if own != "nothing" else dict.fromkeys(stranger, "")
+    said = refused(command, env_of(ways["mutual TLS"] | change, secured, tmp_path))
+    assert "does not accept this client's certificate, or the lack of one" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
     [
-        ({"PENSTOCK_KAFKA_PASSWORD": ""}, "needs PENSTOCK_KAFKA_USER and PENSTOCK_KAFKA_PASSWORD"),
-        ({"PENSTOCK_KAFKA_SASL": ""}, "need PENSTOCK_KAFKA_SASL"),
-        ({"PENSTOCK_KAFKA_CA": "/nowhere.pem"}, "PENSTOCK_KAFKA_CA=/nowhere.pem"),
+        ("mutual TLS", {"PENSTOCK_KAFKA_CA": ""}, "has a certificate that is not trusted: "),
+        ("SCRAM-SHA-256", {"PENSTOCK_KAFKA_SASL": "PLAIN"}, "does not offer PENSTOCK_KAFKA_SASL="),
     ],
 )
-def test_a_half_setting_is_named(env: dict[str, str], change: dict[str, str], words: str) -> None:
-    done = penstock("worker", env=env | change)
-    assert done.returncode == 1 and words in done.stderr, done.stderr
-    assert TRACEBACK not in done.stderr
+def test_what_kafka_has_and_the_settings_do_not_fit_is_a_clear_error(
+    name: str,
+    change: dict[str, str],
+    words: str,
+    ways: dict[str, dict[str, str]],
+    secured: KafkaServer,
+    tmp_path: pathlib.Path,
+) -> None:
+    assert words in refused("worker", env_of(ways[name] | change, secured, tmp_path))
+
+
+def refused(command: str, env: dict[str, str]) -> str:
+    """What `command` says, which ends with exit code 1 and without a traceback."""
+    done = penstock(command, env=env)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == 1 and TRACEBACK not in said, said
+    assert "PENSTOCK_BROKER" not in said  # it is the right one
+    return said
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        (
+            "SCRAM-SHA-256",
+            {"PENSTOCK_KAFKA_PASSWORD": ""},
+            "needs PENSTOCK_KAFKA_USER and PENSTOCK_KAFKA_PASSWORD",
+        ),
+        ("SCRAM-SHA-256", {"PENSTOCK_KAFKA_SASL": ""}, "need PENSTOCK_KAFKA_SASL"),
+        ("mutual TLS", {"PENSTOCK_KAFKA_TLS": ""}, "need PENSTOCK_KAFKA_TLS=on"),
+        ("mutual TLS", {"PENSTOCK_KAFKA_CERT": ""}, "needs PENSTOCK_KAFKA_CERT"),
+        ("mutual TLS", {"PENSTOCK_KAFKA_CA": "/nowhere.pem"}, "PENSTOCK_KAFKA_CA=/nowhere.pem"),
+        ("mutual TLS", {"PENSTOCK_KAFKA_KEY": "stranger.key"}, "cannot be used with"),
+        ("mutual TLS", {"PENSTOCK_KAFKA_KEY": "locked.key"}, "asks for a passphrase"),
+    ],
+)
+def test_a_half_setting_is_named(
+    name: str,
+    change: dict[str, str],
+    words: str,
+    ways: dict[str, dict[str, str]],
+    certificates: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(certificates)
+    way = {name: value for name, value in (ways[name] | change).items() if name != "at"}
+    with pytest.raises(SettingsError, match=words):
+        credentials(Settings.read(way))
+
+
+def test_a_half_setting_ends_a_command_without_a_traceback(tmp_path: pathlib.Path) -> None:
+    kafka = {"PENSTOCK_BROKER": "kafka://127.0.0.1:1", "PENSTOCK_KAFKA_KEY": "own.key"}
+    assert "need PENSTOCK_KAFKA_TLS=on" in refused("worker", environment(tmp_path, **kafka))

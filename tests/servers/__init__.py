@@ -50,7 +50,8 @@ class ScriptedServer:
 
     def logged(self, phase: str | None = None) -> list[dict[str, Any]]:
         """The lines of the log, of one phase or all. Works when the server is dead."""
-        lines = [json.loads(line) for line in self.log_path.read_text().splitlines()]
+        whole, _, _ = self.log_path.read_text().rpartition("\n")  # the last may be half written
+        lines = [json.loads(line) for line in whole.splitlines()]
         return [line for line in lines if phase is None or line["phase"] == phase]
 
     def kill(self) -> None:
