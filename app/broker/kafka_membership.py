@@ -66,6 +66,7 @@ class Membership:
                     settings.replication,
                     settings.max_event_bytes,
                 )
+                await kafka_topics.require_group(self.told, settings.app_id)
             except KafkaError as exc:
                 log.debug("declaring topics again: %s", exc)
                 await app.sleep(1.0)

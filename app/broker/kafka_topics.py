@@ -12,9 +12,15 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    CoordinatorNotAvailableError,
+    GroupAuthorizationFailedError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
-from app.errors import BrokerUnavailable, ChainError
+from app.errors import BrokerUnavailable, ChainError, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +52,8 @@ async def declare(
     partitions, and new ones get as many. What else is not as it should be, in sentences.
 
     Raises `ChainError` when topics have unequal numbers of partitions, `BrokerUnavailable` when
-    Kafka refuses to make one, `KafkaError` when it does not answer.
+    Kafka refuses to make one, `SettingsError` when it does not let this user make it, `KafkaError`
+    when it does not answer.
     """
     admin = AIOKafkaAdminClient(**connection)
     await admin.start()
@@ -92,6 +99,24 @@ async def require_equal(connection: Mapping[str, Any], topics: Sequence[str], jo
         await admin.close()
 
 
+async def require_group(connection: Mapping[str, Any], group: str) -> None:
+    """Raises `SettingsError` when Kafka does not let this user into `group`: the client that joins
+    it would ask for ever. Raises `KafkaError` when Kafka does not answer."""
+    admin = AIOKafkaAdminClient(**connection)
+    await admin.start()
+    try:
+        await admin.find_coordinator(group)
+    except GroupAuthorizationFailedError as exc:
+        raise SettingsError(
+            f"Kafka does not let this user into the group '{group}', which PENSTOCK_APP_ID names."
+            " It needs the right to read it"
+        ) from exc
+    except CoordinatorNotAvailableError:
+        pass  # a new Kafka, which makes what it keeps groups in first
+    finally:
+        await admin.close()
+
+
 async def examine(connection: Mapping[str, Any], topics: Sequence[str], journal: str) -> list[str]:
     """What is wrong with those topics that are there, in sentences; nothing is made. Raises
     `KafkaError` when Kafka does not answer."""
@@ -130,6 +155,11 @@ async def _counts(admin: Any, names: Iterable[str]) -> dict[str, int]:
 async def _create(admin: Any, new: list[NewTopic]) -> None:
     response = await admin.create_topics(new)
     for name, code, *reason in response.topic_errors:
+        if code == TopicAuthorizationFailedError.errno:
+            raise SettingsError(
+                f"Kafka does not let this user make the topic '{name}'. If it is there, the user"
+                " needs the right to describe, read and write it"
+            )
         if code not in (0, TopicAlreadyExistsError.errno):
             raise BrokerUnavailable(
                 f"Kafka refuses to make the topic '{name}': {for_code(code).__name__}"

@@ -97,6 +97,7 @@ class doctor(Command):
         client = Client(settings, self.app.project)
         try:
             runs = "a worker is running" if client.worker_running() else "no worker is running"
+            asyncio.run(kafka_topics.require_group(connection(settings), settings.app_id))
         except BrokerUnavailable as exc:
             return (
                 False,

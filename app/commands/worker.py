@@ -8,6 +8,7 @@ from mode.utils.logging import level_number
 
 from app.application import PenstockApp
 from app.commands.command import exits_cleanly
+from app.errors import PenstockError
 from app.models.names import resolve
 from app.screens import say
 
@@ -26,6 +27,8 @@ class worker(faust.cli.worker.worker):
 
     def on_worker_created(self, worker: Any) -> None:
         super().on_worker_created(worker)
+        for name in (type(worker).logger.name, type(self.app).logger.name):
+            logging.getLogger(name).addFilter(in_a_sentence)
         # The console's level is the handler's: without one of their own, the loggers would make a
         # record of every step and every send, only to drop it.
         level = level_number(worker.loglevel or "WARN")
@@ -44,6 +47,15 @@ class worker(faust.cli.worker.worker):
     def _banner_data(self, worker: Any) -> Any:
         hidden = ("transport", "store", "  web", "drivers", "appdir", "datadir")
         return [row for row in super()._banner_data(worker) if row[0] not in hidden]
+
+
+def in_a_sentence(record: logging.LogRecord) -> bool:
+    """What ends a worker is said as any command says it: a `PenstockError` without its traceback,
+    which Mode logs with it."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, PenstockError):
+        record.msg, record.args, record.exc_info = f"Error: {error.message}", (), None
+    return True
 
 
 def greeting(app: PenstockApp) -> list[str]:

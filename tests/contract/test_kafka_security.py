@@ -1,5 +1,5 @@
-"""TLS, client certificates and SASL on a real Kafka: a worker that is let in works, and one that is
-not says why."""
+"""TLS, client certificates, SASL and rights on a real Kafka: a worker that is let in works, and one
+that is not says why."""
 
 import pathlib
 import subprocess
@@ -11,7 +11,7 @@ from app.broker.kafka_connection import credentials
 from app.errors import SettingsError
 from app.settings import Settings
 from tests.acceptance.places import TRACEBACK
-from tests.programs import environment, penstock, worker
+from tests.programs import PATIENCE_S, environment, penstock, worker
 from tests.servers.fixtures import kafka_or_skip
 from tests.servers.kafka import KafkaServer
 
@@ -49,12 +49,15 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def secured(
     tmp_path_factory: pytest.TempPathFactory, certificates: pathlib.Path
 ) -> Iterator[KafkaServer]:
-    """A Kafka that lets nobody in without a password or a certificate."""
+    """A Kafka that lets nobody in without a password or a certificate, and a guest do nothing."""
     with kafka_or_skip(
         tmp_path_factory.mktemp("secured"),
         listeners={"PASSWORD": "SASL_PLAINTEXT", "BOTH": "SASL_SSL", "MUTUAL": "SSL"},
-        users={"me": PASSWORD},
+        users={"me": PASSWORD, "guest": PASSWORD},
         extra={
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            # All but the guest; the first is the server itself.
+            "super.users": "User:ANONYMOUS;User:me;User:CN=client",
             "ssl.keystore.location": str(certificates / "server.p12"),
             "ssl.keystore.type": "PKCS12",
             "ssl.keystore.password": "changeit",
@@ -188,6 +191,71 @@ def test_what_kafka_has_and_the_settings_do_not_fit_is_a_clear_error(
     tmp_path: pathlib.Path,
 ) -> None:
     assert words in refused("worker", env_of(ways[name] | change, secured, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("worker", "does not let this user make the topic 'secured-"),
+        ("doctor", "does not let this user into the group 'secured-"),
+    ],
+)
+def test_a_user_without_rights_is_a_clear_error(
+    command: str,
+    words: str,
+    ways: dict[str, dict[str, str]],
+    secured: KafkaServer,
+    tmp_path: pathlib.Path,
+) -> None:
+    guest = ways["SCRAM-SHA-256"] | {"PENSTOCK_KAFKA_USER": "guest"}
+    assert words in refused(command, env_of(guest, secured, tmp_path))
+
+
+def test_the_rights_that_the_documents_name_are_enough(
+    ways: dict[str, dict[str, str]], secured: KafkaServer, tmp_path: pathlib.Path
+) -> None:
+    guest = ways["SCRAM-SHA-256"] | {"PENSTOCK_KAFKA_USER": "guest"}
+    env = env_of(guest, secured, tmp_path)
+    app_id, rights = env["PENSTOCK_APP_ID"], "CREATE DESCRIBE READ WRITE"
+    topics = ("premise", "plot", "story", "critique", "final", f"{app_id}-")
+    allow(secured, {("TOPIC", name): rights for name in topics})
+    # It says so of what it then needs, and does not only wait.
+    assert "into the group" in refused("worker", env)
+    allow(secured, {("GROUP", app_id): "READ"})
+    with worker(env, tmp_path) as running:
+        sent = penstock("submit", "story", "--premise", "A shy guest", "--wait", env=env)
+        assert sent.returncode == 0 and "Final Story Output" in sent.stdout, sent.stderr
+        assert running.stop() == 0
+    assert TRACEBACK not in running.text()
+
+
+def allow(server: KafkaServer, rights: Mapping[tuple[str, str], str]) -> None:
+    """The guest may do so much, by kind and by what names begin with."""
+    admin = pytest.importorskip("confluent_kafka.admin")
+    client = admin.AdminClient(
+        {
+            "bootstrap.servers": server.address_of("PASSWORD"),
+            "security.protocol": "SASL_PLAINTEXT",
+            "sasl.mechanism": "SCRAM-SHA-256",
+            "sasl.username": "me",
+            "sasl.password": PASSWORD,
+        }
+    )
+    bindings = [
+        admin.AclBinding(
+            admin.ResourceType[kind],
+            name,
+            admin.ResourcePatternType.PREFIXED,
+            "User:guest",
+            "*",
+            admin.AclOperation[right],
+            admin.AclPermissionType.ALLOW,
+        )
+        for (kind, name), all_of_them in rights.items()
+        for right in all_of_them.split()
+    ]
+    for done in client.create_acls(bindings).values():
+        done.result(PATIENCE_S)
 
 
 def refused(command: str, env: dict[str, str]) -> str:
