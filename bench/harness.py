@@ -1,6 +1,7 @@
 """The run: every case in a process of its own, the cases interleaved over the rounds."""
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -19,6 +20,7 @@ from typing import Any
 from bench import report, slow_fsync
 from bench.cases import CASES, Case
 from bench.figures import Options, Result
+from tests.servers.kafka import KafkaMissing, KafkaServer
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CHILD = ROOT / "bench" / "child.py"
@@ -37,8 +39,14 @@ class MeasureFailed(Exception):
 def main(arguments: Sequence[str]) -> int:
     """The exit code: 1 when a case gave no figures, whatever the others gave."""
     options = _parse(arguments)
+    with contextlib.ExitStack() as stack:
+        return _measure_all(options, stack)
+
+
+def _measure_all(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     trees = [ROOT] if options.against is None else [ROOT, options.against.resolve()]
-    cases, skipped = _choose(options.only)
+    kafka = _kafka(options.only, stack)
+    cases, skipped = _choose(options.only, kafka)
     if not cases and not skipped:
         names = ", ".join(case.name for case in CASES)
         print(f"No case here is named {', '.join(options.only)}. The cases: {names}.")
@@ -63,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
                         _say(f"[{count:3}/{total}] {_title(case, tree, trees)} ...", end=" ")
                         begun = time.monotonic()
                         try:
-                            result = _measure(case, tree, folder, options.quick)
+                            result = _measure(case, tree, folder, options.quick, kafka)
                         except MeasureFailed as exc:
                             failed += 1
                             _say(f"FAILED\n{exc}")
@@ -118,16 +126,40 @@ def _parse(arguments: Sequence[str]) -> Any:
     return options
 
 
-def _choose(only: Sequence[str]) -> tuple[list[Case], dict[str, str]]:
+def _kafka(only: Sequence[str], stack: contextlib.ExitStack) -> str | None:
+    """The address of the Kafka to measure: the one that is named, or the tests' own, started when
+    a case needs it, where its jars are there; gone with `stack`."""
+    named = os.environ.get("PENSTOCK_TEST_KAFKA")
+    if named or not any(case.kafka for case in CASES if _is_chosen(case, only)):
+        return named
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-kafka-"))
+    try:
+        server = KafkaServer(pathlib.Path(folder))
+    except KafkaMissing:
+        return None
+    _say("Starting Apache Kafka ...")
+    stack.callback(server.kill)
+    server.start()
+    return server.address
+
+
+def _is_chosen(case: Case, only: Sequence[str]) -> bool:
+    return not only or any(case.name.startswith(word) for word in only)
+
+
+def _choose(only: Sequence[str], kafka: str | None) -> tuple[list[Case], dict[str, str]]:
     """The cases that were asked for and can be measured here, and by name why others cannot."""
     chosen, skipped = [], {}
     for case in CASES:
-        if only and not any(case.name.startswith(word) for word in only):
+        if not _is_chosen(case, only):
             continue
         if case.slow_disk and slow_fsync.compiler() is None:
             skipped[case.name] = "skipped, there is no gcc (on Debian: apt-get install gcc)"
-        elif case.kafka and not os.environ.get("PENSTOCK_TEST_KAFKA"):
-            skipped[case.name] = "skipped, PENSTOCK_TEST_KAFKA=HOST:PORT names no broker"
+        elif case.kafka and kafka is None:
+            skipped[case.name] = (
+                "skipped, there is no Kafka (make kafka-jars brings one; or name one:"
+                " PENSTOCK_TEST_KAFKA=HOST:PORT)"
+            )
         elif not all(_installed(name) for name in case.needs):
             skipped[case.name] = (
                 f"skipped, {case.needs[0]} is not installed (make bench-field brings it)"
@@ -148,7 +180,9 @@ def _title(case: Case, tree: pathlib.Path, trees: Sequence[pathlib.Path]) -> str
     return case.about if len(trees) == 1 else f"{case.about} [{tree}]"
 
 
-def _measure(case: Case, tree: pathlib.Path, folder: pathlib.Path, quick: bool) -> Result:
+def _measure(
+    case: Case, tree: pathlib.Path, folder: pathlib.Path, quick: bool, kafka: str | None
+) -> Result:
     """The case's figures, from children that share a new folder."""
     work = pathlib.Path(tempfile.mkdtemp(prefix=f"{case.name}-", dir=folder))
     env = {k: v for k, v in os.environ.items() if not k.startswith(HIDDEN)}
@@ -159,7 +193,7 @@ def _measure(case: Case, tree: pathlib.Path, folder: pathlib.Path, quick: bool) 
         for place, (kind, full) in enumerate(case.measures):
             options = full | (case.quick[place] if quick else {})
             if case.kafka:
-                options["kafka"] = os.environ["PENSTOCK_TEST_KAFKA"]
+                options["kafka"] = kafka
             result |= _run(kind, options, tree, work, env)
     except subprocess.CalledProcessError as exc:
         raise MeasureFailed(f"    {exc.stderr.strip()}") from exc

@@ -87,8 +87,8 @@ class Worker:
             names = [*self.app.topic_names, journal_of(self.settings.app_id)]
             await delete_topics(self.settings.broker.removeprefix("kafka://"), names)
 
-    def _count(self, stage: Any, event: Any, answer: Any) -> None:
-        self._finished(stage, event, answer)
+    def _count(self, stage: Any, event: Any, answer: Any, topics: str) -> None:
+        self._finished(stage, event, answer, topics)
         if stage.name == self._last:
             self.ended += 1
             if self._waited:
