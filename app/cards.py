@@ -31,6 +31,8 @@ class Front(pydantic.BaseModel):
     timeout_s: float = pydantic.Field(120.0, gt=0)
     tools: list[str] = []
     output: dict[str, Any] | None = None
+    #: Tasks that are answered in prose all the same.
+    prose: list[str] = []
 
     @pydantic.field_validator("output")
     @classmethod
@@ -68,6 +70,10 @@ class Card:
         """The text that the agent is told for `task`: the common part, then the task's."""
         return f"{self.common}\n\n{self.tasks[task]}".strip() if task else self.common
 
+    def output_for(self, task: str | None) -> dict[str, Any] | None:
+        """The JSON Schema of the answer for `task`, or nothing when prose is asked for."""
+        return None if task is not None and task in self.front.prose else self.front.output
+
     @functools.cached_property
     def validator(self) -> jsonschema.Draft202012Validator:
         return jsonschema.Draft202012Validator(self.front.output or {})
@@ -100,13 +106,17 @@ def read_card(file: pathlib.Path) -> Card:
         first_line = 1 + text[: text.index(front_text)].count("\n")
     else:
         front_text, first_line = "", 1
-    front = Document(file, front_text, CardError, first_line).check(Front)
+    document = Document(file, front_text, CardError, first_line)
+    front = document.check(Front)
     common, *sections = TASK.split(body)
     tasks: dict[str, str] = {}
     for task, section in zip(sections[::2], sections[1::2], strict=True):
         if task in tasks:
             raise CardError(f"{file}: two sections are for the task '{task}'; one is enough")
         tasks[task] = section.strip()
+    for task in front.prose:
+        if task not in tasks:
+            raise document.fail(f"'prose' names '{task}', which is no task of this card", "prose")
     if not common.strip() and not tasks:
         raise CardError(f"{file}: there are no instructions below the front matter")
     return Card(

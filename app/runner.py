@@ -259,8 +259,9 @@ def agent_step(
     """The stage's work as an agent: its answer, text or JSON, is the value of the output."""
     instructions = card.instructions(spec.task)
     told = instructions
-    if card.front.output is not None:
-        schema = json.dumps(card.front.output, ensure_ascii=False)
+    output = card.output_for(spec.task)
+    if output is not None:
+        schema = json.dumps(output, ensure_ascii=False)
         told = (
             f"{instructions}\n\nAnswer with one JSON object and nothing else. Its schema:\n{schema}"
         )
@@ -271,7 +272,7 @@ def agent_step(
         model_settings=ModelSettings(
             temperature=card.front.temperature, max_tokens=card.front.max_tokens
         ),
-        output_type=CardOutput(card) if card.front.output is not None else None,
+        output_type=CardOutput(card) if output is not None else None,
     )
 
     first: list[Agent[Any]] = []

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import jsonschema
 from agents import (
     AgentOutputSchemaBase,
     Handoff,
@@ -20,17 +21,18 @@ from agents.items import TResponseStreamEvent
 from openai.types.responses import ResponseOutputMessage, ResponseOutputText
 from openai.types.responses.response_prompt_param import ResponsePromptParam
 
-from app.models import LABEL
+from app.models import LABEL, coder
 from app.models.storyteller import KINDS, content_of, fill, reply, tell
 
 __all__ = ["LABEL", "OfflineModel"]
 
 
 class OfflineModel(Model):
-    """Answers every request with the storyteller's text for `parts`.
+    """Answers every request with the storyteller's text, or the coder's code, for `parts`.
 
-    `writes` is the part that the answer will be: one of the storyteller's kinds gets its text,
-    any other a short reply about the last part, or about the input when there are no parts. The
+    `writes` is the part that the answer will be: one of the storyteller's kinds gets its text, one
+    of the coder's parts what the coder writes there, any other a short reply about the last part,
+    or about the input when there are no parts. The
     same seed, parts and request give the same answer, ids and usage. Tools and handoffs are never
     called. The text carries no label: whoever shows it puts `LABEL` beside it.
     """
@@ -64,9 +66,13 @@ class OfflineModel(Model):
     ) -> ModelResponse:
         """One finished message: text, or JSON that is valid under `output_schema`."""
         asked = _last_text(input)
-        said = self._prose(system_instructions or "", asked)
+        written = self._code(asked)
+        said = coder.as_text(written) if written else self._prose(system_instructions or "", asked)
         if output_schema is not None and not output_schema.is_plain_text():
-            answer = fill(output_schema.json_schema(), self.seed, said)
+            schema = output_schema.json_schema()
+            # A card of somebody else's may ask for other things than the coder writes.
+            fits = written and jsonschema.Draft202012Validator(schema).is_valid(written)
+            answer = written if fits else fill(schema, self.seed, said)
             said = json.dumps(answer, ensure_ascii=False)
         taken = _tokens(system_instructions or "") + _tokens(asked)
         given = _tokens(said)
@@ -105,6 +111,11 @@ class OfflineModel(Model):
         raise NotImplementedError(
             "the offline model does not stream: call Runner.run, not Runner.run_streamed"
         )
+
+    def _code(self, asked: str) -> dict[str, object] | None:
+        if self.writes not in coder.PARTS:
+            return None
+        return coder.write(self.writes, self.parts, asked, self.seed)
 
     def _prose(self, instructions: str, asked: str) -> str:
         if self.writes not in KINDS:

@@ -83,6 +83,14 @@ def test_a_card_of_tasks_only_has_nothing_in_common(read):
     assert card.instructions(None) == ""
 
 
+def test_a_task_of_a_card_with_a_schema_may_be_answered_in_prose(read, refused):
+    card: Card = read(FULL.replace("timeout_s", "prose: [last]\ntimeout_s"))
+    assert card.output_for("last") is None
+    assert card.output_for("again") == card.output_for(None) == card.front.output is not None
+    message = refused(FULL.replace("timeout_s", "prose: [lst]\ntimeout_s"))
+    assert message == "judge.md:7: 'prose' names 'lst', which is no task of this card"
+
+
 def test_a_card_needs_no_front_matter(read):
     card: Card = read("Tell a tale.\n\n---\n\nA rule above.\n")
     assert card.instructions(None) == "Tell a tale.\n\n---\n\nA rule above."

@@ -1,0 +1,66 @@
+"""The offline coder's programs, run: the right ones pass, the wrong ones do not."""
+
+import asyncio
+import contextlib
+import io
+import sys
+
+import pytest
+
+from app.models import coder
+from app.models.coder.kinds import Kind
+from app.sandbox import Limits, run_code, verdict
+
+SEEDS = range(25)
+#: They never come to an end, so they are only run where something ends them.
+ENDLESS = {"Binary search: how many are greater"}
+
+
+def run_here(code: str, stdin: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What our own program prints; an exception is text too."""
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+    with contextlib.redirect_stdout(out):
+        try:
+            exec(compile(code, "program", "exec"), {"__name__": "__main__"})
+        except (ValueError, IndexError, TypeError) as exc:
+            print(f"{type(exc).__name__}: {exc}")
+    return out.getvalue().rstrip()
+
+
+@pytest.mark.parametrize("kind", coder.KINDS, ids=lambda kind: kind.name)
+def test_every_right_program_passes_and_every_wrong_one_fails(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(len(kind.variants)):
+        for seed in SEEDS:
+            task = coder.Task(kind, number).described(str(seed))
+            expected = task["expected"].rstrip()
+            assert expected
+            assert run_here(kind.right(number), task["input"], monkeypatch) == expected, task
+            slip = kind.slip(number)
+            if slip is not None and task["title"] not in ENDLESS:
+                assert slip.right in kind.right(number), task["title"]
+                assert run_here(kind.first(number), task["input"], monkeypatch) != expected, task
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("kind", coder.KINDS, ids=lambda kind: kind.name)
+def test_the_first_program_and_the_mended_one_are_judged_in_the_sandbox(kind: Kind) -> None:
+    task: dict[str, object] = dict(coder.Task(kind, 1).described("a"))
+
+    async def judged(failure: dict[str, object]) -> tuple[str, str]:
+        parts: dict[str, object] = {"ai_topic": task | failure}
+        code = str(coder.write("ai_solutions", parts, "", "a")["code"])
+        # The endless one has been found out soon; a busy machine is slow to start any.
+        limits = Limits(seconds=1 if task["title"] in ENDLESS and not failure else 20)
+        found = verdict(await run_code(code, str(task["input"]), limits), str(task["expected"]))
+        return found.result, found.cause
+
+    async def both() -> None:
+        result, cause = await judged({})
+        assert result == "FAIL"
+        assert cause == "timeout" or task["title"] not in ENDLESS
+        assert await judged({"verdict": "FAIL", "cause": cause}) == ("PASS", "")
+
+    asyncio.run(both())
