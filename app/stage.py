@@ -300,7 +300,8 @@ class Stage:
             tries.made += 1
             try:
                 calls = Calls(self.app.journal, step, message)
-                return await self._do(StepWork(event, calls, self.app.show))
+                work = StepWork(event, calls, self.app.show, self.app.settings.data)
+                return await self._do(work)
             except asyncio.CancelledError as exc:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():

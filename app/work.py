@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import inspect
+import pathlib
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -57,11 +58,18 @@ class Tries:
 class StepWork:
     """What a step is given: see `app.steps.Work`."""
 
-    __slots__ = ("_show", "calls", "event")
+    __slots__ = ("_show", "calls", "data", "event")
 
-    def __init__(self, event: Event, calls: Calls, show: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        event: Event,
+        calls: Calls,
+        show: Callable[[str], None],
+        data: pathlib.Path = pathlib.Path("data"),
+    ) -> None:
         self.event = event
         self.calls = calls
+        self.data = data
         self._show = show
 
     @property

@@ -14,6 +14,7 @@ import contextlib
 import contextvars
 import dataclasses
 import inspect
+import pathlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -25,6 +26,8 @@ class Work(Protocol):
     """What a step is given: one event, and calls that are journalled."""
 
     event: Event
+    #: The folder for what a step leaves behind (PENSTOCK_DATA).
+    data: pathlib.Path
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -111,8 +114,11 @@ def tool(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 def built_in() -> Registry:
     """A registry that holds the steps that come with Penstock."""
+    from app.steps.persist import persist
     from app.steps.present import present
+    from app.steps.sandbox import sandbox
 
     registry = Registry()
-    registry._add("steps", "present", present, "Penstock")
+    for name, function in {"persist": persist, "present": present, "sandbox": sandbox}.items():
+        registry._add("steps", name, function, "Penstock")
     return registry

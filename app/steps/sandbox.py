@@ -1,0 +1,89 @@
+"""The step `sandbox`: runs the code of a run with the task's example, and says what came of it."""
+
+import asyncio
+import json
+import re
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+from app.errors import SandboxUnavailable, Unavailable
+from app.sandbox import Limits, run_code, verdict
+from app.steps import Work
+
+#: Scripts at once in a worker: together they may take this many times the memory of one.
+AT_ONCE = 4
+LIMITS = Limits(seconds=10.0, memory_mb=256, output_bytes=200_000, disk_mb=16)
+#: Characters of an output that travel with the event. It is a prompt of the next agents too.
+QUOTED_CHARS = 4_000
+_FENCE = re.compile(r"\s*```[^\n`]*\n(.*?)(?:\n```\s*)?", re.DOTALL)
+
+#: Each event loop has places of its own.
+_places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+async def sandbox(work: Work) -> dict[str, Any]:
+    """The verdict on `ai_solutions`, with the task's words, so that it can be a fix request too.
+
+    `verdict` is PASS or FAIL; `cause`, `detail`, `output`, `error` and `seconds` say why. The task
+    is `ai_topic`: its `input` goes to stdin and its `expected` is compared outside; without one the
+    code must run to its end. A verdict that was recorded is not made again after a crash.
+    """
+    task, solution = work.parts.get("ai_topic"), work.parts.get("ai_solutions")
+    given = task if isinstance(task, Mapping) else {"task": _text(task)}
+    code = _text(solution.get("code") if isinstance(solution, Mapping) else solution)
+    fenced = _FENCE.fullmatch(code)
+    code = fenced[1] if fenced else code
+    expected = given.get("expected")
+    asked = [code, _text(given.get("input")), None if expected is None else _text(expected)]
+    kept = {name: given[name] for name in ("title", "task", "input", "expected") if name in given}
+    return {**kept, **await work.call("sandbox", judge, *asked)}
+
+
+async def judge(code: str, stdin: str, expected: str | None) -> dict[str, Any]:
+    """The verdict on `code`, as JSON, every text of it capped. Waits for a place among `AT_ONCE`.
+
+    Raises `SandboxUnavailable` where nothing can be isolated, `Unavailable` when a process could
+    not be started now.
+    """
+    if not code.strip():
+        return _verdict("FAIL", "no code", "there is no program to run")
+    places = _places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE))
+    async with places:
+        try:
+            outcome = await run_code(code, stdin, LIMITS)
+        except SandboxUnavailable as exc:
+            if isinstance(exc.__cause__, OSError):
+                raise Unavailable(exc.message) from exc  # no memory or no process left, for one
+            raise
+    found = verdict(outcome, expected)
+    output = outcome.stdout
+    if len(output) > QUOTED_CHARS:
+        output = f"{output[:QUOTED_CHARS]}… ({len(output):,} characters)"
+    error = outcome.stderr
+    if len(error) > QUOTED_CHARS:
+        error = f"({len(error):,} characters) …{error[-QUOTED_CHARS:]}"  # its end says most
+    return _verdict(
+        found.result, found.cause, found.detail, output, error, round(outcome.seconds, 3)
+    )
+
+
+def _verdict(
+    result: str, cause: str, detail: str, output: str = "", error: str = "", seconds: float = 0.0
+) -> dict[str, Any]:
+    return {
+        "verdict": result,
+        "cause": cause,
+        "detail": detail,
+        "output": output,
+        "error": error,
+        "seconds": seconds,
+    }
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,160 @@
+"""The steps `sandbox` and `persist`, given work as a stage gives it."""
+
+import asyncio
+import csv
+import pathlib
+from typing import Any
+
+import pytest
+
+from app.cards import read_card
+from app.errors import Unavailable
+from app.events import Event, first_event
+from app.journal import Calls
+from app.models import coder
+from app.project import read_project
+from app.history import COLUMNS
+from app.sandbox import Limits, run_code
+from app.steps import persist as persisting
+from app.steps import sandbox as sandboxing
+from app.steps.persist import row_of
+from app.steps.sandbox import AT_ONCE, QUOTED_CHARS, judge, sandbox
+from app.work import StepWork
+from tests.programs import ROOT
+from tests.unit.test_work import Notebook
+
+TASK = {"title": "Echo", "task": "Print it.", "input": "a\n", "expected": "a\n"}
+
+
+def run_step(parts: dict[str, Any], notebook: Notebook | None = None) -> dict[str, Any]:
+    async def main() -> dict[str, Any]:
+        event = first_event("mesh", parts, trace_id="a-run")
+        calls = Calls(notebook or Notebook(), "s/e", None)
+        return await sandbox(StepWork(event, calls, lambda _: None))
+
+    return asyncio.run(main())
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize(
+    ("code", "verdict", "cause"),
+    [
+        ("print(input())", "PASS", ""),
+        ("```python\nprint(input())\n```\n", "PASS", ""),
+        ("print('b')", "FAIL", "output differs"),
+        ("1 / 0", "FAIL", "exit code"),
+        ("print('PASS'); import os; os._exit(0)", "FAIL", "output differs"),
+        ("  \n", "FAIL", "no code"),
+    ],
+)
+def test_the_verdict_on_code_is_json(code: str, verdict: str, cause: str) -> None:
+    made = run_step({"ai_topic": TASK, "ai_solutions": {"code": code}})
+    assert (made["verdict"], made["cause"]) == (verdict, cause)
+    # With the task's words it can go back to its topic as a fix request.
+    assert {name: made[name] for name in TASK} == TASK
+    if cause == "exit code":
+        assert "ZeroDivisionError" in made["error"] and "ZeroDivisionError" in made["detail"]
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("solution", [None, {}, {"code": None}, {"code": 7}, [], 3, "print(1)"])
+@pytest.mark.parametrize("task", [None, "Say one.", {}, {"input": {"a": 1}}, {"input": None}])
+def test_any_parts_have_a_verdict(task: Any, solution: Any) -> None:
+    made = run_step({"ai_topic": task, "ai_solutions": solution})
+    assert made["verdict"] in ("PASS", "FAIL")
+    if solution == "print(1)":
+        assert (made["verdict"], made["output"]) == ("PASS", "1\n")
+
+
+@pytest.mark.usefixtures("native")
+def test_long_texts_are_cut_the_error_at_its_beginning() -> None:
+    code = f"import sys\nprint('x' * 50_000)\nsys.stderr.write('y' * 50_000 + 'the end')\n{'1 / 0'}"
+    made = run_step({"ai_topic": TASK, "ai_solutions": {"code": code}})
+    assert len(made["output"]) < QUOTED_CHARS + 50 and "50,001 characters" in made["output"]
+    assert len(made["error"]) < QUOTED_CHARS + 50
+    assert made["error"].rstrip().endswith("ZeroDivisionError: division by zero")
+
+
+@pytest.mark.usefixtures("native")
+def test_a_recorded_verdict_is_not_made_again() -> None:
+    notebook = Notebook()
+    clock = "import time\nprint(time.monotonic_ns())"
+    parts = {"ai_topic": "What time is it?", "ai_solutions": {"code": clock}}
+    first = run_step(parts, notebook)
+    assert len(notebook.entries) == 1
+    assert run_step(parts, notebook) == first
+    assert run_step(parts)["output"] != first["output"]
+
+
+@pytest.mark.usefixtures("native")
+def test_only_so_many_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    running, most = 0, 0
+
+    async def counted(*args: Any) -> Any:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            return await run_code(*args)
+        finally:
+            running -= 1
+
+    monkeypatch.setattr(sandboxing, "run_code", counted)
+
+    async def main() -> list[dict[str, Any]]:
+        return await asyncio.gather(*(judge(f"print({n})", "", f"{n}") for n in range(3 * AT_ONCE)))
+
+    assert {one["verdict"] for one in asyncio.run(main())} == {"PASS"}
+    assert most == AT_ONCE
+
+
+@pytest.mark.usefixtures("native")
+def test_a_limit_is_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandboxing, "LIMITS", Limits(seconds=0.5))
+    made = run_step({"ai_topic": TASK, "ai_solutions": {"code": "while True: pass"}})
+    assert (made["verdict"], made["cause"]) == ("FAIL", "timeout")
+
+
+def test_the_steps_are_there_for_every_chain() -> None:
+    steps = read_project(ROOT).registry.steps
+    assert {"sandbox", "persist", "present"} <= steps.keys()
+
+
+def test_a_row_has_what_the_run_made(tmp_path: pathlib.Path) -> None:
+    task = dict(coder.Task(coder.KINDS[0], 0).described("a"))
+    parts: dict[str, Any] = {"ai_topic": task}
+    parts["ai_solutions"] = coder.write("ai_solutions", parts, "", "a")
+    parts["ai_verified_solutions"] = {"verdict": "PASS", "cause": "", "seconds": 0.02}
+    parts["ai_reviews"] = coder.write("ai_reviews", parts, "", "a")
+    read_card(ROOT / "agents" / "reviewer.md").check_output(parts["ai_reviews"])
+    found = dict(zip(COLUMNS, row_of(event_of(parts)), strict=True))
+    assert found["trace_id"] == "a-run" and found["title"] == "Sum of numbers: even"
+    assert found["code"] == parts["ai_solutions"]["code"] and found["verdict"] == "PASS"
+    assert found["score"] == str(parts["ai_reviews"]["score"]) and found["seconds"] == "0.02"
+    assert found["findings"].splitlines() == parts["ai_reviews"]["findings"]
+    for nasty in ("text", None, 7, ["a"], {"title": [1], "verdict": {"a": 1}}):
+        row = row_of(event_of(dict.fromkeys(parts, nasty)))
+        assert all(isinstance(text, str) for text in row)
+
+
+def event_of(parts: dict[str, Any]) -> Event:
+    return first_event("mesh", parts, trace_id="a-run")
+
+
+def test_a_file_that_cannot_be_written_costs_no_attempt(tmp_path: pathlib.Path) -> None:
+    place = tmp_path / "data" / persisting.NAME
+    place.mkdir(parents=True)
+
+    async def main() -> None:
+        work = StepWork(
+            event_of({"ai_topic": TASK}), Calls(Notebook(), "s/e", None), print, tmp_path / "data"
+        )
+        with pytest.raises(Unavailable, match="cannot be written") as caught:
+            await persisting.persist(work)
+        assert not caught.value.counts
+        place.rmdir()
+        await persisting.persist(work)
+
+    asyncio.run(main())
+    with place.open(newline="") as lines:
+        assert [row["task"] for row in csv.DictReader(lines)] == ["Print it."]
