@@ -10,10 +10,10 @@ import pytest
 from app.cards import read_card
 from app.errors import Unavailable
 from app.events import Event, first_event
+from app.history import COLUMNS
 from app.journal import Calls
 from app.models import coder
 from app.project import read_project
-from app.history import COLUMNS
 from app.sandbox import Limits, run_code
 from app.steps import persist as persisting
 from app.steps import sandbox as sandboxing
