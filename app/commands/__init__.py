@@ -5,4 +5,5 @@ import app.commands.lag
 import app.commands.letters
 import app.commands.projects
 import app.commands.runs
+import app.commands.sandbox
 import app.commands.worker  # noqa: F401 - each registers its commands with Faust's command line

@@ -1,0 +1,55 @@
+"""The command `sandbox`: runs one file as the mesh would."""
+
+import dataclasses
+import json
+import pathlib
+from typing import cast
+
+from faust.cli.base import argument, option
+
+from app.commands.command import Command, json_option
+from app.errors import SettingsError
+from app.sandbox import Tier, run_code, verdict
+from app.screens import printable, put, say
+
+
+class sandbox(Command):
+    """Run a Python file where it can do no harm, and print the verdict."""
+
+    options = [
+        argument("file"),
+        option("--stdin", default=None, metavar="FILE", help="What it reads."),
+        option("--expected", default=None, metavar="FILE", help="What it must print to pass."),
+        json_option,
+    ]
+
+    async def run(  # type: ignore[override]
+        self, file: str, stdin: str | None, expected: str | None, as_json: bool
+    ) -> int:
+        wanted = None if expected is None else _read(expected)
+        outcome = await run_code(
+            _read(file),
+            "" if stdin is None else _read(stdin),
+            tier=cast(Tier, self.app.settings.sandbox),
+        )
+        found = verdict(outcome, wanted)
+        if self.wants_json(as_json):
+            told = dataclasses.asdict(outcome) | dataclasses.asdict(found)
+            put(json.dumps(told, ensure_ascii=False))
+        else:
+            put(printable(outcome.stdout.rstrip("\n")))
+            if outcome.stderr:
+                say(printable(outcome.stderr.rstrip("\n")))
+            why = f": {found.cause}, {found.detail}" if found.cause else ""
+            say(
+                printable(f"{found.result}{why} ({outcome.seconds:.2f} s)"),
+                style="green" if found.result == "PASS" else "red",
+            )
+        return 0 if found.result == "PASS" else 1
+
+
+def _read(name: str) -> str:
+    try:
+        return pathlib.Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"{name} cannot be read: {exc}") from exc
