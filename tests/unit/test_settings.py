@@ -50,6 +50,7 @@ def test_every_setting_can_be_set_by_its_name():
         "PENSTOCK_ATTEMPTS": "2",
         "PENSTOCK_DRAIN_S": "0",
         "PENSTOCK_EVENT_LOG": "Off",
+        "PENSTOCK_SANDBOX": "docker",
         "PENSTOCK_EVENT_LOG_BYTES": "5000",
         "PENSTOCK_EVENT_LOG_FILES": "0",
         "PENSTOCK_LOG_INSTRUCTIONS": "no",
