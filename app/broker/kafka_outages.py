@@ -10,6 +10,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from app.broker.kafka_connection import check_access
+from app.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,9 @@ class Watch:
         self._name = ", ".join(connection["bootstrap_servers"])
         self._doubt = asyncio.Event()
         self._since = 0.0
+        self._refused = False
+        #: A worker that has begun waits until it is let in again, too: what it holds is not lost.
+        self._patient = False
 
     async def until_it_answers(self, stopping: Callable[[], bool]) -> None:
         """Kafka has answered, or `stopping` has become true; said once, when it does not at once.
@@ -62,7 +66,13 @@ class Watch:
         refused."""
         pause_s = FIRST_PAUSE_S
         while not stopping():
-            error = await self.ask()
+            error: Exception | None
+            try:
+                error = await self.ask()
+            except SettingsError as exc:
+                if not self._patient:
+                    raise
+                error = exc
             if error is None:
                 self._answers()
                 return
@@ -71,8 +81,10 @@ class Watch:
             pause_s = min(LAST_PAUSE_S, pause_s * 2)
 
     async def run(self, stopping: Callable[[], bool], slow: Callable[[], bool]) -> None:
-        """Asks Kafka whenever aiokafka complains, or `slow` says that something waits for long."""
+        """Asks Kafka whenever aiokafka complains, or `slow` says that something waits for long.
+        When it lets nobody in, that is said, and it is asked again."""
         loop = asyncio.get_running_loop()
+        self._patient = True
 
         def complained() -> None:
             if not loop.is_closed():
@@ -110,9 +122,11 @@ class Watch:
         return None
 
     def _is_away(self, error: Exception) -> None:
-        if self._since:
+        refused = isinstance(error, SettingsError)
+        if self._since and (self._refused or not refused):
             return
-        self._since = time.monotonic()
+        self._since = self._since or time.monotonic()
+        self._refused = refused
         self.up.clear()
         log.warning(
             "Kafka at %s does not answer (%s). Nothing is lost: asking again until it does",
@@ -129,5 +143,5 @@ class Watch:
                 time.monotonic() - self._since,
                 extra={"action": "broker_up"},
             )
-            self._since = 0.0
+            self._since, self._refused = 0.0, False
         self.up.set()
