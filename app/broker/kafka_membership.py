@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 FLUSH_S = 5.0
 
 
+def _note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    log.debug("while Kafka was asked: %s", context)
+
+
 class Membership:
     """The app as a member of its group. Each method is called by the app in its turn."""
 
@@ -42,8 +46,10 @@ class Membership:
     async def check(self) -> None:
         """Raises what no waiting mends: a password or a certificate that is refused, topics of
         unequal partitions. A Kafka that is away is waited for later."""
-        # What it complains of is said by whoever waits.
+        # What it complains of is said by whoever waits, and so is what its connections leave
+        # behind: this loop is the check's own.
         logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+        asyncio.get_running_loop().set_exception_handler(_note)
         await check_access(self.told)
         names = (self.app.topic_names, self.journal.log.topic)
         with contextlib.suppress(KafkaError, TimeoutError):
