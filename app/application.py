@@ -31,7 +31,7 @@ from app.screens import printable
 from app.settings import Settings
 from app.stage import Stage
 from app.suspects import Suspects
-from app.work import Answer, Do, python_step
+from app.work import Answer, Do, checked, python_step
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +130,9 @@ class PenstockApp(faust.App):
         self._providers: Any = None
         for spec in project.stages:
             self._declare(spec)
+        for spec in project.stages:
+            if spec.after in self.stages:
+                self.stages[spec.name].turn.follow(self.stages[spec.after].turn)
         self._declare_cancels()
         self.task(self.delete_finished_runs)
         if self.kafka is not None:
@@ -188,6 +191,7 @@ class PenstockApp(faust.App):
             return python_step(self.project.registry.steps[spec.step])
         card = self.project.cards[spec.agent or ""]
         made: list[Do] = []
+        look = None if spec.check is None else self.project.registry.steps[spec.check]
 
         async def do(work: Any) -> Answer:
             if not made:
@@ -198,7 +202,7 @@ class PenstockApp(faust.App):
                 made.append(agent_step(spec, card, target, self.providers, self.project.registry))
             return await made[0](work)
 
-        return do
+        return do if look is None else checked(look, do)
 
     @property
     def providers(self) -> Any:
@@ -288,7 +292,9 @@ class PenstockApp(faust.App):
             await self.kafka.give_up(consumer)
 
     def sought(self) -> None:
-        """Called by the consumer on Kafka when it delivers again."""
+        """Called by the consumer when it delivers again."""
+        for stage in self.stages.values():
+            stage.sought()
         if self.kafka is not None:
             self.kafka.sought()
 

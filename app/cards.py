@@ -30,6 +30,10 @@ class Front(pydantic.BaseModel):
     concurrency: int | None = pydantic.Field(None, ge=1, le=100_000)
     timeout_s: float = pydantic.Field(120.0, gt=0)
     tools: list[str] = []
+    #: The part, or the field of the part that the stage reads, that holds the instructions.
+    instructions_from: str | None = None
+    #: The parts, or fields of the part that the stage reads, that the agent is given; all parts.
+    given: list[str] | None = pydantic.Field(None, min_length=1)
     output: dict[str, Any] | None = None
     #: Tasks that are answered in prose all the same.
     prose: list[str] = []
@@ -117,7 +121,7 @@ def read_card(file: pathlib.Path) -> Card:
     for task in front.prose:
         if task not in tasks:
             raise document.fail(f"'prose' names '{task}', which is no task of this card", "prose")
-    if not common.strip() and not tasks:
+    if not common.strip() and not tasks and not front.instructions_from:
         raise CardError(f"{file}: there are no instructions below the front matter")
     return Card(
         name=file.stem,

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import pathlib
+from collections.abc import Collection
 from typing import Annotated, Any
 
 import pydantic
@@ -23,12 +24,14 @@ class StageEntry(pydantic.BaseModel):
     reads: TopicName
     agent: Name | None = None
     task: str | None = None
+    check: Name | None = None
     step: Name | None = None
     writes: TopicName | None = None
     part: Name | None = None
     by: str | None = None
     outcomes: dict[str, OutcomeEntry] | None = pydantic.Field(None, min_length=1)
     name: Name | None = None
+    after: Name | None = None
     carries: list[str] | None = None
     concurrency: int | None = pydantic.Field(None, ge=1, le=100_000)
 
@@ -45,6 +48,8 @@ class StageEntry(pydantic.BaseModel):
                 "a stage with 'outcomes' has no 'writes' of its own, and a 'part': what its answer"
                 " is called, whichever way it goes"
             )
+        if self.check and self.step:
+            raise ValueError("'check' goes with 'agent'; a step can check for itself")
         return self
 
 
@@ -63,7 +68,7 @@ class ChainFile(pydantic.BaseModel):
     about: str = ""
     topics: dict[TopicName, str | None] = pydantic.Field(min_length=1)
     stages: list[StageEntry] = pydantic.Field(min_length=1)
-    entry: TopicName | None = None
+    entry: TopicName | Annotated[list[TopicName], pydantic.Field(min_length=1)] | None = None
     seed: dict[str, Any] | None = None
     every_s: float = pydantic.Field(0.0, ge=0)
     governor: GovernorEntry | None = None
@@ -71,17 +76,23 @@ class ChainFile(pydantic.BaseModel):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageSpec:
-    """One stage as the chain file declares it; `name` is the Faust agent's name."""
+    """One stage as the chain file declares it; `name` is the Faust agent's name.
+
+    `check` is a step that looks at the event before the agent is asked; `after` names the stage
+    that goes first.
+    """
 
     pipeline: str
     name: str
     reads: str
     agent: str | None = None
     task: str | None = None
+    check: str | None = None
     step: str | None = None
     writes: str | None = None
     branches: Branches | None = None
     part: str | None = None
+    after: str | None = None
     carries: tuple[str, ...] | None = None
     concurrency: int | None = None
     place: str = ""
@@ -126,26 +137,37 @@ class Chain:
     about: str
     topics: dict[str, str]
     stages: tuple[StageSpec, ...]
-    entry: str
+    entries: tuple[str, ...]
     seed: dict[str, Any] | None
     every_s: float
     file: pathlib.Path
     governor: GovernorSpec | None = None
 
+    @property
+    def entry(self) -> str:
+        """Where a run begins when nobody says otherwise."""
+        return self.entries[0]
+
+    def entry_of(self, parts: Collection[str]) -> str:
+        """The topic on which a run of these parts begins."""
+        return next((entry for entry in self.entries if entry in parts), self.entry)
+
     def read_parts(self, given: dict[str, Any]) -> dict[str, Any]:
         """What begins a run, checked. Raises `ChainError` that says what the pipeline takes."""
-        if self.entry not in given:
+        begun = [entry for entry in self.entries if entry in given]
+        if len(begun) != 1:
+            known = " or ".join(f"'{entry}' ({self.topics[entry]})" for entry in self.entries)
             raise ChainError(
-                f"a run of '{self.name}' begins with '{self.entry}'"
-                f" ({self.topics[self.entry]}); found {', '.join(given) or 'nothing'}"
+                f"a run of '{self.name}' begins with {known}{', with one of them' if begun else ''}"
+                f"; found {', '.join(given) or 'nothing'}"
             )
         unknown = [name for name in given if name not in self.topics]
         if unknown:
             raise ChainError(
                 f"'{self.name}' has no part '{unknown[0]}'; it knows {', '.join(self.topics)}"
             )
-        if given[self.entry] in (None, "", [], {}):
-            raise ChainError(f"'{self.entry}' is empty")
+        if given[begun[0]] in (None, "", [], {}):
+            raise ChainError(f"'{begun[0]}' is empty")
         return given
 
 
@@ -157,7 +179,7 @@ def read_chain(file: pathlib.Path) -> Chain:
         raise ChainError(f"{file}: cannot be read: {exc}") from exc
     document = Document(file, text, ChainError)
     read = document.check(ChainFile)
-    entry = read.entry or next(iter(read.topics))
+    entries = read.entry or next(iter(read.topics))
     stages = []
     for index, stage in enumerate(read.stages):
         doer = f"{stage.agent}_{stage.task}" if stage.task else stage.agent or stage.step
@@ -168,10 +190,12 @@ def read_chain(file: pathlib.Path) -> Chain:
                 reads=stage.reads,
                 agent=stage.agent,
                 task=stage.task,
+                check=stage.check,
                 step=stage.step,
                 writes=stage.writes,
                 branches=_branches(stage),
                 part=stage.part,
+                after=stage.after,
                 carries=None if stage.carries is None else tuple(stage.carries),
                 concurrency=stage.concurrency,
                 place=document.where("stages", index),
@@ -182,7 +206,7 @@ def read_chain(file: pathlib.Path) -> Chain:
         about=read.about,
         topics={name: about or "" for name, about in read.topics.items()},
         stages=tuple(stages),
-        entry=entry,
+        entries=(entries,) if isinstance(entries, str) else tuple(entries),
         seed=read.seed,
         every_s=read.every_s,
         file=file,
@@ -209,8 +233,10 @@ def _branches(stage: StageEntry) -> Branches | None:
 def _check(chain: Chain, document: Document) -> None:
     written = {topic for stage in chain.stages for topic in stage.targets}
     parts = [*chain.topics, *(stage.makes for stage in chain.stages if stage.makes)]
-    if chain.entry not in chain.topics:
-        raise _undeclared(document, chain, chain.entry, "entry")
+    for entry in chain.entries:
+        if entry not in chain.topics:
+            raise _undeclared(document, chain, entry, "entry")
+    begins = " and ".join(f"'{entry}'" for entry in chain.entries)
     for index, stage in enumerate(chain.stages):
         named: list[tuple[str | None, tuple[str, ...]]] = [(stage.reads, ("reads",))]
         named.append((stage.writes, ("writes",)))
@@ -220,12 +246,12 @@ def _check(chain: Chain, document: Document) -> None:
         for topic, key in named:
             if topic is not None and topic not in chain.topics:
                 raise _undeclared(document, chain, topic, "stages", index, *key)
-        if stage.reads not in written and stage.reads != chain.entry:
+        if stage.reads not in written and stage.reads not in chain.entries:
             close = difflib.get_close_matches(stage.reads, written, n=1)
             hint = f" Did you mean '{close[0]}'?" if close else ""
             raise document.fail(
                 f"stage '{stage.name}' reads '{stage.reads}', which no stage writes and which is"
-                f" not the entry ('{chain.entry}').{hint}",
+                f" not the entry ({begins}).{hint}",
                 "stages",
                 index,
                 "reads",
@@ -233,14 +259,16 @@ def _check(chain: Chain, document: Document) -> None:
         for part in stage.carries or ():
             if part not in parts:
                 raise _undeclared(document, chain, part, "stages", index, "carries")
-    if all(stage.reads != chain.entry for stage in chain.stages):
-        raise document.fail(f"no stage reads the entry, '{chain.entry}'", "stages")
+    for entry in chain.entries:
+        if all(stage.reads != entry for stage in chain.stages):
+            raise document.fail(f"no stage reads the entry, '{entry}'", "stages")
     names = [stage.name for stage in chain.stages]
     for index, name in enumerate(names):
         if name in names[:index]:
             raise document.fail(
                 f"two stages are named '{name}': give one of them another 'name'", "stages", index
             )
+    _check_turns(chain, document)
     circle = _find_circle(chain)
     if circle:
         index = next(
@@ -276,6 +304,32 @@ def _check_governor(chain: Chain, governor: GovernorSpec, document: Document) ->
             "governor",
             "topic",
         )
+
+
+def _check_turns(chain: Chain, document: Document) -> None:
+    ahead = {stage.name: stage.after for stage in chain.stages}
+    for index, stage in enumerate(chain.stages):
+        if stage.after is None:
+            continue
+        if stage.after not in ahead:
+            close = difflib.get_close_matches(stage.after, ahead, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise document.fail(
+                f"'{stage.after}' is not one of the stages ({', '.join(ahead)}).{hint}",
+                "stages",
+                index,
+                "after",
+            )
+        line = [stage.name]
+        while (next_ := ahead[line[-1]]) is not None and next_ in ahead:
+            line.append(next_)
+            if next_ in line[:-1]:
+                raise document.fail(
+                    f"stages that wait for each other: {' after '.join(line)}. None would begin.",
+                    "stages",
+                    index,
+                    "after",
+                )
 
 
 def _undeclared(document: Document, chain: Chain, topic: str, *place: str | int) -> Exception:

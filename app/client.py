@@ -2,6 +2,8 @@
 
 from app.client import Client
 
+Client().push_job("tidy", {"system_prompt": ..., "params": {...}})  # in any program
+
 async with Client() as client:
     trace_id = await client.submit("story", {"premise": "A shy volcano"})
     async for entry in client.follow(trace_id):
@@ -11,9 +13,10 @@ async with Client() as client:
 import asyncio
 import logging
 import sys
+import threading
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,12 +26,24 @@ from app import cancels, deadletters, events
 from app.broker.reading import EmbeddedReader, Found, Reader
 from app.broker.store import Store
 from app.deadletters import DeadLetter
-from app.errors import MalformedEvent, NotFound, SettingsError
+from app.errors import JobRefused, MalformedEvent, NotFound, SettingsError
 from app.events import Event, derive_id, first_event
 from app.interactions import EventLog
+from app.jobs import (
+    LOW,
+    PIPELINE,
+    TOPICS,
+    check_job_name,
+    check_priority,
+    job_event,
+    read_job,
+    trace_id_of,
+)
 from app.project import Project, read_project
-from app.runs import RUNNING, Entry, Run, Runs
+from app.pushed import JobStatus, PushedJob, pushes_of, status_of
+from app.runs import DONE, RUNNING, Entry, Run, Runs
 from app.settings import Settings
+from app.steps.present import as_text
 from app.submitting import encode, log_begun
 
 if TYPE_CHECKING:
@@ -54,11 +69,18 @@ class Client:
         else:
             self.reader = self._kafka = _kafka_reader(self.settings, self.project)
         self.runs = Runs(self.settings, self.project, self.reader)
+        self._appending = threading.Lock()
 
     async def __aenter__(self) -> "Client":
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -82,7 +104,11 @@ class Client:
         """All of the runs have begun, or none of them; their trace ids, in order."""
         self.project.require_sound()
         rows = [self.check(pipeline, parts, trace_id) for parts, trace_id in runs]
-        await asyncio.to_thread(self._append, self.project.chain(pipeline).entry, rows)
+        chain = self.project.chain(pipeline)
+        by_entry: dict[str, list[tuple[Event, bytes]]] = {}
+        for row in rows:
+            by_entry.setdefault(chain.entry_of(row[0].parts), []).append(row)
+        await asyncio.to_thread(self._append, by_entry)
         return [event.trace_id for event, _ in rows]
 
     def check(
@@ -96,26 +122,32 @@ class Client:
         event = first_event(chain.name, chain.read_parts(parts), trace_id)
         return event, encode(event, self.settings)
 
-    def _append(self, topic: str, rows: list[tuple[Event, bytes]]) -> None:
-        begun: list[tuple[Event, int, int]] = []
+    def _append(self, by_topic: dict[str, list[tuple[Event, bytes]]]) -> int:
+        """The runs have begun, each once; how many had not before, as far as the broker can say."""
+        begun: list[tuple[str, Event, int, int]] = []
         if self._kafka is not None:
-            places = self._kafka.append(topic, [(event.key, raw) for event, raw in rows])
-            begun += [(event, *place) for (event, _), place in zip(rows, places, strict=True)]
+            for topic, rows in by_topic.items():
+                places = self._kafka.append(topic, [(event.key, raw) for event, raw in rows])
+                pairs = zip(rows, places, strict=True)
+                begun += [(topic, event, *place) for (event, _), place in pairs]
         else:
-            self.store.create(topic, self._partitions(topic))
-            for event, raw in rows:
-                tp = TP(topic, self.store.partition_of(topic, event.key))
+            with self._appending:
+                for topic, rows in by_topic.items():
+                    self.store.create(topic, self._partitions(topic))
+                    for event, raw in rows:
+                        tp = TP(topic, self.store.partition_of(topic, event.key))
 
-                def durable(offset: int | None, event: Event = event, tp: TP = tp) -> None:
-                    if offset is not None:
-                        begun.append((event, tp.partition, offset))
+                        def durable(offset: int | None, event: Event = event, tp: TP = tp) -> None:
+                            if offset is not None:
+                                begun.append((tp.topic, event, tp.partition, offset))
 
-                self.store.submit(event.id, tp, event.key, raw, durable)
-            self.store.commit_now()
+                        self.store.submit(event.id, tp, event.key, raw, durable)
+                self.store.commit_now()
         if begun and self.settings.event_log:
-            self._log(topic, begun)
+            self._log(begun)
+        return len(begun)
 
-    def _log(self, topic: str, begun: list[tuple[Event, int, int]]) -> None:
+    def _log(self, begun: list[tuple[str, Event, int, int]]) -> None:
         """Beside the worker's lines. Never rotated from here: the worker would go on in the file
         that it has open."""
         settings = self.settings
@@ -125,7 +157,7 @@ class Client:
         except SettingsError as exc:
             log.warning("%s", exc)  # the runs have begun
             return
-        for event, partition, offset in begun:
+        for topic, event, partition, offset in begun:
             log_begun(event_log, topic, event, partition, offset)
         event_log.stop()
 
@@ -157,7 +189,7 @@ class Client:
             forked_from=run.trace_id,
         )
         raw = encode(event, self.settings)
-        await asyncio.to_thread(self._append, topic, [(event, raw)])
+        await asyncio.to_thread(self._append, {topic: [(event, raw)]})
         return fork
 
     async def cancel(self, trace_id: str) -> Run:
@@ -171,6 +203,77 @@ class Client:
         row = (topic, run.trace_id.encode(), msgspec.json.encode({"at": time.time()}))
         await asyncio.to_thread(self._write, [row])
         return run
+
+    def push_job(
+        self,
+        name: str,
+        job: Mapping[str, Any] | bytes | str,
+        priority: str = LOW,
+    ) -> PushedJob:
+        """The job is on its topic, durably, for whoever takes it: `{"system_prompt": ..., "params":
+        {"query": ..., "output_file": ..., "context": ...}}`, or the JSON of that.
+
+        In a plain program it is there when this returns. In one with an event loop, where nothing
+        may block, it is there when what is returned has been awaited: `await client.push_job(...)`.
+        Raises `JobRefused` at once for what is no job, and `BrokerUnavailable`. The same job pushed
+        twice is done once.
+        """
+        self.project.require_sound()
+        self.project.chain(PIPELINE)
+        check_job_name(name)
+        read = read_job(name, job)
+        topic = TOPICS[check_priority(priority)]
+        event = job_event(read, priority)
+        rows = {topic: [(event, encode(event, self.settings))]}
+
+        def push() -> bool:
+            return self._append(rows) == 0
+
+        return PushedJob(self, name, event.trace_id, event.id, priority, push)
+
+    async def job(self, name: str, id_: str | None = None) -> JobStatus:
+        """What has become of the job `name`; with `id_`, of that one of the jobs pushed under it.
+        Raises `NotFound`."""
+        try:
+            run = await self.read(trace_id_of(name))
+        except NotFound as exc:
+            raise NotFound(f"there is no job '{name}'") from exc
+        return status_of(run, name, id_)
+
+    async def jobs(self) -> list[JobStatus]:
+        """Every job that is kept, in the order in which they were pushed."""
+        runs = await asyncio.to_thread(self.runs.read_all, PIPELINE)
+        found = [status_of(run) for run in runs if pushes_of(run)]
+        return sorted(found, key=lambda status: status.pushed)
+
+    async def wait_job(
+        self, name: str, id_: str | None = None, timeout_s: float | None = None
+    ) -> JobStatus:
+        """The job, once it is over. Raises `TimeoutError` after `timeout_s`, or `NotFound`."""
+        async with asyncio.timeout(timeout_s):
+            seen = None
+            while True:
+                version = self.reader.version()
+                if version != seen:
+                    seen = version
+                    status = await self.job(name, id_)
+                    if status.state != RUNNING:
+                        return status
+                await asyncio.sleep(LOOK_S)
+
+    async def job_result(
+        self, name: str, id_: str | None = None, timeout_s: float | None = None
+    ) -> str:
+        """The answer, once there is one. Raises `JobRefused` with the cause when there is none."""
+        status = await self.wait_job(name, id_, timeout_s)
+        if status.state != DONE:
+            raise JobRefused(f"job '{name}' is {status.state}: {status.error or 'no answer'}")
+        return as_text(status.answer)
+
+    async def cancel_job(self, name: str) -> Run:
+        """The job ends where it is. Raises `NotFound`, or `SettingsError` when it is over."""
+        await self.job(name)
+        return await self.cancel(trace_id_of(name))
 
     def letters(self) -> list[DeadLetter]:
         """The dead letters that are open, the oldest first."""
@@ -194,7 +297,7 @@ class Client:
             [(letter.topic, event.key, raw), self._resolved(found, letter, deadletters.REPLAYED)],
         )
         if self.settings.event_log:
-            self._log(letter.topic, [(event, *places[0])])
+            self._log([(letter.topic, event, *places[0])])
         return event
 
     async def drop(self, letter_id: str) -> DeadLetter:

@@ -14,6 +14,7 @@ PenstockError
 ├── EventError               one event: it becomes a dead letter
 │   ├── MalformedEvent
 │   ├── EventTooLarge
+│   ├── JobRefused
 │   └── StepFailed
 ├── Unavailable              something that may pass: the event is tried again
 ├── ModelError               what a model provider did
@@ -87,6 +88,10 @@ class MalformedEvent(EventError):
 
 class EventTooLarge(EventError):
     """An event is larger than the broker takes."""
+
+
+class JobRefused(EventError):
+    """A job cannot be taken."""
 
 
 class StepFailed(EventError):

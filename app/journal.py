@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+import msgspec
 from faust.types import TP
 
 from app.broker.store import Store
@@ -24,11 +25,19 @@ Output = tuple[str, bytes, bytes]
 Places = Sequence[tuple[int, int]]
 
 
+#: What the keys of claims begin with: no stage has such a name, so no step's end deletes them.
+CLAIMS = ".claims/"
+
 #: Of the call that is being made: the journal's `lease`, to be asked once more right before its
 #: request leaves the process, which can be suspended after the call has begun.
 asking: contextvars.ContextVar[Callable[[], Awaitable[None] | None] | None] = (
     contextvars.ContextVar("asking", default=None)
 )
+
+
+def claimed_at(claim: bytes) -> float:
+    """When a claim was made, in seconds since 1970 UTC."""
+    return float(msgspec.json.decode(claim)[0])
 
 
 class Journal(Protocol):
@@ -142,6 +151,23 @@ class Calls:
         #: The numbers of calls that failed, by request: the next equal request is that call again.
         self._failed: dict[str, list[int]] = {}
         self._pending: list[asyncio.Future[None]] = []
+
+    @property
+    def place(self) -> str:
+        """Where the step's event stands."""
+        return f"{self.message.topic}/{self.message.partition}/{self.message.offset}"
+
+    async def claim(self, trace_id: str, value: Any) -> tuple[Any, str]:
+        """What the run is claimed for, and the place of the event that claimed it; durable. Between
+        looking and claiming nothing is awaited, and all the events of a run are in one partition,
+        whatever topic they stand on: only one of them is first."""
+        key = f"{CLAIMS}{trace_id}/claim"
+        held = self.journal.recall(key, self.message)
+        if held is None:
+            held = msgspec.json.encode([time.time(), value, self.place])
+            await self.journal.record(key, self.message, held)
+        _, held_value, place = msgspec.json.decode(held)
+        return held_value, place
 
     async def once(self, request: bytes, call: Callable[[], Awaitable[bytes]]) -> bytes:
         """The answer to `request`: the recorded one, or else that of `call`, which is recorded.

@@ -94,10 +94,11 @@ def _check_against_others(chain: Chain, project: Project) -> None:
             raise ChainError(f"{stage.place}: another pipeline has a stage '{stage.name}'")
         if stage.agent is not None:
             _check_card(stage, project)
-        elif stage.step not in project.registry.steps:
+        step = stage.check or stage.step
+        if step is not None and step not in project.registry.steps:
             known = project.registry.steps
             raise ChainError(
-                f"{stage.place}: there is no step '{stage.step}'.{_hint(stage.step or '', known)}"
+                f"{stage.place}: there is no step '{step}'.{_hint(step, known)}"
                 f" Steps: {', '.join(sorted(known))}. Register one in steps/*.py with @step."
             )
 
@@ -117,7 +118,7 @@ def _check_card(stage: StageSpec, project: Project) -> None:
             f"{stage.place}: {card.file} has no section '## Task: {stage.task}'."
             f"{_hint(stage.task, card.tasks)} Tasks there: {', '.join(card.tasks) or 'none'}."
         )
-    if not card.instructions(stage.task):
+    if not card.instructions(stage.task) and not card.front.instructions_from:
         raise ChainError(f"{stage.place}: {card.file} has no instructions for this stage")
     for tool in card.front.tools:
         if tool not in project.registry.tools:

@@ -9,7 +9,7 @@ import copy
 import dataclasses
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
@@ -38,7 +38,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from app.cards import Card
 from app.chains import StageSpec
-from app.errors import ModelError, ModelMisbehaved, ModelRefused, Unavailable
+from app.errors import ModelError, ModelMisbehaved, ModelRefused, StepFailed, Unavailable
 from app.events import Event, Usage
 from app.journal import Calls
 from app.models.names import Target
@@ -244,10 +244,49 @@ def _load(answer: bytes) -> ModelResponse:
     )
 
 
-def write_prompt(event: Event) -> str:
-    """What an agent is asked: all that the run has made so far, each part under its name."""
+def find_part(event: Event, reads: str, name: str) -> Any:
+    """The part `name`, or else the field of that name in the part that the stage reads."""
+    if name in event.parts:
+        return event.parts[name]
+    read = event.parts.get(reads)
+    return read.get(name) if isinstance(read, dict) else None
+
+
+def given_parts(event: Event, reads: str, card: Card) -> dict[str, Any]:
+    """What the agent is given of the run: all of its parts, or those that the card names. One that
+    is missing or empty is left out. Raises `StepFailed` when nothing is left."""
+    names = card.front.given
+    if names is None:
+        return event.parts
+    found = {name: find_part(event, reads, name) for name in names}
+    parts = {name: part for name, part in found.items() if part not in (None, "", [], {})}
+    if not parts:
+        raise StepFailed(
+            f"card '{card.name}' is given {', '.join(names)}, and the event has none of them,"
+            f" neither as parts nor in '{reads}'"
+        )
+    return parts
+
+
+def told_by(event: Event, reads: str, card: Card, instructions: str) -> str:
+    """The instructions: the card's own, then those that the run brings. Raises `StepFailed` when
+    the card counts on the run and it brings none."""
+    name = card.front.instructions_from
+    if name is None:
+        return instructions
+    brought = find_part(event, reads, name)
+    if not isinstance(brought, str) or not brought.strip():
+        raise StepFailed(
+            f"card '{card.name}' has its instructions from '{name}', and the event has no text of"
+            f" that name, neither as a part nor in '{reads}'"
+        )
+    return f"{instructions}\n\n{brought}" if instructions else brought
+
+
+def write_prompt(parts: Mapping[str, Any]) -> str:
+    """What an agent is asked: what the run has made so far, each part under its name."""
     sections = []
-    for name, part in event.parts.items():
+    for name, part in parts.items():
         text = part if isinstance(part, str) else json.dumps(part, ensure_ascii=False, indent=2)
         sections.append(f"# {name}\n\n{text}")
     return "\n\n".join(sections)
@@ -257,18 +296,16 @@ def agent_step(
     spec: StageSpec, card: Card, target: Target, providers: Providers, registry: Registry
 ) -> Do:
     """The stage's work as an agent: its answer, text or JSON, is the value of the output."""
-    instructions = card.instructions(spec.task)
-    told = instructions
+    own = card.instructions(spec.task)
+    form = ""
     output = card.output_for(spec.task)
     if output is not None:
         schema = json.dumps(output, ensure_ascii=False)
-        told = (
-            f"{instructions}\n\nAnswer with one JSON object and nothing else. Its schema:\n{schema}"
-        )
+        form = f"\n\nAnswer with one JSON object and nothing else. Its schema:\n{schema}"
     tools = [function_tool(registry.tools[name], name_override=name) for name in card.front.tools]
     agent: Agent[Any] = Agent(
         name=card.name,
-        instructions=told,
+        instructions=own + form,
         model_settings=ModelSettings(
             temperature=card.front.temperature, max_tokens=card.front.max_tokens
         ),
@@ -280,9 +317,9 @@ def agent_step(
     async def do(work: StepWork) -> Answer:
         started = time.perf_counter()
         provider = providers.get(target)
-        inner = providers.model(
-            provider, seed=work.event.trace_id, writes=spec.makes, parts=work.parts
-        )
+        instructions = told_by(work.event, spec.reads, card, own)
+        parts = given_parts(work.event, spec.reads, card)
+        inner = providers.model(provider, seed=work.event.trace_id, writes=spec.makes, parts=parts)
         model = JournalledModel(inner, provider, work.calls, card.front.timeout_s)
         # One agent a run: many runs at once on one Agent slow each other (640/s, not 1,050). The
         # SDK checks and completes the first clone; the others are copies, at a tenth of the cost.
@@ -290,8 +327,9 @@ def agent_step(
             first.append(agent.clone(model=model))
         mine = copy.copy(first[0])
         mine.model = model
+        mine.instructions = instructions + form
         mine.tools = [_journalled(tool, work.calls) for tool in tools]
-        result, tokens = await _run(mine, write_prompt(work.event))
+        result, tokens = await _run(mine, write_prompt(parts))
         usage = Usage(
             model=provider.label,
             requests=tokens.requests,

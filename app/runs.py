@@ -5,6 +5,7 @@ from typing import Any
 
 from app import cancels, deadletters, events
 from app.broker.reading import Found, Reader
+from app.chains import Chain
 from app.deadletters import DeadLetter
 from app.errors import MalformedEvent, NotFound
 from app.events import Event
@@ -73,27 +74,44 @@ class Runs:
 
     def read(self, trace_id: str) -> Run:
         """The run as it is now. Raises `NotFound`."""
-        key = trace_id.encode()
-        entries = []
+        runs = self._read(list(self.project.chains.values()), trace_id.encode())
+        run = next((run for run in runs if run.trace_id == trace_id), None)
+        if run is None:
+            raise NotFound(f"there is no run {trace_id} on the topics of this project")
+        return run
+
+    def read_all(self, pipeline: str) -> list[Run]:
+        """Every run of `pipeline` that is kept, each topic read once."""
+        runs = self._read([self.project.chain(pipeline)], None)
+        return [run for run in runs if run.pipeline == pipeline]
+
+    def _read(self, chains: list[Chain], key: bytes | None) -> list[Run]:
+        """The runs of `key`, or all, as they stood at one moment."""
+        entries: dict[str, list[Entry]] = {}
+        letters: dict[str, list[DeadLetter]] = {}
         with self.reader.snapshot():
-            for chain in self.project.chains.values():
+            for chain in chains:
                 for topic in chain.topics:
                     readers = [stage.name for stage in chain.stages if stage.reads == topic]
                     for record in self.reader.find(topic, key):
-                        entries += self._entry(record, readers)
+                        for entry in self._entry(record, readers):
+                            by = record.key.decode(errors="replace")
+                            entries.setdefault(by, []).append(entry)
             found = self.letters(key)
-            cancelled = self.reader.find(cancels.topic_name(self.settings.app_id), key)
-        letters = tuple(
-            letter
-            for _, letter in found
-            if letter.trace_id == trace_id and letter.resolved != deadletters.REPLAYED
-        )
-        entries = _once(entries)
-        if not entries and not letters:
-            raise NotFound(f"there is no run {trace_id} on the topics of this project")
-        entries.sort(key=lambda entry: entry.event.created)
-        pipeline = entries[0].event.pipeline if entries else letters[0].pipeline
-        return Run(trace_id, pipeline, tuple(entries), letters, bool(cancelled))
+            cancelled = {
+                record.key.decode(errors="replace")
+                for record in self.reader.find(cancels.topic_name(self.settings.app_id), key)
+            }
+        for _, letter in found:
+            if letter.resolved != deadletters.REPLAYED:
+                letters.setdefault(letter.trace_id, []).append(letter)
+        runs = []
+        for trace_id in dict.fromkeys([*entries, *letters]):
+            events_ = sorted(_once(entries.get(trace_id, [])), key=lambda one: one.event.created)
+            dead = tuple(letters.get(trace_id, ()))
+            pipeline = events_[0].event.pipeline if events_ else dead[0].pipeline
+            runs.append(Run(trace_id, pipeline, tuple(events_), dead, trace_id in cancelled))
+        return runs
 
     def _entry(self, record: Found, readers: list[str]) -> list[Entry]:
         try:

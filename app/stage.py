@@ -20,6 +20,7 @@ from app.events import Event
 from app.journal import Calls, Journal, Places
 from app.outputs import make_outputs
 from app.suspects import KilledWorker, Suspects
+from app.turns import Turn
 from app.work import PASSING, Answer, Do, StepWork, Tries
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Stage:
         self._tasks: dict[asyncio.Task[None], Any] = {}
         self._running: dict[Any, asyncio.Task[None]] = {}
         self._paused = False
+        self.turn = Turn(app, spec.reads)
 
     @property
     def in_flight(self) -> int:
@@ -62,33 +64,50 @@ class Stage:
 
     async def consume(self, stream: Any) -> None:
         """Every event of `stream` is taken, in order, as soon as there is room for it."""
-        buffer = None
+        # Looked at by stages that wait for this one, also before its first event.
+        turn = self.turn
+        buffer = turn.queue = stream.channel.queue
         async for event in stream.noack().events():
-            if buffer is None:
-                buffer = stream.channel.queue
+            if buffer is not stream.channel.queue:
+                buffer = turn.queue = stream.channel.queue
             while True:
+                turn.in_hand = True
                 await self._admit()
+                turn.in_hand = False
                 self._take(event.message)
                 # What else is in the buffer is taken without another trip through the stream
                 # (13,800 -> 16,300 steps a second).
                 if buffer.empty():
                     break
                 event = buffer.get_nowait()
+            turn.look()
+
+    def sought(self) -> None:
+        """What was not finished is delivered again from here on."""
+        self.turn.dropped = False
 
     async def _admit(self) -> None:
-        """There is room for one more event, here, at the broker and in the event log."""
-        while self._live >= self._limit:
-            self._free.clear()
-            await self._free.wait()
+        """There is room for one more event, here, at the broker and in the event log, and it is
+        this stage's turn."""
+        while True:
+            while self._live >= self._limit:
+                self._free.clear()
+                await self._free.wait()
+            if not await self.turn.come():
+                break
         for room in (self.app.journal.room, self.app.event_log.room):
             if not room.is_set():
                 await room.wait()
 
     def _take(self, message: Any) -> None:
-        if self._paused or message.generation_id != self.app.consumer_generation_id:
-            return  # not acked: it is delivered again, here or to whoever comes next
         journal = self.app.journal
-        if not journal.owns(message):
+        if (
+            self._paused
+            or message.generation_id != self.app.consumer_generation_id
+            or not journal.owns(message)
+        ):
+            # Not acked: it is delivered again, here or to whoever comes next.
+            self.turn.dropped = True
             return
         if journal.delivered(self.name, message):
             journal.again(self.name, message)

@@ -38,7 +38,7 @@ async def submit(
     """From inside the worker: the run has begun, at the chain's entry or on `topic`; or it had
     before, or is another worker's to begin (False)."""
     raw = encode(event, app.settings)
-    topic = topic or chain.entry
+    topic = topic or chain.entry_of(event.parts)
     transport = app.transport
     if isinstance(transport, EmbeddedTransport):
         store = transport.store

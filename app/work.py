@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from app.errors import StepFailed, Unavailable
+from app.errors import EventError, StepFailed, Unavailable
 from app.events import Event, Usage
 from app.journal import Calls
-from app.steps import FanOut
+from app.steps import Claim, FanOut, Step
 
 #: What a Python step's own client raises when something may pass.
 PASSING = (Unavailable, ConnectionError, TimeoutError)
@@ -82,6 +82,10 @@ class StepWork:
 
         return msgspec.json.decode(await self.calls.once(msgspec.json.encode([name, args]), made))
 
+    async def claim(self, value: Any) -> Claim:
+        held, place = await self.calls.claim(self.event.trace_id, value)
+        return Claim(held, place == self.calls.place)
+
     def show(self, text: str) -> None:
         self._show(text)
 
@@ -111,7 +115,7 @@ def python_step(function: Callable[..., Any]) -> Do:
         started = time.perf_counter()
         try:
             made = await run(function, work)
-        except (*PASSING, StepFailed):
+        except (*PASSING, EventError):
             raise
         except Exception as exc:
             raise StepFailed(f"{type(exc).__name__}: {exc}") from exc
@@ -123,3 +127,16 @@ def python_step(function: Callable[..., Any]) -> Do:
         return Answer([] if made is None else [made], usage)
 
     return do
+
+
+def checked(check: Step, do: Do) -> Do:
+    """`do`, once the step `check` has looked at the event: what it raises is the stage's failure,
+    and False ends the run there."""
+    look = python_step(check)
+
+    async def both(work: StepWork) -> Answer:
+        if (await look(work)).values == [False]:
+            return Answer([])
+        return await do(work)
+
+    return both

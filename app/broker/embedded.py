@@ -222,6 +222,12 @@ class Consumer(FaustConsumer):
         else:
             await super().wait_empty()
 
+    def undelivered(self, topic: str) -> bool:
+        """Whether `topic` has records that were not delivered since it was last sought."""
+        return any(
+            offset < self.store.end(tp) for tp, offset in self._next.items() if tp.topic == topic
+        )
+
     # -- where to read
 
     async def perform_seek(self) -> None:
@@ -238,6 +244,9 @@ class Consumer(FaustConsumer):
         """
         for tp in self._assigned:
             self._next[tp] = self._low(tp)
+        sought = getattr(self.app, "sought", None)
+        if sought is not None:
+            sought()
         self._wake.set()
         return dict(self._next)
 

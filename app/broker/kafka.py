@@ -38,7 +38,7 @@ from app.broker.kafka_suspects import KafkaSuspects
 from app.broker.kafka_transport import consumer_of, partitions_of
 from app.broker.lease import Lease
 from app.broker.progress import Progress, Stretch
-from app.journal import Output, Places
+from app.journal import CLAIMS, Output, Places, claimed_at
 
 log = logging.getLogger(__name__)
 
@@ -234,7 +234,8 @@ class KafkaJournal:
         part = self._parts[message.partition]
         part.calls.setdefault(step, {})[name] = answer
         recording = self._hold(self._keep_answer(message.partition, part, name, answer))
-        self._recording.setdefault(step, []).append(recording)
+        if not key.startswith(CLAIMS):  # it belongs to no step that ends
+            self._recording.setdefault(step, []).append(recording)
         return recording
 
     async def finish(
@@ -290,6 +291,16 @@ class KafkaJournal:
             del part.begun[mark]
         self.delete([(partition, mark) for mark in old])
         return sent
+
+    def forget_claims(self, before_s: float) -> None:
+        """Claims from before `before_s` (seconds since 1970) are gone."""
+        for partition, part in self._parts.items():
+            for step, calls in list(part.calls.items()):
+                if step.startswith(CLAIMS.encode()) and all(
+                    claimed_at(answer) < before_s for answer in calls.values()
+                ):
+                    del part.calls[step]
+                    self.delete([(partition, key) for key in calls])
 
     # -- writing
 

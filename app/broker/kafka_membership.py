@@ -179,6 +179,7 @@ class Membership:
         }
         while not app.should_stop:
             await app.sleep(every_s)
+            self.journal.forget_claims(time.time() - self.settings.retention_s)
             topics: dict[str, dict[int, int | None]] = {}
             for tp, tracker in consumer_of(app).trackers.items():
                 if tp.topic in app.readers and tracker.committed is not None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import faust
+from aiokafka.errors import KafkaError
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -115,6 +116,10 @@ class Consumer(driver.Consumer):
         self.missed_generation = False
         self._generation = 0
         self._epoch = 0
+        #: Where reading began in partitions of which nothing was ever committed.
+        self._first: dict[TP, int] = {}
+        #: What was fetched of a partition whose reader's buffer had no more room.
+        self._held: dict[TP, list[Any]] = {}
         self._seeking = asyncio.Lock()
         self._acked: Any = Acks(self)
         self._acked_index: Any = self._acked
@@ -165,6 +170,20 @@ class Consumer(driver.Consumer):
                 return await self._commit({tp: tracker.committed or 0})
         return False
 
+    def undelivered(self, topic: str) -> bool:
+        """Whether `topic` has records that were not delivered since it was last sought, as far as
+        fetches have told; what they have told nothing of yet counts as some."""
+        for tp, tracker in self.trackers.items():
+            if tp.topic == topic:
+                try:
+                    end = self.highwater(tp)
+                except KafkaError:
+                    continue  # not ours any more
+                next_ = self._first.get(tp, 0) if tracker.next is None else tracker.next
+                if end is None or next_ < end:
+                    return True
+        return False
+
     # -- where to read
 
     async def perform_seek(self) -> None:
@@ -178,10 +197,13 @@ class Consumer(driver.Consumer):
             # aiokafka leaves a partition where it is when nothing of it was ever committed: what
             # was delivered and not acked would not come again.
             new = [tp for tp, offset in committed.items() if offset is None]
+            first = await self.earliest_offsets(*new) if new else {}
             if new:
-                await self.seek_wait(await self.earliest_offsets(*new))
+                await self.seek_wait(first)
             self._epoch += 1
+            self._held.clear()
             self.trackers = {tp: Tracker(offset) for tp, offset in committed.items()}
+            self._first = dict(first)
             sought = getattr(self.app, "sought", None)
             if sought is not None:
                 sought()
@@ -219,7 +241,9 @@ class Consumer(driver.Consumer):
                     if not self.flow_active:
                         continue
                     epoch = self._epoch
-                    records = await self._getmany(active_partitions=active, timeout=FETCH_WAIT_S)
+                    records: Any = {
+                        tp: self._held.pop(tp) for tp in active & self._held.keys()
+                    } or await self._getmany(active_partitions=active, timeout=FETCH_WAIT_S)
                 if records:
                     await self._deliver(records, epoch)
         except self.consumer_stopped_errors:
@@ -240,6 +264,11 @@ class Consumer(driver.Consumer):
                 await asyncio.sleep(0)
             if suspended():
                 return
+            if tp in self._held or tp in self._buffered_partitions:
+                # One stage that is full, or waits for its turn, must not keep another from getting
+                # what it may wait for.
+                self._held.setdefault(tp, []).append(record)
+                continue
             message = self._to_message(tp, record)
             if self.app.topics.acks_enabled_for(tp.topic):
                 tracker = self.trackers.get(message.tp)

@@ -10,6 +10,7 @@ from faust.types import TP
 from app.broker.batches import read_end
 from app.broker.database import SHIFT
 from app.broker.store import Store
+from app.journal import CLAIMS, claimed_at
 
 #: Rows deleted in one transaction: the writer waits for so many, a few milliseconds.
 ROWS = 1000
@@ -28,17 +29,36 @@ def delete_finished(
     """
     cutoff = int(before_s * 1000)
     deleted = 0
+    unfinished: set[bytes] = set()
     with contextlib.closing(sqlite3.connect(store.path, isolation_level=None, timeout=10)) as db:
         for topics in pipelines:
             known = [topic for topic in topics if store.partitions(topic)]
             for partition in range(max((store.partitions(t) or 0 for t in known), default=0)):
                 busy = _unfinished_keys(db, store, topics, known, partition)
+                unfinished |= busy
                 for topic in known:
                     deleted += _delete(db, store, store.part(TP(topic, partition)), cutoff, busy)
     store.writer.run(
         lambda db: db.execute("delete from submission where ts < ? and not kept", (cutoff,))
     )
+    _forget_claims(store, before_s, unfinished)
     return deleted
+
+
+def _forget_claims(store: Store, before_s: float, unfinished: set[bytes]) -> None:
+    """The claims of runs that are over go as their records do."""
+    gone = [
+        (step, key)
+        for step, entries in list(store.entries.items())
+        if step.startswith(CLAIMS) and step.removeprefix(CLAIMS).encode() not in unfinished
+        for key, claim in list(entries.items())
+        if claimed_at(claim) < before_s
+    ]
+    for step, _ in gone:
+        store.entries.pop(step, None)
+    if gone:
+        keys = [(key,) for _, key in gone]
+        store.writer.run(lambda db: db.executemany("delete from journal where key = ?", keys))
 
 
 def _unfinished_keys(

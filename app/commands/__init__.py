@@ -1,6 +1,7 @@
 """The commands: `faust -A app NAME`, and the same as `penstock NAME`."""
 
 import app.commands.doctor
+import app.commands.jobs
 import app.commands.lag
 import app.commands.letters
 import app.commands.projects

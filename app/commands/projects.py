@@ -53,7 +53,8 @@ class check(Command):
             say(f"{len(project.problems)} to mend.", style="red")
         else:
             for chain in project.chains.values():
-                put(f"{chain.name}: {len(chain.stages)} stages, begins with '{chain.entry}'")
+                begins = " or ".join(f"'{entry}'" for entry in chain.entries)
+                put(f"{chain.name}: {len(chain.stages)} stages, begins with {begins}")
                 for stage in chain.stages:
                     goes = " or ".join(stage.targets) or "the end"
                     put(f"  {stage.reads} → {goes}: {stage.does}")

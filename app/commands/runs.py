@@ -97,7 +97,7 @@ class _Begin(Command):
     async def begin(self, pipeline: str, text: str | None, as_json: bool) -> int:
         self.app.project.require_sound()
         chain = self.app.project.chain(pipeline)
-        text = text or (chain.seed or {}).get(chain.entry)
+        text = text or (chain.seed or {}).get(chain.entry_of(chain.seed or ()))
         if not text:
             raise SettingsError(f"say what to begin with: penstock run {pipeline} TEXT")
         client = Client(self.app.settings, self.app.project)

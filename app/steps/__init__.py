@@ -7,7 +7,8 @@
         return work.parts["text"].upper()
 
 What a step returns becomes the part named after the topic that its stage writes: text, or anything
-that JSON can hold. `None` ends the run there; `FanOut([a, b])` sends one event each.
+that JSON can hold. `None` ends the run there; `FanOut([a, b])` sends one event each. A step that a
+stage names as its `check` says whether the agent is to be asked: False ends the run there.
 """
 
 import contextlib
@@ -20,6 +21,14 @@ from typing import Any, Protocol
 
 from app.errors import StepError
 from app.events import Event
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What a run is claimed for, and whether that was by this very event."""
+
+    value: Any
+    mine: bool
 
 
 class Work(Protocol):
@@ -37,6 +46,11 @@ class Work(Protocol):
         """The answer of `function(*args)`, recorded: when the step is taken up again after a
         crash, the recorded answer comes back and the function is not called. `args` and the
         answer are JSON values. A plain function runs in a thread."""
+
+    async def claim(self, value: Any) -> Claim:
+        """What the run is claimed for: `value`, for good, unless another event of the run was
+        here before. Durable, and the same after a crash; a JSON value. It is kept as long as
+        finished runs are."""
 
     def show(self, text: str) -> None:
         """`text` on the worker's console."""
@@ -114,11 +128,13 @@ def tool(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 def built_in() -> Registry:
     """A registry that holds the steps that come with Penstock."""
+    from app.steps.jobs import take_job
     from app.steps.persist import persist
     from app.steps.present import present
     from app.steps.sandbox import sandbox
+    from app.steps.write_file import write_file
 
     registry = Registry()
-    for name, function in {"persist": persist, "present": present, "sandbox": sandbox}.items():
-        registry._add("steps", name, function, "Penstock")
+    for function in (persist, present, sandbox, take_job, write_file):
+        registry._add("steps", function.__name__, function, "Penstock")
     return registry

@@ -143,6 +143,9 @@ def test_seed_0_never_seeds_and_the_agents_have_their_names(place: Place) -> Non
         "critic_agent_stream": "story",
         "writer_revise_stream": "critique",
         "editor_output_stream": "final",
+        "jobs_high_stream": "jobs_high",
+        "jobs_low_stream": "jobs_low",
+        "jobs_write_stream": "jobs_answers",
         "cancel_agent_stream": "penstock",
     }
 

@@ -277,3 +277,52 @@ def test_a_governor_names_a_topic_that_somebody_reads(read, refused):
     unread = stages("reads: a, step: x, writes: b") + "governor: {topic: b, limit: 3}\n"
     assert "no stage reads 'b', so nothing of it is ever finished" in refused(unread)
     assert "'governor.limit' is -1" in refused(governed.replace("limit: 3", "limit: -1"))
+
+
+def test_a_chain_may_have_two_entries_and_a_run_begins_with_one_of_them(read):
+    text = stages("reads: a, step: x, writes: c", "reads: b, step: y, writes: c")
+    chain = read(text.replace("stages:", "entry: [b, a]\nstages:"))
+    assert chain.entries == ("b", "a") and chain.entry == "b"
+    assert chain.entry_of({"a": 1}) == "a" and chain.entry_of({}) == "b"
+    assert chain.read_parts({"a": "x", "c": "y"}) == {"a": "x", "c": "y"}
+    for given, said in (
+        ({"c": 1}, "begins with 'b' (B) or 'a' (A); found c"),
+        ({"a": 1, "b": 2}, "begins with 'b' (B) or 'a' (A), with one of them; found a, b"),
+        ({"a": ""}, "'a' is empty"),
+    ):
+        with pytest.raises(ChainError) as caught:
+            chain.read_parts(given)
+        assert said in caught.value.message
+
+
+def test_each_of_several_entries_must_be_a_topic_that_somebody_reads(refused):
+    text = stages("reads: a, step: x, writes: c")
+    assert "no stage reads the entry, 'b'" in refused(
+        text.replace("stages", "entry: [a, b]\nstages")
+    )
+    assert "tale.yaml:7: 'q' is not one of" in refused(
+        text.replace("stages", "entry: [a, q]\nstages")
+    )
+    assert "'entry" in refused(text.replace("stages", "entry: []\nstages"))
+
+
+def test_a_stage_may_wait_for_its_turn_after_another(read, refused):
+    both = ("reads: a, step: x, writes: c, name: one", "reads: b, step: y, writes: c, name: two")
+    text = stages(f"{both[0]}", f"{both[1]}, after: one").replace(
+        "stages:", "entry: [a, b]\nstages:"
+    )
+    assert [stage.after for stage in read(text).stages] == [None, "one"]
+    assert "'onne' is not one of the stages (one, two). Did you mean 'one'?" in refused(
+        text.replace("after: one", "after: onne")
+    )
+    assert "stages that wait for each other: two after two" in refused(
+        text.replace("after: one", "after: two")
+    )
+    assert "wait for each other: one after two after one" in refused(
+        text.replace("name: one", "name: one, after: two")
+    )
+
+
+def test_a_check_goes_with_an_agent(refused):
+    said = refused(stages("reads: a, step: x, check: y"))
+    assert "'check' goes with 'agent'" in said

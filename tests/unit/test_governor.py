@@ -38,8 +38,8 @@ class Worker:
 
 def chain() -> Chain:
     return Chain(
-        name="tale", about="", topics={"idea": ""}, stages=(), entry="idea", seed=None, every_s=0,
-        file=pathlib.Path("tale.yaml"), governor=SPEC,
+        name="tale", about="", topics={"idea": ""}, stages=(), entries=("idea",), seed=None,
+        every_s=0, file=pathlib.Path("tale.yaml"), governor=SPEC,
     )  # fmt: skip
 
 

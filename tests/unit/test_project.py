@@ -97,7 +97,8 @@ def test_a_missing_step_is_named_with_the_steps_that_there_are(read):
     (problem,) = problems(read(CHAIN.replace("step: present", "step: presnt")))
     assert problem == (
         "topics/tale.yaml:10: there is no step 'presnt'. Did you mean 'present'?"
-        " Steps: persist, present, sandbox. Register one in steps/*.py with @step."
+        " Steps: persist, present, sandbox, take_job, write_file. Register one in steps/*.py"
+        " with @step."
     )
 
 

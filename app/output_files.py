@@ -1,0 +1,99 @@
+"""Output files: written whole or not at all, and never outside of their folder.
+
+A path is walked folder by folder, each opened relative to the one before and never through a link,
+so nothing that changes meanwhile leads out.
+"""
+
+import contextlib
+import errno
+import os
+import pathlib
+import re
+import stat
+from collections.abc import Iterator
+
+#: The folder of output files, in PENSTOCK_DATA.
+FOLDER = "outputs"
+#: Bytes of one name, as Linux and macOS have it, and of the whole path.
+NAME_BYTES, PATH_BYTES = 255, 1000
+#: What Windows takes for a device, with any ending.
+RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def check_name(name: str) -> list[str]:
+    """The folders of an output file's name and the file's own. Raises `ValueError` that says why it
+    is none: what leads out of the folder, and what not every system can hold."""
+    if not name:
+        raise ValueError("a file needs a name")
+    if not name.isprintable() or "\\" in name:
+        raise ValueError("only what can be seen, and no backslash")
+    try:
+        too_long = len(name.encode()) > PATH_BYTES
+    except UnicodeEncodeError as exc:
+        raise ValueError("not Unicode") from exc
+    if name.startswith("/"):
+        raise ValueError(f"an absolute path; it is taken relative to {FOLDER}/")
+    parts = name.split("/")
+    for part in parts:
+        if part == "..":
+            raise ValueError(f"'..' leads out of {FOLDER}/")
+        if part in ("", "."):
+            raise ValueError("an empty part or '.'")
+        if part.startswith("."):
+            raise ValueError("names that begin with a dot are kept for files that are not finished")
+        if part != part.strip() or part.endswith("."):
+            raise ValueError("a part that begins or ends with a space, or ends with a dot")
+        if any(c in part for c in '<>:"|?*'):
+            raise ValueError('one of < > : " | ? *, which not every system takes')
+        if RESERVED.fullmatch(part):
+            raise ValueError(f"'{part}' is a reserved name")
+        too_long = too_long or len(part.encode()) > NAME_BYTES
+    if too_long:
+        raise ValueError(f"longer than {NAME_BYTES} bytes, or than {PATH_BYTES} in all")
+    return parts
+
+
+def write_whole(folder: pathlib.Path, name: str, data: bytes, mark: str) -> None:
+    """`folder`/`name` holds `data`, durably, and held what it held before until then.
+
+    `mark` names the unfinished file: written again with the same mark, what a crash has left of it
+    is used up. Folders on the way are made. Raises `ValueError` for a name that leads out, by
+    itself or through a link, and `OSError` for a disk that refuses.
+    """
+    *folders, last = check_name(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        # The folder itself may be a link: that is its owner's business.
+        there = stack.enter_context(_opened(os.open(folder, _OPEN_FOLDER & ~os.O_NOFOLLOW)))
+        for one in folders:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(one, dir_fd=there)
+                os.fsync(there)
+            try:
+                there = stack.enter_context(_opened(os.open(one, _OPEN_FOLDER, dir_fd=there)))
+            except OSError as exc:
+                if exc.errno in (errno.ELOOP, errno.ENOTDIR):
+                    raise ValueError(f"'{one}' is a link or a file, and not a folder") from exc
+                raise
+        with contextlib.suppress(FileNotFoundError):
+            mode = os.stat(last, dir_fd=there, follow_symlinks=False).st_mode
+            if not stat.S_ISREG(mode):
+                raise ValueError(f"'{last}' is there, and is a link or a folder, and no file")
+        unfinished = f".{mark}.part"
+        with _opened(os.open(unfinished, _OPEN_FILE, 0o644, dir_fd=there)) as file:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(file, rest) :]
+            os.fsync(file)
+        os.rename(unfinished, last, src_dir_fd=there, dst_dir_fd=there)
+        os.fsync(there)
+
+
+@contextlib.contextmanager
+def _opened(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

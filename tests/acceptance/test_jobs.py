@@ -1,0 +1,365 @@
+"""The jobs queue: pushed from anywhere, answered by an agent, kept as a file."""
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from app.errors import JobRefused, NotFound
+from app.events import first_event
+from app.jobs import TOPICS, job_event, read_job, trace_id_of
+from app.pushed import JobStatus
+from app.settings import Settings
+from app.submitting import encode
+from tests.acceptance.places import LABEL, TRACEBACK, Place, side_by_side
+from tests.programs import ROOT, wait_until
+from tests.servers import ScriptedServer
+
+SYSTEM = "You are a helpful assistant."
+
+
+def job(query: str = "Name three.", file: str = "three.txt", **params: str) -> dict[str, Any]:
+    return {"system_prompt": SYSTEM, "params": {"query": query, "output_file": file, **params}}
+
+
+def options(query: str = "Name three.", file: str = "three.txt") -> tuple[str, ...]:
+    """`job`, for `penstock push-job NAME`."""
+    return ("--system", SYSTEM, "--query", query, "--output-file", file)
+
+
+def push(place: Place, *jobs: tuple[str, dict[str, Any], str]) -> None:
+    """The jobs (name, job, priority) are pushed, in their order."""
+
+    async def main() -> None:
+        async with place.client() as client:
+            for name, one, priority in jobs:
+                await client.push_job(name, one, priority)
+
+    asyncio.run(main())
+
+
+def wait(place: Place, *names: str) -> list[JobStatus]:
+    """What became of the jobs; each is over."""
+
+    async def main() -> list[JobStatus]:
+        async with place.client() as client:
+            return [await client.wait_job(name, timeout_s=40) for name in names]
+
+    return asyncio.run(main())
+
+
+def listed(place: Place) -> dict[str, JobStatus]:
+    async def main() -> dict[str, JobStatus]:
+        async with place.client() as client:
+            return {status.name: status for status in await client.jobs()}
+
+    return asyncio.run(main())
+
+
+def put_by_topic(place: Place, topic: str, key: bytes, value: bytes) -> None:
+    """A record that nobody has checked."""
+
+    async def main() -> None:
+        async with place.client() as client:
+            await asyncio.to_thread(client._write, [(topic, key, value)])
+
+    asyncio.run(main())
+
+
+def outputs(place: Place) -> dict[str, str]:
+    """Every file under data/outputs/, unfinished ones too."""
+    folder = place.data / "outputs"
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return {str(file.relative_to(folder)): file.read_text() for file in files}
+
+
+def queries(calls: Sequence[dict[str, Any]]) -> list[str]:
+    """What the calls asked, in their order: the last part of the prompt."""
+    said = [call["request"]["messages"][-1]["content"] for call in calls]
+    return [text.rsplit("# query\n\n", 1)[1] for text in said]
+
+
+@pytest.fixture
+def paid(place: Place, scripted: ScriptedServer) -> ScriptedServer:
+    """The place's model is a server that counts."""
+    place.env["PENSTOCK_MODEL"] = f"{scripted.base_url}#scripted"
+    return scripted
+
+
+# -- pushing
+
+
+def test_a_job_from_the_shell_becomes_a_file_and_has_a_status(place: Place) -> None:
+    first = place.run("push-job", "best", *options())
+    assert "No worker is running" in first.err and first.out.startswith("pushed job best (run ")
+    assert place.run("job-status", "best").out.startswith("best: running\n")
+    with place.worker():
+        done = place.run("job-status", "best", "--wait").out
+        again = place.run("push-job", "best", *options())
+        told = place.run("jobs", "--json").json()
+        shown = place.run("jobs").out
+    assert done.startswith(f"best: done\n  file {place.data}/outputs/three.txt  ({LABEL}")
+    assert "was pushed before, and is done once" in again.out
+    assert (told["name"], told["state"], told["priority"]) == ("best", "done", "low")
+    assert told["file"] == "outputs/three.txt" and told["trace_id"] == trace_id_of("best")
+    assert shown == "done       low   best  outputs/three.txt\n"
+    (text,) = outputs(place).values()
+    assert text.startswith(f"({LABEL}") and "Name three." in text and SYSTEM in text
+
+
+PROGRAM = """
+import json, sys
+from app.client import Client
+job = json.loads(sys.argv[1])
+client = Client()
+one = client.push_job("one", job)
+two = client.push_job("two", json.dumps(job).encode(), priority="high")
+try:
+    client.push_job("three", {**job, "querry": 1})
+except Exception as exc:
+    print(type(exc).__name__)
+print(one.wait(40).state, two.result(40).splitlines()[0], one.status().file)
+"""
+
+
+def test_a_plain_program_pushes_and_waits_without_a_loop(place: Place) -> None:
+    with place.worker():
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", PROGRAM, json.dumps(job())],
+            cwd=ROOT,
+            env=place.env,
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+    assert TRACEBACK not in done.stderr and done.returncode == 0, done.stderr
+    refused, told = done.stdout.splitlines()
+    assert refused == "JobRefused"
+    assert told.startswith("done ") and told.endswith(" outputs/three.txt") and "Name three" in told
+
+
+def test_a_program_with_a_loop_awaits_the_push_and_the_result(place: Place) -> None:
+    async def main() -> str:
+        async with place.client() as client:
+            pushed = await client.push_job("one", job())
+            unawaited = client.push_job("two", job(file="two.txt"))
+            with pytest.raises(NotFound, match="there is no job 'none'"):
+                await client.job("none")
+            text = await client.job_result(pushed.name, timeout_s=40)
+            await unawaited
+            await client.wait_job("two", timeout_s=40)
+            return text
+
+    with place.worker():
+        assert "Name three." in asyncio.run(main())
+    assert sorted(outputs(place)) == ["three.txt", "two.txt"]
+
+
+def test_the_agent_is_told_what_the_job_says_and_nothing_else(
+    place: Place, paid: ScriptedServer
+) -> None:
+    with place.worker():
+        push(place, ("one", job(context="Only snakes."), "low"), ("two", job(file="2.txt"), "high"))
+        one, _ = wait(place, "one", "two")
+    calls = sorted(paid.calls(), key=lambda call: len(str(call["request"])))
+    asked = [[m["content"] for m in call["request"]["messages"]] for call in calls]
+    assert asked == [
+        [SYSTEM, "# query\n\nName three."],
+        [SYSTEM, "# context\n\nOnly snakes.\n\n# query\n\nName three."],
+    ]
+    assert outputs(place)["three.txt"] == one.answer.rstrip("\n") + "\n"
+    assert LABEL not in outputs(place)["three.txt"]
+
+
+# -- names
+
+
+def test_the_same_job_pushed_twice_is_done_once_and_another_under_its_name_is_refused(
+    place: Place, paid: ScriptedServer
+) -> None:
+    with place.worker():
+        push(place, ("one", job(), "low"), ("one", job(), "low"))
+        wait(place, "one")
+        push(place, ("one", job(), "high"))
+        other = place.show("push-job", "one", "--wait", "--json", *options("Another?", "b.txt"))
+        status = place.run("job-status", "one", "--json").json()
+    refused = other.ended(1).json()
+    assert refused["state"] == "refused"
+    assert "the name 'one' is taken by another job, which was here first" in refused["error"]
+    assert (status["state"], status["file"]) == ("done", "outputs/three.txt")
+    assert [one["state"] for one in status["others"]] == ["refused"]
+    assert len(paid.calls()) == 1 and list(outputs(place)) == ["three.txt"]
+    assert [letter["cause"] for letter in place.letters()] == ["JobRefused"]
+
+
+def test_of_many_pushers_at_once_one_has_the_name_and_each_learns_what_became_of_its_own(
+    place: Place, paid: ScriptedServer
+) -> None:
+    async def main() -> list[JobStatus]:
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(place.client()) for _ in range(6)]
+            pushing = (
+                client.push_job("one", job(f"Query {n}", f"{n}.txt"), list(TOPICS)[n % 2])
+                for n, client in enumerate(clients)
+            )
+            pushed = await asyncio.gather(*pushing)
+            waits = (clients[0].wait_job("one", handle.id, 40) for handle in pushed)
+            return list(await asyncio.gather(*waits))
+
+    with place.worker():
+        statuses = asyncio.run(main())
+    assert sorted(status.state for status in statuses) == ["done"] + ["refused"] * 5
+    (winner,) = (status for status in statuses if status.state == "done")
+    assert list(outputs(place)) == [winner.output_file] and len(paid.calls()) == 1
+
+
+# -- what is no job
+
+#: Options of a push, and what is said about them.
+BAD = {
+    ("--output-file", "../x"): "'..' leads out of outputs/",
+    ("--output-file", "/etc/x"): "an absolute path",
+    ("--output-file", "nul.txt"): "'nul.txt' is a reserved name",
+    ("--query", " "): "'params.query' is empty",
+}
+
+
+def test_what_is_no_job_is_refused_at_the_push(place: Place) -> None:
+    screens = side_by_side(BAD, lambda bad: place.show("push-job", "one", *options(), *bad))
+    for bad, complaint in BAD.items():
+        assert complaint in screens[bad].refused()
+    with pytest.raises(JobRefused, match="the largest has"):
+        push(place, ("one", job("x" * 300_000), "low"))
+    with pytest.raises(JobRefused, match=r"unknown field 'params\.contxt'"):
+        push(place, ("one", job(contxt="x"), "low"))
+    assert listed(place) == {}
+
+
+def test_what_comes_by_the_topic_and_is_no_job_is_a_dead_letter_and_nothing_is_paid(
+    place: Place, paid: ScriptedServer
+) -> None:
+    good = read_job("good", job())
+    part: dict[str, Any] = job_event(good, "low").parts["jobs_low"]
+    bad = {
+        "leads out": {**part, "name": "leads out", "output_file": "../../x"},
+        "too large": {**part, "name": "too large", "query": "x" * 300_000},
+        "unknown": {**part, "name": "unknown", "extra": 1},
+        "good": part,  # on a run that is not of its name
+    }
+    with place.worker():
+        for name, found in bad.items():
+            trace_id = trace_id_of(name if name != "good" else "somebody else")
+            event = first_event("jobs", {"jobs_low": found}, trace_id)
+            put_by_topic(place, "jobs_low", event.key, encode(event, Settings.read(place.env)))
+        put_by_topic(place, "jobs_low", b"key", b"not an event")
+        wait_until(lambda: len(place.letters()) == 5, "five dead letters")
+        push(place, ("good", job(), "low"))
+        assert wait(place, "good")[0].state == "done"
+    letters = place.letters()
+    said = " ".join(letter["message"] for letter in letters)
+    for complaint in ("'..' leads out", "the largest has", "unknown field", "run of its name"):
+        assert complaint in said
+    assert sorted(letter["cause"] for letter in letters) == ["JobRefused"] * 4 + ["MalformedEvent"]
+    assert len(paid.calls()) == 1 and list(outputs(place)) == ["three.txt"]
+
+
+def test_a_link_out_of_the_folder_is_a_dead_letter_and_the_answer_is_kept_for_a_replay(
+    place: Place, paid: ScriptedServer
+) -> None:
+    folder = place.data / "outputs"
+    folder.mkdir(parents=True)
+    (place.folder / "mine").write_text("mine")
+    (folder / "three.txt").symlink_to(place.folder / "mine")
+    with place.worker():
+        push(place, ("one", job(), "low"))
+        assert wait(place, "one")[0].state == "dead"
+        assert "'three.txt' is there, and is a link" in wait(place, "one")[0].error
+        (folder / "three.txt").unlink()
+        (letter,) = place.letters()
+        place.run("dead-letters", "replay", letter["id"])
+        assert wait(place, "one")[0].state == "done"
+    assert (place.folder / "mine").read_text() == "mine"
+    assert list(outputs(place)) == ["three.txt"] and len(paid.calls()) == 1
+
+
+def test_a_job_whose_model_said_no_is_dead_and_is_done_by_a_replay(
+    place: Place, paid: ScriptedServer
+) -> None:
+    paid.script([{"fault": "status", "status": 400, "body": {"error": {"message": "not that"}}}])
+    with place.worker():
+        push(place, ("one", job(), "low"))
+        (dead,) = wait(place, "one")
+        assert dead.state == "dead" and "not that" in dead.error
+        (letter,) = place.letters()
+        place.run("dead-letters", "replay", letter["id"])
+        assert wait(place, "one")[0].state == "done"
+    assert len(paid.calls()) == 2 and list(outputs(place)) == ["three.txt"]
+
+
+# -- turns, and ends
+
+
+def test_high_jobs_go_first_whenever_they_were_pushed(place: Place, paid: ScriptedServer) -> None:
+    place.env |= {"PENSTOCK_CONCURRENCY": "1", "PENSTOCK_PARTITIONS": "2"}
+    lows = [(f"low {n}", job(f"low {n}", f"low{n}.txt"), "low") for n in range(6)]
+    highs = [(f"high {n}", job(f"high {n}", f"high{n}.txt"), "high") for n in range(6)]
+    push(place, *lows, *highs)
+    with place.worker():
+        wait(place, *(name for name, *_ in (*lows, *highs)))
+    asked = queries(paid.calls())
+    # The first low one begins when the last high one is taken: the two are in flight together.
+    assert {word.split()[0] for word in asked[:5]} == {"high"}
+    assert {word.split()[0] for word in asked[7:]} == {"low"}
+    assert sorted(asked) == sorted(name for name, *_ in (*lows, *highs))
+
+
+def test_low_jobs_that_wait_go_on_when_the_last_high_one_is_taken(
+    place: Place, paid: ScriptedServer
+) -> None:
+    place.env |= {"PENSTOCK_CONCURRENCY": "1"}
+    paid.script([{"fault": "timeout", "match": "slow"}])
+    with place.worker() as running:
+        push(place, ("slow", job("slow high"), "high"))
+        wait_until(lambda: len(paid.calls()) == 1, "the first call")
+        push(place, ("next", job("next high"), "high"), ("low", job("low"), "low"))
+        push(place, ("sure", job("sure", "s.txt"), "low"))
+        # All three are there, and nobody takes them: the one call still waits for its answer.
+        running.wait_for("Worker ready")
+        assert listed(place)["low"].state == "running" and len(paid.calls()) == 1
+        place.run("cancel-job", "slow")
+        wait(place, "next", "low", "sure")
+    assert queries(paid.calls())[:2] == ["slow high", "next high"]
+    assert listed(place)["slow"].state == "cancelled"
+
+
+def test_a_job_that_is_cancelled_makes_no_file_and_keeps_its_name(
+    place: Place, paid: ScriptedServer
+) -> None:
+    paid.script([{"fault": "timeout"}])
+    with place.worker():
+        push(place, ("one", job(), "low"))
+        wait_until(lambda: paid.calls(), "the call")
+        assert place.run("cancel-job", "one").out == "job one is cancelled\n"
+        again = place.run("push-job", "one", *options()).out
+        assert "was pushed before" in again
+        assert "it is cancelled" in place.fails("cancel-job", "one")
+        assert place.show("job-status", "one").ended(1).out.startswith("one: cancelled\n")
+    assert outputs(place) == {} and len(paid.calls()) == 1
+    assert "there is no job 'two'" in place.fails("job-status", "two")
+
+
+def test_many_jobs_are_taken_at_the_same_time(place: Place, paid: ScriptedServer) -> None:
+    paid.script([{"fault": "timeout", "seconds": 20, "times": 20}])
+    with place.worker():
+        push(place, *((f"job {n}", job(f"{n}", f"{n}.txt"), "low") for n in range(20)))
+        # Twenty questions, and not one answer yet.
+        wait_until(lambda: len(paid.calls()) == 20, "twenty calls")
+        assert paid.logged("answered") == []
+        place.run("cancel-job", "job 3")
+    assert outputs(place) == {}

@@ -1,0 +1,128 @@
+"""Turns, claims and checks: what a stage does before its step."""
+
+import asyncio
+import types
+from typing import Any
+
+from app.events import first_event
+from app.journal import CLAIMS, Calls, EmbeddedJournal
+from app.stage import Stage
+from app.work import Answer, StepWork, checked
+from tests.unit.conftest import Opener, messages, run_leaping, until
+
+TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+
+def stage_of(undelivered: set[str], reads: str) -> Stage:
+    """A stage that has taken nothing, of an app whose broker has more on these topics."""
+    consumer = types.SimpleNamespace(undelivered=lambda topic: topic in undelivered)
+    app: Any = types.SimpleNamespace(consumer=consumer)
+    room = asyncio.Event()
+    room.set()
+    app.journal = app.event_log = types.SimpleNamespace(room=room)
+    spec: Any = types.SimpleNamespace(name=reads, reads=reads)
+    return Stage(app, spec, lambda _: None, 1)  # type: ignore[arg-type, return-value]
+
+
+def test_a_stage_waits_for_its_turn_and_goes_on_as_soon_as_it_is_told():
+    async def main() -> None:
+        undelivered = {"high"}
+        high, low = stage_of(undelivered, "high"), stage_of(undelivered, "low")
+        low.turn.follow(high.turn)
+        admitted = asyncio.ensure_future(low._admit())
+        await until(lambda: not high.turn._caught_up.is_set() and high.turn.is_behind())
+        await asyncio.sleep(0)
+        assert not admitted.done()
+        undelivered.clear()
+        high.turn._caught_up.set()
+        await admitted
+
+    asyncio.run(main())
+
+
+def test_a_stage_whose_turn_comes_without_a_word_looks_again():
+    async def main() -> float:
+        undelivered = {"high"}
+        high, low = stage_of(undelivered, "high"), stage_of(undelivered, "low")
+        low.turn.follow(high.turn)
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.1, undelivered.clear)  # its partitions went to another worker
+        started = loop.time()
+        await low._admit()
+        return loop.time() - started
+
+    assert run_leaping(main()) == 0.5
+
+
+def test_what_was_dropped_is_not_taken_until_it_is_delivered_again():
+    async def main() -> None:
+        high = stage_of(set(), "high")
+        assert not high.turn.is_behind()
+        high.hold()
+        high._take(object())
+        assert high.turn.is_behind()
+        high.sought()
+        assert not high.turn.is_behind()
+
+    asyncio.run(main())
+
+
+def test_the_first_event_of_a_run_claims_it_for_good(open_store: Opener) -> None:
+    store = open_store()
+    store.create("a", 1)
+    for n in range(2):
+        store.append(messages_tp(), 0, TRACE.encode(), str(n).encode())
+    store.commit_now()
+    first, second = messages(store, "a")
+
+    async def claim(journal: EmbeddedJournal, message: Any, value: str) -> tuple[Any, bool]:
+        event = first_event("p", {"a": "x"}, TRACE)
+        work = StepWork(event, Calls(journal, "s/e", message), lambda _: None)
+        found = await work.claim(value)
+        return found.value, found.mine
+
+    async def main() -> None:
+        store.start(asyncio.get_running_loop())
+        journal = EmbeddedJournal(store)
+        assert await claim(journal, first, "mine") == ("mine", True)
+        assert await claim(journal, second, "other") == ("mine", False)
+        journal.finish("s", first, [], "s/e", lambda _: None)
+        await store.flush()
+        store.close()
+
+    asyncio.run(main())
+    again = open_store()
+
+    async def restarted() -> None:
+        again.start(asyncio.get_running_loop())
+        journal = EmbeddedJournal(again)
+        assert await claim(journal, second, "other") == ("mine", False)
+        assert await claim(journal, first, "mine") == ("mine", True)
+        assert [step.startswith(CLAIMS) for step in again.entries] == [True]
+
+    asyncio.run(restarted())
+
+
+def messages_tp() -> Any:
+    from faust.types import TP
+
+    return TP("a", 0)
+
+
+def test_an_agent_is_asked_only_when_the_check_lets_it() -> None:
+    asked = []
+
+    async def ask(work: StepWork) -> Answer:
+        asked.append(work)
+        return Answer(["said"])
+
+    async def main(verdict: Any) -> list[Any]:
+        work: Any = types.SimpleNamespace(event=first_event("p", {"a": "x"}))
+        return (await checked(lambda _: verdict, ask)(work)).values
+
+    assert [asyncio.run(main(verdict)) for verdict in (True, None, False)] == [
+        ["said"],
+        ["said"],
+        [],
+    ]
+    assert len(asked) == 2
