@@ -136,11 +136,22 @@ class Settings:
     retention_s: float = _setting(
         7 * 86400.0, "seconds that finished runs are kept; 0: for ever", _seconds
     )
+    embeddings: str = _setting(
+        "", "the model of the memory's vectors, as PROVIDER/NAME; none: a local one"
+    )
+    recall_s: float = _setting(
+        1.0, "seconds that a look into memory may take; 0: it is never asked", _seconds
+    )
+    memory_notes: int = _setting(
+        10_000, "notes that wait while the memory is down; then the oldest go", _whole(1, 10**7)
+    )
     #: Not PENSTOCK_*: the names that the providers' own tools use. Never shown or logged.
     openai_api_key: str = dataclasses.field(default="", repr=False)
     openai_base_url: str = ""
     mistral_api_key: str = dataclasses.field(default="", repr=False)
     ollama_host: str = ""
+    qdrant_url: str = ""
+    qdrant_api_key: str = dataclasses.field(default="", repr=False)
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -165,8 +176,9 @@ class Settings:
                 values[known[name].name] = known[name].metadata["parse"](text)
             except ValueError as exc:
                 raise SettingsError(f"{name}={text!r}: {exc}.") from exc
-        for name in ("openai_api_key", "openai_base_url", "mistral_api_key", "ollama_host"):
-            values[name] = environ.get(name.upper(), "")
+        for field in dataclasses.fields(cls):
+            if not field.metadata:
+                values[field.name] = environ.get(field.name.upper(), "")
         return cls(**values)
 
     @property
@@ -194,8 +206,9 @@ class Settings:
     def secrets(self) -> tuple[str, ...]:
         """What must never be written anywhere: long enough to be a secret, and set."""
         found = [self.openai_api_key, self.mistral_api_key, self.kafka_password]
-        servers = (self.model, self.openai_base_url, self.ollama_host)
-        for url in (*self.broker_url.split(";"), *servers):
+        found += [self.qdrant_api_key]
+        models = (self.model, self.embeddings, self.openai_base_url, self.ollama_host)
+        for url in (*self.broker_url.split(";"), *models, self.qdrant_url):
             with contextlib.suppress(ValueError):  # no address at all: it is refused elsewhere
                 password = urlsplit(url if "://" in url else f"//{url}").password or ""
                 found += [password, unquote(password)]

@@ -56,6 +56,9 @@ def test_every_setting_can_be_set_by_its_name():
         "PENSTOCK_LOG_INSTRUCTIONS": "no",
         "PENSTOCK_MAX_EVENT_BYTES": "2000",
         "PENSTOCK_RETENTION_S": "60",
+        "PENSTOCK_EMBEDDINGS": "ollama/nomic-embed-text",
+        "PENSTOCK_RECALL_S": "0.5",
+        "PENSTOCK_MEMORY_NOTES": "100",
     }
     assert set(given) == {name for name, _, _ in settings.describe()}, "one of them is not tried"
     read = Settings.read(given)
@@ -147,6 +150,8 @@ def test_keys_are_read_under_the_names_that_their_own_tools_use():
     assert read.openai_api_key == "sk-open-sesame"
     assert read.ollama_host == "gpu:11434"
     assert read.mistral_api_key == ""
+    read = Settings.read({"QDRANT_URL": "http://store:6333", "QDRANT_API_KEY": "open-sesame"})
+    assert (read.qdrant_url, read.qdrant_api_key) == ("http://store:6333", "open-sesame")
 
 
 def test_secrets_are_not_in_the_settings_text_and_are_taken_out_of_others():
@@ -155,11 +160,17 @@ def test_secrets_are_not_in_the_settings_text_and_are_taken_out_of_others():
             "OPENAI_API_KEY": "sk-secret",
             "MISTRAL_API_KEY": "sk-secret-too",
             "PENSTOCK_BROKER": "kafka://me:hush-hush@one:9092;kafka://me:t%6Fp-hush@two:9092",
+            "PENSTOCK_EMBEDDINGS": "http://me:vector-hush@gpu/v1#m",
+            "QDRANT_URL": "http://me:point-hush@store:6333",
+            "QDRANT_API_KEY": "sk-secret-three",
         }
     )
     assert "sk-secret" not in repr(read)
-    text = read.redact("with sk-secret, sk-secret-too, hush-hush, t%6Fp-hush and top-hush")
-    assert re.split(r", | and ", text.removeprefix("with ")) == ["[secret]"] * 5
+    text = read.redact(
+        "with sk-secret, sk-secret-too, hush-hush, t%6Fp-hush, vector-hush, point-hush,"
+        " sk-secret-three and top-hush"
+    )
+    assert re.split(r", | and ", text.removeprefix("with ")) == ["[secret]"] * 8
 
 
 def test_a_key_too_short_to_be_one_does_not_eat_common_words():
