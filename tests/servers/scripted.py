@@ -3,6 +3,7 @@
 Run as `python tests/servers/scripted.py --port 0 --log FILE`; prints `{"port": N}` when it listens.
 
     POST /v1/chat/completions   an answer with the request's hash; JSON when that was asked for
+    POST /v1/embeddings         a vector of each input's words; meets `status`, `timeout` and `html`
     POST /script                a list of faults for requests to come, see `Fault`
     GET  /calls                 the last calls that were asked, each with its request
     POST /reset                 forget the faults and the calls, and empty the log
@@ -120,6 +121,7 @@ class ScriptedModel:
     def application(self) -> web.Application:
         application = web.Application(client_max_size=LARGEST_REQUEST_BYTES)
         application.router.add_post("/v1/chat/completions", self.complete)
+        application.router.add_post("/v1/embeddings", self.embed)
         application.router.add_post("/script", self.add_faults)
         application.router.add_get("/calls", self.list_calls)
         application.router.add_post("/reset", self.reset)
@@ -180,6 +182,22 @@ class ScriptedModel:
             self.append("answered", call)
         return web.Response(body=body, content_type="application/json")
 
+    async def embed(self, request: web.Request) -> web.StreamResponse:
+        asked = await request.json()
+        fault = self.next_fault("\n".join(asked["input"]))
+        if fault.fault == "status":
+            return status_response(fault)
+        if fault.fault == "timeout":
+            await asyncio.sleep(math.inf if fault.seconds is None else fault.seconds)
+        if fault.fault == "html":
+            return web.Response(text="<html>Bad gateway</html>", content_type="text/html")
+        data = [
+            {"object": "embedding", "index": n, "embedding": word_vector(asked["model"], text)}
+            for n, text in enumerate(asked["input"])
+        ]
+        # Last first: the protocol has an index, and does not promise an order.
+        return web.json_response({"object": "list", "data": data[::-1], "model": asked["model"]})
+
     def next_fault(self, text: str) -> Fault:
         """The first of the script that applies, used up by one; else none."""
         for fault in self.script:
@@ -217,6 +235,14 @@ def request_key(asked: dict[str, Any]) -> str:
     question = {"messages": asked["messages"], "model": asked.get("model")}
     text = json.dumps(question, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def word_vector(model: str, text: str) -> list[float]:
+    """How often each word is there, hashed to one of 64 places, others for each model."""
+    vector = [0.01] * 64
+    for word in text.lower().split():
+        vector[hashlib.sha256(f"{model} {word}".encode()).digest()[0] % 64] += 1.0
+    return vector
 
 
 def last_user_text(messages: list[Any]) -> str:
