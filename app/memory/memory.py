@@ -148,7 +148,7 @@ class Memory:
         PENSTOCK_RECALL_S. Raises only `ValueError`, for a kind that there is not.
         """
         only: Kind | None = None if kind is None else checked(kind)
-        if self._state in ("closed", "down") or not self._recall_s or limit < 1:
+        if not self._recall_s or limit < 1:
             return []
         clock = asyncio.get_running_loop().time
         started = clock()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.util
 import json
 import logging
 import os
@@ -29,6 +30,15 @@ __all__ = ["scripted", "scripted_process"]
 PATIENCE_S = 30.0
 REVERSE = "Reverse the characters of a string"
 AGAIN = "Turn a text around so that it reads backwards"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _qdrant():
+    if importlib.util.find_spec("qdrant_client") is None:
+        reason = "embedded Qdrant is in its client's wheel: pip install qdrant-client"
+        if os.environ.get("CI"):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
 
 
 @pytest.fixture(autouse=True)
