@@ -20,10 +20,11 @@ from app.broker.kafka_transport import CarefulRecovery, faust_settings, faust_ur
 from app.broker.sole_worker import SoleWorker
 from app.chains import StageSpec
 from app.deadletters import DeadLetter
-from app.errors import SettingsError
+from app.errors import ChainError, SettingsError
 from app.events import Event
 from app.interactions import EventLog
 from app.journal import Journal
+from app.memory import Memory
 from app.models.names import resolve
 from app.outages import Outage
 from app.project import Project
@@ -115,6 +116,7 @@ class PenstockApp(faust.App):
         self.stages: dict[str, Stage] = {}
         #: The readers of each topic: an offset is done when all of them are.
         self.readers: dict[str, tuple[str, ...]] = {}
+        self.one_worker_topics = project.one_worker_topics
         self.event_log = EventLog(
             settings.logs,
             max_bytes=settings.event_log_bytes,
@@ -128,6 +130,7 @@ class PenstockApp(faust.App):
         self.kafka = None if settings.embedded else Membership(self)
         self.sole = SoleWorker(self) if settings.embedded else None
         self._providers: Any = None
+        self._memory: Memory | None = None
         for spec in project.stages:
             self._declare(spec)
         for spec in project.stages:
@@ -217,6 +220,13 @@ class PenstockApp(faust.App):
         """Of each provider that has been called, whether it is up."""
         return [provider.outage for provider in self._providers or ()]
 
+    async def open_memory(self) -> Memory:
+        """The agents' memory. Opened for the first step that uses it: most pipelines have none."""
+        if self._memory is None:
+            self._memory = Memory(self.settings)
+            await self._memory.start()
+        return self._memory
+
     def card_label(self, agent: str | None) -> str | None:
         card = self.project.cards.get(agent or "")
         return card.label if card else None
@@ -247,6 +257,11 @@ class PenstockApp(faust.App):
         """The worker can start: the project is sound, the models are named, the embedded file is
         ours and its topics are there. Raises `PenstockError` with what to do."""
         self.project.require_sound()
+        for name in self.settings.start:
+            try:
+                self.project.chain(name)
+            except ChainError as exc:
+                raise SettingsError(f"PENSTOCK_START: {exc.message}") from exc
         try:
             self.settings.data.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
@@ -327,6 +342,8 @@ class PenstockApp(faust.App):
         await super().on_shutdown()
         if self._providers is not None:
             await self._providers.close()
+        if self._memory is not None:
+            await self._memory.close()
         await asyncio.to_thread(self.event_log.stop)
         if self.kafka is not None:
             await self.kafka.close()

@@ -13,9 +13,22 @@ from frontmatter.default_handlers import YAMLHandler
 
 from app.documents import Document
 from app.errors import CardError, ModelMisbehaved
+from app.memory.notes import KINDS, Kind
 
 #: A section of a card that is added to the instructions when a stage asks for that task.
 TASK = re.compile(r"^##[ \t]+Task:[ \t]*(\S+)[ \t]*$", re.MULTILINE)
+
+
+class Recall(pydantic.BaseModel):
+    """What an agent is told of the memory: the notes nearest to `about` (parts, or fields of the
+    part that the stage reads), or without it the titles of the latest."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+    about: list[str] = []
+    kinds: list[Kind] = pydantic.Field(list(KINDS), min_length=1)
+    limit: int = pydantic.Field(3, ge=1, le=100)
+    under: str = pydantic.Field("lessons", min_length=1)
 
 
 class Front(pydantic.BaseModel):
@@ -34,6 +47,7 @@ class Front(pydantic.BaseModel):
     instructions_from: str | None = None
     #: The parts, or fields of the part that the stage reads, that the agent is given; all parts.
     given: list[str] | None = pydantic.Field(None, min_length=1)
+    recall: Recall | None = None
     output: dict[str, Any] | None = None
     #: Tasks that are answered in prose all the same.
     prose: list[str] = []

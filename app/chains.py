@@ -1,14 +1,14 @@
 """Chains: `topics/NAME.yaml`, a whole pipeline as data."""
 
 import dataclasses
-import difflib
 import pathlib
 from collections.abc import Collection
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 
 from app.branches import Branches, Outcome, OutcomeEntry
+from app.chain_checks import check_chain
 from app.documents import Document
 from app.errors import ChainError
 
@@ -16,6 +16,8 @@ from app.errors import ChainError
 TOPIC_NAME = r"^[a-zA-Z0-9._-]{1,249}$"
 TopicName = Annotated[str, pydantic.Field(pattern=TOPIC_NAME)]
 Name = Annotated[str, pydantic.Field(pattern=r"^[a-zA-Z0-9_-]{1,100}$")]
+#: Whether each worker seeds and times the pipeline, or those only whose PENSTOCK_START names it.
+Start = Literal["automatic", "manual"]
 
 
 class StageEntry(pydantic.BaseModel):
@@ -24,6 +26,7 @@ class StageEntry(pydantic.BaseModel):
     reads: TopicName
     agent: Name | None = None
     task: str | None = None
+    again: str | None = None
     check: Name | None = None
     step: Name | None = None
     writes: TopicName | None = None
@@ -33,14 +36,16 @@ class StageEntry(pydantic.BaseModel):
     name: Name | None = None
     after: Name | None = None
     carries: list[str] | None = None
+    one_worker: bool = False
     concurrency: int | None = pydantic.Field(None, ge=1, le=100_000)
 
     @pydantic.model_validator(mode="after")
     def _one_thing_to_do(self) -> "StageEntry":
         if (self.agent is None) == (self.step is None):
             raise ValueError("a stage has either 'agent: CARD' or 'step: NAME', one of the two")
-        if self.task and self.step:
-            raise ValueError("'task' goes with 'agent', not with 'step'")
+        for key in ("task", "again"):
+            if getattr(self, key) and self.step:
+                raise ValueError(f"'{key}' goes with 'agent', not with 'step'")
         if (self.by is None) != (self.outcomes is None):
             raise ValueError("'by: FIELD' and 'outcomes' go together")
         if self.outcomes is not None and (self.writes is not None or self.part is None):
@@ -58,7 +63,6 @@ class GovernorEntry(pydantic.BaseModel):
 
     topic: TopicName
     limit: int = pydantic.Field(ge=0, le=1_000_000)
-    telemetry: TopicName | None = None
 
 
 class ChainFile(pydantic.BaseModel):
@@ -70,16 +74,20 @@ class ChainFile(pydantic.BaseModel):
     stages: list[StageEntry] = pydantic.Field(min_length=1)
     entry: TopicName | Annotated[list[TopicName], pydantic.Field(min_length=1)] | None = None
     seed: dict[str, Any] | None = None
+    start: Start = "automatic"
     every_s: float = pydantic.Field(0.0, ge=0)
     governor: GovernorEntry | None = None
+    telemetry: TopicName | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageSpec:
     """One stage as the chain file declares it; `name` is the Faust agent's name.
 
-    `check` is a step that looks at the event before the agent is asked; `after` names the stage
-    that goes first.
+    `again` is the agent's task for a run that holds an answer of this stage already. `check` is a
+    step that looks at the event before the agent is asked; `after` names the stage that goes first.
+    With `one_worker` one worker of the cluster does all of it. `telemetry` is the chain's topic for
+    what its agents did.
     """
 
     pipeline: str
@@ -87,6 +95,7 @@ class StageSpec:
     reads: str
     agent: str | None = None
     task: str | None = None
+    again: str | None = None
     check: str | None = None
     step: str | None = None
     writes: str | None = None
@@ -94,6 +103,8 @@ class StageSpec:
     part: str | None = None
     after: str | None = None
     carries: tuple[str, ...] | None = None
+    one_worker: bool = False
+    telemetry: str | None = None
     concurrency: int | None = None
     place: str = ""
 
@@ -121,12 +132,10 @@ class StageSpec:
 
 @dataclasses.dataclass(frozen=True)
 class GovernorSpec:
-    """While more than `limit` events of `topic` are not finished, the timer begins no run; each
-    change is an event on `telemetry`."""
+    """While more than `limit` events of `topic` are not finished, the timer begins no run."""
 
     topic: str
     limit: int
-    telemetry: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,6 +151,9 @@ class Chain:
     every_s: float
     file: pathlib.Path
     governor: GovernorSpec | None = None
+    start: Start = "automatic"
+    #: The topic on which agents and the governor tell what they do.
+    telemetry: str | None = None
 
     @property
     def entry(self) -> str:
@@ -190,6 +202,7 @@ def read_chain(file: pathlib.Path) -> Chain:
                 reads=stage.reads,
                 agent=stage.agent,
                 task=stage.task,
+                again=stage.again,
                 check=stage.check,
                 step=stage.step,
                 writes=stage.writes,
@@ -197,6 +210,8 @@ def read_chain(file: pathlib.Path) -> Chain:
                 part=stage.part,
                 after=stage.after,
                 carries=None if stage.carries is None else tuple(stage.carries),
+                one_worker=stage.one_worker,
+                telemetry=read.telemetry if stage.agent is not None else None,
                 concurrency=stage.concurrency,
                 place=document.where("stages", index),
             )
@@ -211,14 +226,16 @@ def read_chain(file: pathlib.Path) -> Chain:
         every_s=read.every_s,
         file=file,
         governor=_governor(read),
+        start=read.start,
+        telemetry=read.telemetry,
     )
-    _check(chain, document)
+    check_chain(chain, document)
     return chain
 
 
 def _governor(read: ChainFile) -> GovernorSpec | None:
     found = read.governor
-    return None if found is None else GovernorSpec(found.topic, found.limit, found.telemetry)
+    return None if found is None else GovernorSpec(found.topic, found.limit)
 
 
 def _branches(stage: StageEntry) -> Branches | None:
@@ -228,139 +245,3 @@ def _branches(stage: StageEntry) -> Branches | None:
         name: Outcome(way.writes, way.at_most, way.then) for name, way in stage.outcomes.items()
     }
     return Branches(stage.by, outcomes)
-
-
-def _check(chain: Chain, document: Document) -> None:
-    written = {topic for stage in chain.stages for topic in stage.targets}
-    parts = [*chain.topics, *(stage.makes for stage in chain.stages if stage.makes)]
-    for entry in chain.entries:
-        if entry not in chain.topics:
-            raise _undeclared(document, chain, entry, "entry")
-    begins = " and ".join(f"'{entry}'" for entry in chain.entries)
-    for index, stage in enumerate(chain.stages):
-        named: list[tuple[str | None, tuple[str, ...]]] = [(stage.reads, ("reads",))]
-        named.append((stage.writes, ("writes",)))
-        for name, way in (stage.branches.outcomes if stage.branches else {}).items():
-            named.append((way.writes, ("outcomes", name, "writes")))
-            named.append((way.then, ("outcomes", name, "then")))
-        for topic, key in named:
-            if topic is not None and topic not in chain.topics:
-                raise _undeclared(document, chain, topic, "stages", index, *key)
-        if stage.reads not in written and stage.reads not in chain.entries:
-            close = difflib.get_close_matches(stage.reads, written, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
-            raise document.fail(
-                f"stage '{stage.name}' reads '{stage.reads}', which no stage writes and which is"
-                f" not the entry ({begins}).{hint}",
-                "stages",
-                index,
-                "reads",
-            )
-        for part in stage.carries or ():
-            if part not in parts:
-                raise _undeclared(document, chain, part, "stages", index, "carries")
-    for entry in chain.entries:
-        if all(stage.reads != entry for stage in chain.stages):
-            raise document.fail(f"no stage reads the entry, '{entry}'", "stages")
-    names = [stage.name for stage in chain.stages]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise document.fail(
-                f"two stages are named '{name}': give one of them another 'name'", "stages", index
-            )
-    _check_turns(chain, document)
-    circle = _find_circle(chain)
-    if circle:
-        index = next(
-            i
-            for i, stage in enumerate(chain.stages)
-            if stage.reads == circle[-2] and circle[-1] in _onward(stage)
-        )
-        raise document.fail(
-            f"a cycle without an exit: {' -> '.join(circle)}. Every run would go round for ever."
-            " A way back needs an end: {writes: TOPIC, at_most: 3, then: ANOTHER}.",
-            "stages",
-            index,
-            "outcomes" if chain.stages[index].branches else "writes",
-        )
-    if chain.governor is not None:
-        _check_governor(chain, chain.governor, document)
-    if chain.seed is not None:
-        try:
-            chain.read_parts(chain.seed)
-        except ChainError as exc:
-            raise document.fail(f"seed: {exc.message}", "seed") from exc
-    elif chain.every_s:
-        raise document.fail("'every_s' starts runs from 'seed', and there is none", "every_s")
-
-
-def _check_governor(chain: Chain, governor: GovernorSpec, document: Document) -> None:
-    for key, topic in (("topic", governor.topic), ("telemetry", governor.telemetry)):
-        if topic is not None and topic not in chain.topics:
-            raise _undeclared(document, chain, topic, "governor", key)
-    if all(stage.reads != governor.topic for stage in chain.stages):
-        raise document.fail(
-            f"no stage reads '{governor.topic}', so nothing of it is ever finished",
-            "governor",
-            "topic",
-        )
-
-
-def _check_turns(chain: Chain, document: Document) -> None:
-    ahead = {stage.name: stage.after for stage in chain.stages}
-    for index, stage in enumerate(chain.stages):
-        if stage.after is None:
-            continue
-        if stage.after not in ahead:
-            close = difflib.get_close_matches(stage.after, ahead, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
-            raise document.fail(
-                f"'{stage.after}' is not one of the stages ({', '.join(ahead)}).{hint}",
-                "stages",
-                index,
-                "after",
-            )
-        line = [stage.name]
-        while (next_ := ahead[line[-1]]) is not None and next_ in ahead:
-            line.append(next_)
-            if next_ in line[:-1]:
-                raise document.fail(
-                    f"stages that wait for each other: {' after '.join(line)}. None would begin.",
-                    "stages",
-                    index,
-                    "after",
-                )
-
-
-def _undeclared(document: Document, chain: Chain, topic: str, *place: str | int) -> Exception:
-    close = difflib.get_close_matches(topic, chain.topics, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    return document.fail(
-        f"'{topic}' is not one of the topics ({', '.join(chain.topics)}).{hint}", *place
-    )
-
-
-def _onward(stage: StageSpec) -> list[str]:
-    """The topics that it may write to any number of times in a run."""
-    return stage.targets if stage.branches is None else stage.branches.unbounded
-
-
-def _find_circle(chain: Chain) -> list[str]:
-    """The topics of a cycle, first and last the same, or nothing."""
-    onward: dict[str, list[str]] = {}
-    for stage in chain.stages:
-        onward.setdefault(stage.reads, []).extend(_onward(stage))
-    done: set[str] = set()
-
-    def visit(topic: str, path: list[str]) -> list[str]:
-        if topic in path:
-            return [*path[path.index(topic) :], topic]
-        if topic in done:
-            return []
-        for after in onward.get(topic, ()):
-            if found := visit(after, [*path, topic]):
-                return found
-        done.add(topic)
-        return []
-
-    return next((found for topic in onward if (found := visit(topic, []))), [])

@@ -369,7 +369,7 @@ def _kafka_reader(settings: Settings, project: Project) -> "KafkaReader":
 
     topics = [name for chain in project.chains.values() for name in chain.topics]
     own = [deadletters.topic_name(settings.app_id), cancels.topic_name(settings.app_id)]
-    return KafkaReader(settings, [*topics, *own])
+    return KafkaReader(settings, [*topics, *own], project.one_worker_topics)
 
 
 def _checked(trace_id: str) -> str:

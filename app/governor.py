@@ -83,13 +83,13 @@ class Governor:
 
     async def _tell(self, seen: GovernorState) -> None:
         """An event on the telemetry topic, of a run that is the governor's own."""
-        topic = self.spec.telemetry
+        topic = self.chain.telemetry
         if topic is None:
             return
         name = f"governor|{self.app.settings.app_id}|{self.chain.name}"
         event = first_event(
             self.chain.name,
-            {topic: msgspec.to_builtins(seen)},
+            {topic: {"kind": "governor", **msgspec.to_builtins(seen)}},
             str(uuid.uuid5(NAMESPACE, name)),
             "governor",
         )

@@ -1,4 +1,5 @@
-"""Outputs: what a step's answer becomes. An event for each value, on the topic where it goes."""
+"""Outputs: what a step's answer becomes. An event for each value, on the topic where it goes; and
+where the chain has telemetry, one that tells what the agent did."""
 
 import time
 
@@ -14,12 +15,15 @@ def make_outputs(
 ) -> list[tuple[str, Event, bytes]]:
     """Topic, event and record for each value of `answer` that goes on from `event`. Raises
     `StepFailed` for what is no JSON or has no branch, `EventTooLarge` above `max_bytes`."""
+    made: list[tuple[str, Event, bytes]] = []
+    told = _tell(spec, event, answer, attempts)
+    if told is not None:
+        made.append((*told, _encode(told[1], spec, told[0], max_bytes)))
     if spec.writes is None and spec.branches is None:
-        return []
+        return made
     kept = event.parts
     if spec.carries is not None:
         kept = {name: part for name, part in kept.items() if name in spec.carries}
-    made = []
     for index, value in enumerate(answer.values):
         topic, rounds = spec.writes, event.rounds
         if spec.branches is not None:
@@ -43,6 +47,36 @@ def make_outputs(
         )
         made.append((topic, output, _encode(output, spec, topic, max_bytes)))
     return made
+
+
+def _tell(spec: StageSpec, event: Event, answer: Answer, attempts: int) -> tuple[str, Event] | None:
+    """What the agent did and thought. It ends where it stands: nothing of the run hangs on it."""
+    topic = spec.telemetry
+    # An agent that was not asked has nothing to tell, and one that writes there tells by itself.
+    if topic is None or topic in spec.targets or answer.usage is None or answer.card is None:
+        return None
+    told = {
+        "kind": "agent",
+        "agent": spec.agent,
+        "task": spec.again if spec.again and spec.makes in event.parts else spec.task,
+        "stage": spec.name,
+        "reads": spec.reads,
+        "thinking": answer.thinking,
+    }
+    return topic, Event(
+        id=events.derive_id(event.id, spec.name, topic, len(answer.values), event.replay),
+        trace_id=event.trace_id,
+        parent_id=event.id,
+        pipeline=event.pipeline,
+        stage=spec.name,
+        agent=spec.agent,
+        card=answer.card,
+        parts={topic: told},
+        usage=answer.usage,
+        created=time.time(),
+        attempt=attempts,
+        forked_from=event.forked_from,
+    )
 
 
 def _encode(output: Event, spec: StageSpec, topic: str, max_bytes: int) -> bytes:

@@ -32,6 +32,11 @@ class Project:
     def stages(self) -> list[StageSpec]:
         return [stage for chain in self.chains.values() for stage in chain.stages]
 
+    @property
+    def one_worker_topics(self) -> frozenset[str]:
+        """The topics whose events all stand in one partition, for one worker of the cluster."""
+        return frozenset(stage.reads for stage in self.stages if stage.one_worker)
+
     def chain(self, name: str) -> Chain:
         """The chain `name`. Raises `ChainError` that lists the ones there are."""
         if name not in self.chains:
@@ -113,11 +118,12 @@ def _check_card(stage: StageSpec, project: Project) -> None:
         raise ChainError(
             f"{stage.place}: the card {file} is missing.{_hint(stage.agent, project.cards)}"
         )
-    if stage.task is not None and stage.task not in card.tasks:
-        raise ChainError(
-            f"{stage.place}: {card.file} has no section '## Task: {stage.task}'."
-            f"{_hint(stage.task, card.tasks)} Tasks there: {', '.join(card.tasks) or 'none'}."
-        )
+    for task in (stage.task, stage.again):
+        if task is not None and task not in card.tasks:
+            raise ChainError(
+                f"{stage.place}: {card.file} has no section '## Task: {task}'."
+                f"{_hint(task, card.tasks)} Tasks there: {', '.join(card.tasks) or 'none'}."
+            )
     if not card.instructions(stage.task) and not card.front.instructions_from:
         raise ChainError(f"{stage.place}: {card.file} has no instructions for this stage")
     for tool in card.front.tools:

@@ -36,6 +36,8 @@ class Run:
     entries: tuple[Entry, ...]
     letters: tuple[DeadLetter, ...]
     cancelled: bool = False
+    #: The pipeline's topic for what its agents did, which is no part of what they made.
+    telemetry: str | None = None
 
     @property
     def state(self) -> str:
@@ -48,10 +50,16 @@ class Run:
         return DEAD if self.letters else DONE
 
     @property
+    def last(self) -> Entry:
+        """The event that was made last, telemetry left aside."""
+        made = (entry for entry in reversed(self.entries) if entry.topic != self.telemetry)
+        return next(made, self.entries[-1])
+
+    @property
     def answer(self) -> Any:
         """The part that was made last."""
-        event = self.entries[-1].event
-        return event.parts.get(self.entries[-1].topic, next(reversed(event.parts.values()), None))
+        parts = self.last.event.parts
+        return parts.get(self.last.topic, next(reversed(parts.values()), None))
 
     def children(self, parent_id: str | None) -> list[Entry]:
         known = {entry.event.id for entry in self.entries}
@@ -110,7 +118,11 @@ class Runs:
             events_ = sorted(_once(entries.get(trace_id, [])), key=lambda one: one.event.created)
             dead = tuple(letters.get(trace_id, ()))
             pipeline = events_[0].event.pipeline if events_ else dead[0].pipeline
-            runs.append(Run(trace_id, pipeline, tuple(events_), dead, trace_id in cancelled))
+            known = self.project.chains.get(pipeline)
+            telemetry = None if known is None else known.telemetry
+            runs.append(
+                Run(trace_id, pipeline, tuple(events_), dead, trace_id in cancelled, telemetry)
+            )
         return runs
 
     def _entry(self, record: Found, readers: list[str]) -> list[Entry]:

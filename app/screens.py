@@ -122,7 +122,7 @@ def _span(run: Run) -> float:
 
 def show_answer(run: Run) -> None:
     """The run's last part on stdout, labelled when no model wrote it."""
-    usage = run.entries[-1].event.usage
+    usage = run.last.event.usage
     output.print(f"✅ Final {run.pipeline.title()} Output for Trace ID {run.trace_id}:")
     if usage is not None and wrote_offline(usage.model):
         output.print(Text(f"({LABEL})"))

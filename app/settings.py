@@ -74,6 +74,10 @@ def _broker(text: str) -> str:
     return text
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def _name(text: str) -> str:
     # Kafka's rule for the names of groups and topics, which are made from it.
     if not text or not all(c.isascii() and (c.isalnum() or c in "._-") for c in text):
@@ -116,9 +120,16 @@ class Settings:
     every_s: float = _setting(
         0.0, "seconds between runs that the timer starts; 0: no timer", _seconds
     )
+    start: tuple[str, ...] = _setting(
+        (),
+        "pipelines that this worker seeds and times, with commas; all but those with start: manual",
+        _names,
+    )
     sandbox: str = _setting(
         "native", "what keeps a model's code in: native (Linux) or docker", _one_of(*TIERS)
     )
+    sandbox_s: float = _setting(10.0, "seconds that a program has in the sandbox", _seconds)
+    sandbox_mb: int = _setting(256, "megabytes of memory that it has", _whole(64, 65_536))
     concurrency: int = _setting(200, "events in flight per stage", _whole(1, 100_000))
     attempts: int = _setting(5, "tries of an event before it is a dead letter", _whole(1, 100))
     drain_s: float = _setting(20.0, "seconds that a stopping worker waits for calls", _seconds)
@@ -237,4 +248,6 @@ def _shown(value: Any) -> str:
     """`value` as somebody would write it in the environment."""
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, tuple):
+        return ",".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value)

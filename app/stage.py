@@ -294,7 +294,8 @@ class Stage:
             for (topic, made, _), place in zip(outputs, places, strict=True):
                 told = answer.instructions if self.app.settings.log_instructions else None
                 self._log("produce", topic, made, *place, instructions=told)
-            topics = dict.fromkeys(topic for topic, _, _ in outputs)
+            targets = self.spec.targets
+            topics = dict.fromkeys(topic for topic, _, _ in outputs if topic in targets)
             self.app.finished(self, event, answer, ", ".join(topics))
 
         await self._finish(flight, rows, step, durable)
@@ -319,7 +320,8 @@ class Stage:
             tries.made += 1
             try:
                 calls = Calls(self.app.journal, step, message)
-                work = StepWork(event, calls, self.app.show, self.app.settings.data)
+                app = self.app
+                work = StepWork(event, calls, app.show, app.settings, app.open_memory)
                 return await self._do(work)
             except asyncio.CancelledError as exc:
                 task = asyncio.current_task()

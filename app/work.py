@@ -3,10 +3,9 @@
 import asyncio
 import dataclasses
 import inspect
-import pathlib
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +13,8 @@ import msgspec
 from app.errors import EventError, StepFailed, Unavailable
 from app.events import Event, Usage
 from app.journal import Calls
+from app.memory import KINDS, Memory
+from app.settings import Settings
 from app.steps import Claim, FanOut, Step
 
 #: What a Python step's own client raises when something may pass.
@@ -29,6 +30,8 @@ class Answer:
     card: str | None = None
     #: The instructions that made it, for the event log.
     instructions: str | None = None
+    #: What the model said to itself, where it gives that.
+    thinking: str = ""
 
 
 class Tries:
@@ -58,19 +61,23 @@ class Tries:
 class StepWork:
     """What a step is given: see `app.steps.Work`."""
 
-    __slots__ = ("_show", "calls", "data", "event")
+    __slots__ = ("_memory", "_notes", "_show", "calls", "data", "event", "settings")
 
     def __init__(
         self,
         event: Event,
         calls: Calls,
         show: Callable[[str], None],
-        data: pathlib.Path = pathlib.Path("data"),
+        settings: Settings | None = None,
+        memory: Callable[[], Awaitable[Memory]] | None = None,
     ) -> None:
         self.event = event
         self.calls = calls
-        self.data = data
+        self.settings = settings or Settings()
+        self.data = self.settings.data
         self._show = show
+        self._memory = memory
+        self._notes = 0
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -85,6 +92,27 @@ class StepWork:
     async def claim(self, value: Any) -> Claim:
         held, place = await self.calls.claim(self.event.trace_id, value)
         return Claim(held, place == self.calls.place)
+
+    async def recall(
+        self, about: str | None, kinds: Sequence[str] = KINDS, limit: int = 3
+    ) -> list[dict[str, Any]]:
+        async def look() -> bytes:
+            if self._memory is None:
+                return b"[]"
+            memory = await self._memory()
+            if about is None:
+                return msgspec.json.encode(await memory.latest(kinds, limit))
+            return msgspec.json.encode(await memory.recall(about, kinds, limit))
+
+        request = msgspec.json.encode(["recall", about, kinds, limit])
+        found: list[dict[str, Any]] = msgspec.json.decode(await self.calls.once(request, look))
+        return found
+
+    async def remember(self, kind: str, about: str, lesson: str) -> None:
+        if self._memory is not None:
+            self._notes += 1
+            memory = await self._memory()
+            await memory.remember(kind, about, lesson, id=f"{self.event.id}/{self._notes}")
 
     def show(self, text: str) -> None:
         self._show(text)

@@ -35,6 +35,7 @@ from app.broker.kafka_records import (
     step_of,
 )
 from app.broker.kafka_suspects import KafkaSuspects
+from app.broker.kafka_topics import ONE_WORKER
 from app.broker.kafka_transport import consumer_of, partitions_of
 from app.broker.lease import Lease
 from app.broker.progress import Progress, Stretch
@@ -252,7 +253,7 @@ class KafkaJournal:
             await asyncio.gather(*recording, return_exceptions=True)
         if self.held.is_lost():
             await self.held.wait()
-        sent = await self.log.send([(*output, None) for output in outputs]) if outputs else []
+        sent = await self.log.send(self._placed(outputs)) if outputs else []
         id_ = id_of(message)
         self._progress_of(stage, message.tp).finish(message.offset)
         self._known(stage, message.partition).ids.add(id_)
@@ -266,6 +267,11 @@ class KafkaJournal:
             self.room.clear()
         self._write_soon()
         then([(one.partition, one.offset) for one in sent])
+
+    def _placed(self, outputs: Sequence[Output]) -> list[Send]:
+        """The records with their partitions: the key's, but on topics that one worker reads."""
+        single: frozenset[str] = self.app.one_worker_topics
+        return [(*output, ONE_WORKER if output[0] in single else None) for output in outputs]
 
     async def begin(
         self, topic: str, id_: str, key: bytes, value: bytes, kept: bool

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -39,11 +39,14 @@ class KafkaReader:
     """Reads a project's topics beside its workers. aiokafka lives on a loop and thread of its own,
     since whoever reads calls from a thread."""
 
-    def __init__(self, settings: Settings, topics: Sequence[str]) -> None:
+    def __init__(
+        self, settings: Settings, topics: Sequence[str], one_worker: Collection[str] = ()
+    ) -> None:
         self.group = settings.app_id
         self.log = journal_of(settings.app_id)
         self._letters = deadletters.topic_name(settings.app_id)
         self.topics = [*topics, self.log]
+        self._one_worker = one_worker
         self._connection = connection(settings)
         self.servers = self._connection["bootstrap_servers"]
         self._settings = settings
@@ -262,7 +265,8 @@ class KafkaReader:
                 await producer.stop()
                 raise
             self._producer = producer
-        sending = [await self._producer.send(topic, value, key) for key, value in rows]
+        place = kafka_topics.ONE_WORKER if topic in self._one_worker else None
+        sending = [await self._producer.send(topic, value, key, place) for key, value in rows]
         sent = [await one for one in sending]
         return [(record.partition, record.offset) for record in sent]
 

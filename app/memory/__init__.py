@@ -3,7 +3,7 @@
     memory = Memory(settings)
     await memory.start()
     await memory.remember("failure", task, "split() drops empty fields", id=event.id)
-    for note in await memory.recall(task, "failure"):
+    for note in await memory.recall(task, ["failure"]):
         print(note.score, note.lesson)
 
 A memory that is down slows nothing and loses nothing: notes wait on the disk, looks find nothing.

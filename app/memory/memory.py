@@ -6,13 +6,13 @@ import dataclasses
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 from app.errors import ModelRefused, PenstockError
 from app.memory.embeddings import Embeddings, choose
 from app.memory.lanes import Lane
-from app.memory.notes import Found, Kind, Note, checked, clean
+from app.memory.notes import KINDS, Found, Note, checked, clean
 from app.memory.outbox import Outbox
 from app.memory.points import Points
 from app.settings import Settings
@@ -141,14 +141,31 @@ class Memory:
         self._waiting = await self._outbox_lane.run(lambda: self._outbox.put(note))
         self._wake.set()
 
-    async def recall(self, task: str, kind: str | None = None, limit: int = 3) -> list[Found]:
+    async def recall(self, task: str, kinds: Sequence[str] = KINDS, limit: int = 3) -> list[Found]:
         """The `limit` notes whose tasks are nearest to `task`, the nearest first.
 
         Nothing while the memory is down, at once, and nothing when it takes longer than
         PENSTOCK_RECALL_S. Raises only `ValueError`, for a kind that there is not.
         """
-        only: Kind | None = None if kind is None else checked(kind)
-        if not self._recall_s or limit < 1:
+        only = [checked(kind) for kind in kinds]
+
+        async def look() -> list[Found]:
+            [vector] = await self._embeddings.embed([clean(task)])
+            return await self._qdrant_lane.run(lambda: self._points.near(vector, only, limit))
+
+        return await self._look(look) if limit > 0 else []
+
+    async def latest(self, kinds: Sequence[str] = KINDS, limit: int = 3) -> list[Found]:
+        """The `limit` notes that were remembered last, the latest first; else as `recall`."""
+        only = [checked(kind) for kind in kinds]
+
+        async def look() -> list[Found]:
+            return await self._qdrant_lane.run(lambda: self._points.latest(only, limit))
+
+        return await self._look(look) if limit > 0 else []
+
+    async def _look(self, look: Callable[[], Awaitable[list[Found]]]) -> list[Found]:
+        if not self._recall_s:
             return []
         clock = asyncio.get_running_loop().time
         started = clock()
@@ -158,8 +175,7 @@ class Memory:
                     await self._changed.wait()
                 if self._state != "up":
                     return []
-                [vector] = await self._embeddings.embed([clean(task)])
-                found = await self._qdrant_lane.run(lambda: self._points.near(vector, only, limit))
+                found = await look()
         except TimeoutError:
             # One that has answered others since is busy, and not away.
             if self._state == "up" and self._answered_at < started:

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from app.errors import SettingsError, Unavailable
-from app.memory.notes import KINDS, Found, Kind, Note, checked
+from app.memory.notes import KINDS, Found, Kind, Note
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,6 +61,9 @@ class Points:
                 self._client = self._connect()
             for name in names.values():
                 self._make(self._client, name, dimension)
+                if self._settings.qdrant_url:
+                    # A server finds the latest by an index only; in a folder there are none.
+                    self._index(self._client, name)
         self._names = names
         return self.count()
 
@@ -88,20 +91,37 @@ class Points:
                 if points:
                     client.upsert(name, points=points, wait=True)
 
-    def near(self, vector: list[float], kind: Kind | None, limit: int) -> list[Found]:
-        """The `limit` nearest notes, of one kind or of all, the nearest first."""
-        found: list[Found] = []
+    def near(self, vector: list[float], kinds: Sequence[Kind], limit: int) -> list[Found]:
+        """The `limit` nearest notes of these kinds, the nearest first."""
+        found = [note for note, _ in self._query(vector, kinds, limit)]
+        # Sorting is stable: of equal scores the failures come first.
+        return sorted(found, key=lambda note: -note.score)[:limit]
+
+    def latest(self, kinds: Sequence[Kind], limit: int) -> list[Found]:
+        """The `limit` notes of these kinds that were made last, the latest first."""
         with self._explaining():
-            for each in KINDS if kind is None else (kind,):
+            from qdrant_client import models
+
+            order = models.OrderBy(key="created", direction=models.Direction.DESC)
+        found = self._query(models.OrderByQuery(order_by=order), kinds, limit)
+        return [note for note, _ in sorted(found, key=lambda pair: -pair[1])][:limit]
+
+    def _query(self, query: Any, kinds: Sequence[Kind], limit: int) -> list[tuple[Found, float]]:
+        """The notes that the query finds, kind by kind, and when each was made."""
+        found = []
+        with self._explaining():
+            for kind in KINDS:
+                if kind not in kinds:
+                    continue
                 answer = self._opened().query_points(
-                    self._names[each], query=vector, limit=limit, with_payload=True
+                    self._names[kind], query=query, limit=limit, with_payload=True
                 )
                 for point in answer.points:
                     payload = point.payload or {}
                     task, lesson = str(payload.get("task", "")), str(payload.get("lesson", ""))
-                    found.append(Found(checked(each), task, lesson, point.score))
-        # Sorting is stable: of equal scores the failures come first.
-        return sorted(found, key=lambda note: -note.score)[:limit]
+                    created = float(payload.get("created", 0.0))
+                    found.append((Found(kind, task, lesson, point.score), created))
+        return found
 
     def count(self) -> int:
         with self._explaining():
@@ -188,6 +208,12 @@ class Points:
             # Another worker was faster.
             if not client.collection_exists(name):
                 raise
+
+    @staticmethod
+    def _index(client: "QdrantClient", name: str) -> None:
+        from qdrant_client import models
+
+        client.create_payload_index(name, "created", models.PayloadSchemaType.FLOAT)
 
     @contextlib.contextmanager
     def _explaining(self) -> Any:

@@ -21,6 +21,8 @@ from typing import Any, Protocol
 
 from app.errors import StepError
 from app.events import Event
+from app.memory.notes import KINDS
+from app.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Work(Protocol):
     event: Event
     #: The folder for what a step leaves behind (PENSTOCK_DATA).
     data: pathlib.Path
+    settings: Settings
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -51,6 +54,16 @@ class Work(Protocol):
         """What the run is claimed for: `value`, for good, unless another event of the run was
         here before. Durable, and the same after a crash; a JSON value. It is kept as long as
         finished runs are."""
+
+    async def recall(
+        self, about: str | None, kinds: Sequence[str] = KINDS, limit: int = 3
+    ) -> list[dict[str, Any]]:
+        """Notes of the memory, each with `kind`, `task`, `lesson` and `score`: those nearest to
+        `about`, or the latest when that is None. Recorded, as a call is. None while it is down."""
+
+    async def remember(self, kind: str, about: str, lesson: str) -> None:
+        """The memory will have the note, once, however often the step is taken up again. Raises
+        `Unavailable` when the disk does not take it, and `ValueError` for an unknown kind."""
 
     def show(self, text: str) -> None:
         """`text` on the worker's console."""

@@ -13,6 +13,7 @@ from app.errors import StepFailed, Unavailable
 from app.events import Event
 from app.history import COLUMNS, History
 from app.outages import Outage
+from app.prompts import about_text
 from app.steps import Work
 
 NAME = "ai_history.csv"
@@ -32,13 +33,15 @@ _writers: dict[pathlib.Path, _Writer] = {}
 
 
 async def persist(work: Work) -> None:
-    """The run has its one row in the history, on the disk. A row that was there already stays.
+    """The run has its one row in the history, on the disk. A row that was there already stays. What
+    the review found goes into the agents' memory.
 
     While the file cannot be written (locked, read-only, a full disk), the event waits and is tried
     again; that costs none of its attempts. Fails when the file is somebody else's.
     """
     writer = _writer(work.data.absolute() / NAME)
     row = row_of(work.event)
+    await _remember(work)
     loop = asyncio.get_running_loop()
     await writer.outage.passage()
     try:
@@ -55,6 +58,26 @@ async def persist(work: Work) -> None:
         writer.outage.failed(error)
         raise error from exc
     writer.outage.succeeded()
+    work.show(line_of(work.event))
+
+
+async def _remember(work: Work) -> None:
+    task = _fields(work.parts.get("ai_topic"), "task")
+    findings = _fields(work.parts.get("ai_reviews"), "critique").get("findings")
+    if findings:
+        about = about_text(task.get("title"), task.get("task"))
+        await work.remember("pattern", about, _text(findings))
+
+
+def line_of(event: Event) -> str:
+    """What the run came to, for people: verdict, points, the rounds that it took."""
+    cells = dict(zip(COLUMNS, row_of(event), strict=True))
+    rounds = 1 + sum(event.rounds.values())
+    tries = f"{rounds} tries" if rounds > 1 else "1 try"
+    cause = f": {cells['cause']}" if cells["cause"] else ""
+    title = cells["title"] or cells["task"][:80]
+    mark = "✅" if cells["verdict"] == "PASS" else "❌"
+    return f"{mark} {cells['verdict']:<4} {cells['score']:>2}/10  {title}  ({tries}{cause})"
 
 
 def row_of(event: Event) -> list[str]:

@@ -5,15 +5,16 @@ import json
 import re
 import weakref
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from app.errors import SandboxUnavailable, Unavailable
-from app.sandbox import Limits, run_code, verdict
+from app.prompts import about_text
+from app.sandbox import Limits, Tier, run_code, verdict
 from app.steps import Work
 
 #: Scripts at once in a worker: together they may take this many times the memory of one.
 AT_ONCE = 4
-LIMITS = Limits(seconds=10.0, memory_mb=256, output_bytes=200_000, disk_mb=16)
+OUTPUT_BYTES, DISK_MB = 200_000, 16
 #: Characters of an output that travel with the event. It is a prompt of the next agents too.
 QUOTED_CHARS = 4_000
 _FENCE = re.compile(r"\s*```[^\n`]*\n(.*?)(?:\n```\s*)?", re.DOTALL)
@@ -29,7 +30,8 @@ async def sandbox(work: Work) -> dict[str, Any]:
 
     `verdict` is PASS or FAIL; `cause`, `detail`, `output`, `error` and `seconds` say why. The task
     is `ai_topic`: its `input` goes to stdin and its `expected` is compared outside; without one the
-    code must run to its end. A verdict that was recorded is not made again after a crash.
+    code must run to its end. A verdict that was recorded is not made again after a crash. What came
+    of the code goes into the agents' memory.
     """
     task, solution = work.parts.get("ai_topic"), work.parts.get("ai_solutions")
     given = task if isinstance(task, Mapping) else {"task": _text(task)}
@@ -39,10 +41,31 @@ async def sandbox(work: Work) -> dict[str, Any]:
     expected = given.get("expected")
     asked = [code, _text(given.get("input")), None if expected is None else _text(expected)]
     kept = {name: given[name] for name in ("title", "task", "input", "expected") if name in given}
-    return {**kept, **await work.call("sandbox", judge, *asked)}
+    settings = work.settings
+    limits = Limits(settings.sandbox_s, settings.sandbox_mb, OUTPUT_BYTES, DISK_MB)
+
+    async def judged(code: str, stdin: str, expected: str | None) -> dict[str, Any]:
+        return await judge(code, stdin, expected, limits, cast(Tier, settings.sandbox))
+
+    found = await work.call("sandbox", judged, *asked)
+    explained = solution.get("explanation") if isinstance(solution, Mapping) else None
+    about = about_text(given.get("title"), given.get("task"))
+    if found["verdict"] == "PASS":
+        await work.remember("success", about, _text(explained) or code[:QUOTED_CHARS])
+    else:
+        await work.remember("failure", about, _lesson(found))
+    return {**kept, **found}
 
 
-async def judge(code: str, stdin: str, expected: str | None) -> dict[str, Any]:
+def _lesson(found: Mapping[str, Any]) -> str:
+    """What a failure teaches: its cause, and the last line of the error, which says most."""
+    last = str(found["error"]).rstrip().rpartition("\n")[2]
+    return ": ".join(text for text in (found["cause"], found["detail"], last) if text)
+
+
+async def judge(
+    code: str, stdin: str, expected: str | None, limits: Limits, tier: Tier = "native"
+) -> dict[str, Any]:
     """The verdict on `code`, as JSON, every text of it capped. Waits for a place among `AT_ONCE`.
 
     Raises `SandboxUnavailable` where nothing can be isolated, `Unavailable` when a process could
@@ -53,7 +76,7 @@ async def judge(code: str, stdin: str, expected: str | None) -> dict[str, Any]:
     places = _places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE))
     async with places:
         try:
-            outcome = await run_code(code, stdin, LIMITS)
+            outcome = await run_code(code, stdin, limits, tier)
         except SandboxUnavailable as exc:
             if isinstance(exc.__cause__, OSError):
                 raise Unavailable(exc.message) from exc  # no memory or no process left, for one

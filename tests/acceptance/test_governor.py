@@ -14,7 +14,8 @@ stages:
   - {reads: tick, step: slow, writes: tock}
 seed: {tick: tick}
 every_s: 0.05
-governor: {topic: tick, limit: 3, telemetry: told}
+governor: {topic: tick, limit: 3}
+telemetry: told
 """
 STEPS = """
 import asyncio, os, pathlib
@@ -57,4 +58,10 @@ def test_a_timer_is_throttled_by_the_lag_and_goes_on_when_it_is_down(
         wait_until(lambda: len(governed.begun("tick")) > 10, "runs to be begun again")
     told = [event.parts["told"] for event in governed.begun("told")]
     assert [one["state"] for one in told[:2]] == ["THROTTLED", "ACTIVE"]
-    assert told[0] == {"topic": "tick", "state": "THROTTLED", "lag": 4, "limit": 3}
+    assert told[0] == {
+        "kind": "governor",
+        "topic": "tick",
+        "state": "THROTTLED",
+        "lag": 4,
+        "limit": 3,
+    }

@@ -146,6 +146,12 @@ def test_seed_0_never_seeds_and_the_agents_have_their_names(place: Place) -> Non
         "jobs_high_stream": "jobs_high",
         "jobs_low_stream": "jobs_low",
         "jobs_write_stream": "jobs_answers",
+        "producer_agent_stream": "ai_ideas",
+        "coder_agent_stream": "ai_topic",
+        "reviewer_glance_stream": "ai_solutions",
+        "sandbox_stream": "ai_solutions",
+        "reviewer_agent_stream": "ai_verified_solutions",
+        "history_stream": "ai_reviews",
         "cancel_agent_stream": "penstock",
     }
 

@@ -105,7 +105,7 @@ async def test_what_was_learnt_is_found_by_other_words_with_its_score(tmp_path):
         assert [note.score for note in every] == sorted((n.score for n in every), reverse=True)
         assert len(every) == 4
 
-        [one, other] = await memory.recall(REVERSE, "success")
+        [one, other] = await memory.recall(REVERSE, ["success"])
         assert (one.task, one.lesson) == (REVERSE, "text[::-1]")
         assert one.score == pytest.approx(1.0) and other.score < 0.2
         assert await memory.recall(REVERSE, limit=0) == []
@@ -125,7 +125,7 @@ async def test_a_kind_that_there_is_not_is_a_mistake_of_the_caller(tmp_path):
     with pytest.raises(ValueError, match="failure, success, pattern"):
         await memory.remember("lesson", REVERSE, "x", id="1")
     with pytest.raises(ValueError, match="failure, success, pattern"):
-        await memory.recall(REVERSE, "lesson")
+        await memory.recall(REVERSE, ["lesson"])
 
 
 async def test_notes_before_the_start_and_after_the_close_are_delivered_at_the_next(tmp_path):

@@ -15,6 +15,7 @@ from app.journal import Calls
 from app.models import coder
 from app.project import read_project
 from app.sandbox import Limits, run_code
+from app.settings import Settings
 from app.steps import persist as persisting
 from app.steps import sandbox as sandboxing
 from app.steps.persist import row_of
@@ -26,11 +27,13 @@ from tests.unit.test_work import Notebook
 TASK = {"title": "Echo", "task": "Print it.", "input": "a\n", "expected": "a\n"}
 
 
-def run_step(parts: dict[str, Any], notebook: Notebook | None = None) -> dict[str, Any]:
+def run_step(
+    parts: dict[str, Any], notebook: Notebook | None = None, settings: Settings | None = None
+) -> dict[str, Any]:
     async def main() -> dict[str, Any]:
         event = first_event("mesh", parts, trace_id="a-run")
         calls = Calls(notebook or Notebook(), "s/e", None)
-        return await sandbox(StepWork(event, calls, lambda _: None))
+        return await sandbox(StepWork(event, calls, lambda _: None, settings))
 
     return asyncio.run(main())
 
@@ -102,17 +105,28 @@ def test_only_so_many_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandboxing, "run_code", counted)
 
     async def main() -> list[dict[str, Any]]:
-        return await asyncio.gather(*(judge(f"print({n})", "", f"{n}") for n in range(3 * AT_ONCE)))
+        return await asyncio.gather(
+            *(judge(f"print({n})", "", f"{n}", Limits()) for n in range(3 * AT_ONCE))
+        )
 
     assert {one["verdict"] for one in asyncio.run(main())} == {"PASS"}
     assert most == AT_ONCE
 
 
 @pytest.mark.usefixtures("native")
-def test_a_limit_is_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandboxing, "LIMITS", Limits(seconds=0.5))
-    made = run_step({"ai_topic": TASK, "ai_solutions": {"code": "while True: pass"}})
-    assert (made["verdict"], made["cause"]) == ("FAIL", "timeout")
+@pytest.mark.parametrize(
+    ("settings", "code", "cause"),
+    [
+        ({"PENSTOCK_SANDBOX_S": "0.5"}, "while True: pass", "timeout"),
+        ({"PENSTOCK_SANDBOX_MB": "64"}, "x = bytearray(100_000_000)", "memory"),
+    ],
+)
+def test_a_limit_is_a_setting_and_the_cause(
+    settings: dict[str, str], code: str, cause: str
+) -> None:
+    parts = {"ai_topic": TASK, "ai_solutions": {"code": code}}
+    made = run_step(parts, settings=Settings.read(settings))
+    assert (made["verdict"], made["cause"]) == ("FAIL", cause)
 
 
 def test_the_steps_are_there_for_every_chain() -> None:
@@ -147,7 +161,10 @@ def test_a_file_that_cannot_be_written_costs_no_attempt(tmp_path: pathlib.Path) 
 
     async def main() -> None:
         work = StepWork(
-            event_of({"ai_topic": TASK}), Calls(Notebook(), "s/e", None), print, tmp_path / "data"
+            event_of({"ai_topic": TASK}),
+            Calls(Notebook(), "s/e", None),
+            print,
+            Settings(data=tmp_path / "data"),
         )
         with pytest.raises(Unavailable, match="cannot be written") as caught:
             await persisting.persist(work)

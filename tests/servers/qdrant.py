@@ -33,6 +33,7 @@ class Server:
         application.router.add_get(f"{one}/exists", self.exists)
         application.router.add_put(one, self.create)
         application.router.add_delete(one, self.delete)
+        application.router.add_put(f"{one}/index", self.index)
         application.router.add_put(f"{one}/points", self.upsert)
         application.router.add_post(f"{one}/points/query", self.query)
         application.router.add_post(f"{one}/points/count", self.count)
@@ -59,6 +60,10 @@ class Server:
 
     async def delete(self, request: web.Request) -> web.Response:
         return result(self.client.delete_collection(request.match_info["name"]))
+
+    async def index(self, request: web.Request) -> web.Response:
+        models.CreateFieldIndex.model_validate(await request.json())
+        return result({"operation_id": 0, "status": "completed"})
 
     async def upsert(self, request: web.Request) -> web.Response:
         asked = models.PointsList.model_validate(await request.json())

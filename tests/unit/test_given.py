@@ -8,7 +8,7 @@ import pytest
 from app.cards import Card, Front
 from app.errors import StepFailed
 from app.events import first_event
-from app.runner import given_parts, told_by, write_prompt
+from app.prompts import given_parts, told_by, write_prompt
 
 EVENT = first_event(
     "p", {"job": {"tone": "Be kind.", "ask": "Why?", "more": ""}, "style": "Short."}

@@ -50,7 +50,10 @@ def test_every_setting_can_be_set_by_its_name():
         "PENSTOCK_ATTEMPTS": "2",
         "PENSTOCK_DRAIN_S": "0",
         "PENSTOCK_EVENT_LOG": "Off",
+        "PENSTOCK_START": "mesh, story",
         "PENSTOCK_SANDBOX": "docker",
+        "PENSTOCK_SANDBOX_S": "2.5",
+        "PENSTOCK_SANDBOX_MB": "128",
         "PENSTOCK_EVENT_LOG_BYTES": "5000",
         "PENSTOCK_EVENT_LOG_FILES": "0",
         "PENSTOCK_LOG_INSTRUCTIONS": "no",
@@ -70,7 +73,7 @@ def test_every_setting_can_be_set_by_its_name():
     assert {"PENSTOCK_" + name.upper() for name in changed} == set(given)
     assert (read.partitions, read.every_s, read.event_log) == (8, 1.5, False)
     assert (read.log_instructions, read.data) == (False, pathlib.Path("/var/data"))
-    assert not read.embedded
+    assert not read.embedded and read.start == ("mesh", "story")
 
 
 def test_an_unknown_name_is_refused_with_the_name_that_was_probably_meant():

@@ -47,6 +47,7 @@ class House:
     """What a stage needs of the app around it."""
 
     suspects = None
+    open_memory = None
 
     def __init__(self, store: Store, **settings: Any) -> None:
         self.store = store
