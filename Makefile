@@ -18,7 +18,7 @@ export PREMISE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help story worker test unit contract chaos acceptance bench bench-field lint format types redpanda compose-check llama kafka-jars kafka \
+.PHONY: help story worker mesh stress test unit contract chaos acceptance bench bench-field lint format types redpanda compose-check llama kafka-jars kafka \
 	clean dist
 
 help: ## List the targets
@@ -29,6 +29,12 @@ story: $(READY) ## Write a story: make story PREMISE="Tim the Flying Dog"
 
 worker: $(READY) ## Run a worker: faust -A app worker
 	$(BIN)/faust -A app worker -l info $(ARGS)
+
+mesh: $(READY) ## Run the mesh: agents that write, run, mend and review code; Ctrl-C ends it
+	PENSTOCK_START=mesh $(BIN)/penstock worker -l warn $(ARGS)
+
+stress: $(READY) ## Put 50 tasks on the mesh at once, and see how it copes; another number: make stress ARGS=200
+	@$(PENSTOCK) stress $(or $(ARGS),50)
 
 test: lint types ## Lint, types and all tests: unit, contract, acceptance and the short chaos
 	@echo "== all tests"

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 import uuid
 from typing import TYPE_CHECKING
 
@@ -50,26 +51,32 @@ class Governor:
     async def admit(self) -> bool:
         """The lag is within the limit, now or after a while; whether it had to be waited for."""
         waited = False
-        while not self.app.should_stop:
-            try:
-                seen = judge(self.spec, await self.app.lag(self.spec.topic))
-            except BrokerUnavailable as exc:
-                log.debug("no lag to be had: %s", exc)
-                waited = True
-            else:
-                await self._note(seen)
-                if seen.state == ACTIVE:
-                    break
-                waited = True
+        while not self.app.should_stop and await self._look() != ACTIVE:
+            waited = True
             await self.app.sleep(LOOK_S)
         return waited
+
+    async def watch_until(self, due: float) -> None:
+        """It is `due` (seconds since 1970); until then the state was told as it changed."""
+        while not self.app.should_stop and (rest := due - time.time()) > 0:
+            await self.app.sleep(min(LOOK_S, rest))
+            await self._look()
+
+    async def _look(self) -> str:
+        """The state as of now; THROTTLED while there is no lag to be had."""
+        try:
+            seen = judge(self.spec, await self.app.lag(self.spec.topic))
+        except BrokerUnavailable as exc:
+            log.debug("no lag to be had: %s", exc)
+            return THROTTLED
+        await self._note(seen)
+        return seen.state
 
     async def _note(self, seen: GovernorState) -> None:
         if seen.state == self.state:
             return
         self.state = seen.state
-        say = log.warning if seen.state == THROTTLED else log.info
-        say(
+        log.warning(
             "🛑 LAG TOO HIGH. Throttling... %s: %d events of '%s' are not finished, the limit is %d"
             if seen.state == THROTTLED
             else "▶ Lag is down. %s goes on: %d events of '%s' are not finished, the limit is %d",

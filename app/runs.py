@@ -1,5 +1,6 @@
 """The read model: runs and their events by trace, read from the topics, never on the hot path."""
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -132,6 +133,20 @@ class Runs:
             return []  # its dead letter tells of it
         waits_for = tuple(name for name in readers if not self.reader.is_done(name, record))
         return [Entry(record.topic, record.partition, record.offset, event, waits_for)]
+
+    def made_twice(self, trace_id: str) -> int:
+        """How many events of the run were made a second time, by another answer: an event that was
+        only sent again, or replayed by somebody, is the same."""
+        made: dict[tuple[str, str], set[tuple[float, Any]]] = {}
+        for chain in self.project.chains.values():
+            for topic in chain.topics:
+                for record in self.reader.find(topic, trace_id.encode()):
+                    with contextlib.suppress(MalformedEvent):
+                        event = events.load(record.value)
+                        if event.parent_id is not None and not event.replay:
+                            what = (event.created, event.usage)
+                            made.setdefault((topic, event.id), set()).add(what)
+        return sum(len(what) - 1 for what in made.values())
 
     def letters(self, key: bytes | None = None) -> list[tuple[Found, DeadLetter]]:
         """The dead letters, of one key or of all, in the order in which they were written; each as

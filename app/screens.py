@@ -87,7 +87,7 @@ def run_tree(run: Run) -> Tree:
                     )
             if event.attempt > 1:
                 label.append(f"  try {event.attempt}", style="yellow")
-            text = printable(as_text(event.parts.get(entry.topic, ""))).strip()
+            text = printable(_glimpse(event.parts.get(entry.topic, ""))).strip()
             first = text.split("\n")[0][:72]
             if first:
                 label.append(f"\n{first}{'…' if len(first) < len(text) else ''}", style="dim")
@@ -105,6 +105,13 @@ def run_tree(run: Run) -> Tree:
         if letter.event_id not in known:
             tree.add(_letter_line(letter))
     return tree
+
+
+def _glimpse(part: Any) -> str:
+    """The beginning of a part says what it is, also of one that is JSON."""
+    if isinstance(part, dict):
+        return ", ".join(f"{name}: {' '.join(as_text(one).split())}" for name, one in part.items())
+    return as_text(part)
 
 
 def _letter_line(letter: Any) -> Text:

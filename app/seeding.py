@@ -87,7 +87,10 @@ async def _run_timer(app: PenstockApp, chain: Chain, every_s: float) -> None:
             log.info("run %s: started by the timer of %s", trace_id, chain.name)
         # A machine that slept does not make up for what it missed.
         due = max(due + every_s, math.floor(time.time() / every_s) * every_s)
-        await app.sleep(max(0.0, due - time.time()))
+        if governor is None:
+            await app.sleep(max(0.0, due - time.time()))
+        else:
+            await governor.watch_until(due)
 
 
 def _canonical(seed: dict[str, Any]) -> str:

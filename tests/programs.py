@@ -34,7 +34,7 @@ def wait_until(condition: Callable[[], Any], what: str, limit_s: float = PATIENC
 
 def environment(folder: pathlib.Path, **settings: str) -> dict[str, str]:
     """The environment of a program whose data, logs and settings are all under `folder`."""
-    read_by_us = ("PENSTOCK_", "OPENAI_", "MISTRAL_", "OLLAMA_")
+    read_by_us = ("PENSTOCK_", "OPENAI_", "MISTRAL_", "OLLAMA_", "QDRANT_")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(read_by_us)}
     return kept | {
         "PENSTOCK_DATA": str(folder / "data"),

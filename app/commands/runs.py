@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 import json
-import logging
 import pathlib
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -14,7 +13,8 @@ from faust.cli.base import argument, option
 
 from app.client import LOOK_S, Client
 from app.commands.command import Command, json_option
-from app.errors import ModelLocked, PenstockError, SettingsError, WorkerRunning
+from app.commands.worker_here import worker_here
+from app.errors import ModelLocked, PenstockError, SettingsError
 from app.runs import CANCELLED, DEAD, DONE, Run
 from app.screens import output, progress, put, run_tree, say, show_answer, step_line
 from app.steps.present import as_text
@@ -101,7 +101,7 @@ class _Begin(Command):
         if not text:
             raise SettingsError(f"say what to begin with: penstock run {pipeline} TEXT")
         client = Client(self.app.settings, self.app.project)
-        async with client, self._worker_here() as work_if_nobody_does:
+        async with client, worker_here(self.app) as work_if_nobody_does:
             await work_if_nobody_does(client)
             trace_id = await client.submit(pipeline, {chain.entry: text})
             if not as_json:
@@ -126,34 +126,6 @@ class _Begin(Command):
                     f"{outage.error.message}. The run {trace_id} waits: when it is mended,"
                     " a worker goes on with it (penstock worker)."
                 )
-
-    @contextlib.asynccontextmanager
-    async def _worker_here(self) -> AsyncIterator[Callable[[Client], Awaitable[None]]]:
-        """Gives a call after which a worker runs: the one that is there, or else one in this
-        process, which is gone afterwards."""
-        app = self.app
-        working = False
-
-        async def work_if_nobody_does(client: Client) -> None:
-            nonlocal working
-            if working or client.worker_running():
-                return
-            logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-            # Only the run that was asked for, shown by the command itself.
-            app.seeding, app.timers = "0", False
-            app.show = lambda text: None  # type: ignore[method-assign]
-            try:
-                app.prepare()
-            except WorkerRunning:
-                return  # somebody was quicker
-            working = True
-            await app.start()
-
-        try:
-            yield work_if_nobody_does
-        finally:
-            if working:
-                await app.stop()
 
 
 class story(_Begin):

@@ -177,8 +177,8 @@ class Memory:
                     return []
                 found = await look()
         except TimeoutError:
-            # One that has answered others since is busy, and not away.
-            if self._state == "up" and self._answered_at < started:
+            # One that has answered others since is busy, and not away. A folder is never away.
+            if self._points.on_server and self._state == "up" and self._answered_at < started:
                 self._doubts(PenstockError(f"no answer within {self._recall_s:g} s"))
             return []
         except ModelRefused:

@@ -53,6 +53,10 @@ class Points:
         """The server or the folder, for people."""
         return self._settings.redact(self._settings.qdrant_url) or str(self.folder)
 
+    @property
+    def on_server(self) -> bool:
+        return bool(self._settings.qdrant_url)
+
     def open(self, label: str, dimension: int) -> int:
         """The collections for vectors of this model are there; how many points they hold."""
         names = collections(self._settings.app_id, label, dimension)
@@ -61,7 +65,7 @@ class Points:
                 self._client = self._connect()
             for name in names.values():
                 self._make(self._client, name, dimension)
-                if self._settings.qdrant_url:
+                if self.on_server:
                     # A server finds the latest by an index only; in a folder there are none.
                     self._index(self._client, name)
         self._names = names

@@ -231,8 +231,9 @@ def side_by_side(cases: Iterable[K], shown: Callable[[K], T]) -> dict[K, T]:
 
 def copy_project(folder: pathlib.Path) -> pathlib.Path:
     """`folder` is a copy of the story's project, to be spoiled."""
+    others = shutil.ignore_patterns("jobs.yaml", "mesh.yaml")
     for name in ("agents", "topics"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("jobs.yaml"))
+        shutil.copytree(ROOT / name, folder / name, ignore=others)
     return folder
 
 

@@ -1,0 +1,95 @@
+"""Stress: many tasks at once on the mesh, by a worker that lives or is killed."""
+
+import csv
+import json
+import pathlib
+import re
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.acceptance.places import TRACEBACK, Place
+from tests.programs import wait_until
+
+
+def rows(place: Place) -> list[str]:
+    """The runs in the history."""
+    with (place.data / "ai_history.csv").open(newline="", encoding="utf-8") as lines:
+        return [row["trace_id"] for row in csv.DictReader(lines)]
+
+
+def children(process: "subprocess.Popen[str]") -> list[int]:
+    """The processes that it has started."""
+    found = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [int(pid) for pid in found.split()]
+
+
+def is_well(found: dict[str, Any], tasks: int) -> None:
+    assert (found["tasks"], found["finished"]) == (tasks, tasks)
+    assert (found["lost"], found["repeated"], found["dead_letters"]) == (0, 0, 0)
+    assert found["passed"] + found["failed"] == tasks
+    assert found["highest_lag"] > 10
+    # Held back first, and let go in the end.
+    assert found["states"][0] == "THROTTLED" and found["states"][-1] == "ACTIVE"
+
+
+@pytest.mark.timeout(120)
+def test_fifty_tasks_at_once_hold_the_producer_back_and_none_is_lost(place: Place) -> None:
+    shown = place.run("stress", "50")
+    lags = [int(lag) for lag in re.findall(r" s  lag +(\d+) ", shown.err)]
+    assert max(lags) > 10 and lags[-1] <= 3
+    assert "🛑 THROTTLED" in shown.err and "▶ ACTIVE" in shown.err
+    # The governor of the worker said so, too: there was a producer to hold back.
+    assert "🛑 LAG TOO HIGH. Throttling... mesh:" in shown.err
+    assert "▶ Lag is down. mesh goes on:" in shown.err
+    told = dict(re.findall(r"│ (.+?) +│ +(.+?) │", shown.out))
+    assert (told["tasks"], told["finished"]) == ("50", "50")
+    assert (told["lost"], told["repeated"], told["dead letters"]) == ("0", "0", "0")
+    assert int(told["highest lag"]) > 10 and int(told["sent back to be mended"]) > 0
+    written = rows(place)
+    assert len(written) >= 50 and len(set(written)) == len(written)
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_is_killed_under_stress_is_followed_by_another(place: Place) -> None:
+    process = place.start("stress", "60", "--json")
+    try:
+        (worker,) = wait_until(lambda: children(process), "a worker")
+        wait_until(lambda: (place.data / "ai_history.csv").exists(), "the first row")
+        subprocess.run(["kill", "-9", str(worker)], check=True)
+        out, err = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 0 and TRACEBACK not in err, err
+    assert "The worker has ended (-9); another goes on." in err
+    is_well(json.loads(out), 60)
+    written = rows(place)
+    assert len(set(written)) == len(written)
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_is_there_does_the_work_also_over_a_kill(place: Place) -> None:
+    with place.worker(PENSTOCK_START="mesh") as worker:
+        process = place.start("stress", "40", "--json")
+        try:
+            wait_until(lambda: (place.data / "ai_history.csv").exists(), "the first row")
+            worker.kill()
+            with place.worker(PENSTOCK_START="mesh"):
+                out, err = process.communicate(timeout=100)
+        finally:
+            process.kill()
+    assert process.returncode == 0 and TRACEBACK not in err, err
+    assert "by the worker that is running" in err
+    is_well(json.loads(out), 40)
+
+
+def test_stress_says_what_it_needs(place: Place, tmp_path: pathlib.Path) -> None:
+    project = tmp_path / "project"
+    (project / "topics").mkdir(parents=True)
+    (project / "topics" / "mesh.yaml").write_text(
+        "pipeline: mesh\ntopics: {a: A, b: B}\nstages: [{reads: a, step: present}]\n"
+    )
+    place.env["PENSTOCK_PROJECT"] = str(project)
+    assert "stress needs 'ai_topic' as an entry, and a governor" in place.fails("stress")
+    assert "0 is not in the range" in place.show("stress", "0").ended(2).err
