@@ -9,22 +9,22 @@ import sys
 from typing import Any
 
 import faust
-from faust.app.base import BootStrategy
-from faust.tables.manager import TableManager
-from faust.tables.recovery import Recovery
 
 from app import cancels, deadletters
 from app.broker.kafka_connection import credentials
 from app.broker.kafka_membership import Membership
-from app.broker.kafka_transport import CarefulRecovery, faust_settings, faust_url
+from app.broker.kafka_transport import faust_settings, faust_url
 from app.broker.sole_worker import SoleWorker
-from app.chains import StageSpec
+from app.chains import Chain, StageSpec
 from app.deadletters import DeadLetter
 from app.errors import ChainError, SettingsError
 from app.events import Event
+from app.faust_parts import Boot, RawSchema, Tables
+from app.health import HealthFile, try_sandbox
 from app.interactions import EventLog
 from app.journal import Journal
 from app.memory import Memory
+from app.memory import Status as MemoryStatus
 from app.models.names import resolve
 from app.outages import Outage
 from app.project import Project
@@ -42,47 +42,6 @@ RETENTION_EVERY_S = 60.0
 #: older garbage. A step leaves no circles behind, but events in flight are many objects that live
 #: for a moment: with Python's own 700, the looking takes a fifth of a worker's time.
 COLLECT_AFTER = (50_000, 20, 50)
-
-
-class Boot(BootStrategy):
-    """Faust's services without its web server, which would listen on every address."""
-
-    enable_web = False
-
-
-class RawSchema(faust.Schema[bytes, bytes]):
-    """Keys and values as they stand on the topic. The stage reads the event itself, so that what
-    cannot be read is a dead letter; Faust's codecs would look up their settings for nothing."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
-        )
-
-    def compile(self, app: Any, **options: Any) -> Any:
-        make = app.conf.Event
-
-        async def decode(message: Any, *, propagate: bool = False) -> Any:
-            return make(app, message.key, message.value, message.headers, message)
-
-        return decode
-
-
-class Tables(TableManager):
-    """Faust's tables, without the second that they wait for streams when there are none."""
-
-    @property
-    def recovery(self) -> Recovery:
-        if self._recovery is None:
-            self._recovery = CarefulRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
-        return self._recovery
-
-    async def on_start(self) -> None:
-        if self:
-            await super().on_start()
-        else:
-            await self._update_channels()
-            await self.recovery.start()
 
 
 class PenstockApp(faust.App):
@@ -131,6 +90,9 @@ class PenstockApp(faust.App):
         self.sole = SoleWorker(self) if settings.embedded else None
         self._providers: Any = None
         self._memory: Memory | None = None
+        self._health = HealthFile(self)
+        #: Whether the sandbox holds, and what is to be said of it; None when it was not tried.
+        self.sandbox: tuple[bool, str] | None = None
         for spec in project.stages:
             self._declare(spec)
         for spec in project.stages:
@@ -138,6 +100,7 @@ class PenstockApp(faust.App):
                 self.stages[spec.name].turn.follow(self.stages[spec.after].turn)
         self._declare_cancels()
         self.task(self.delete_finished_runs)
+        self.task(self._try_sandbox)
         if self.kafka is not None:
             self.task(self.kafka.watch_broker)
             self.task(self.kafka.watch_lease)
@@ -220,12 +183,32 @@ class PenstockApp(faust.App):
         """Of each provider that has been called, whether it is up."""
         return [provider.outage for provider in self._providers or ()]
 
+    @property
+    def starts(self) -> list[Chain]:
+        """The pipelines that this worker seeds and times: those that PENSTOCK_START names, or else
+        all but those with `start: manual`."""
+        named = self.settings.start
+        return [
+            chain
+            for chain in self.project.chains.values()
+            if (chain.name in named if named else chain.start == "automatic")
+        ]
+
+    async def _try_sandbox(self) -> None:
+        if any(spec.step == "sandbox" for chain in self.starts for spec in chain.stages):
+            await try_sandbox(self)
+
     async def open_memory(self) -> Memory:
         """The agents' memory. Opened for the first step that uses it: most pipelines have none."""
         if self._memory is None:
             self._memory = Memory(self.settings)
             await self._memory.start()
         return self._memory
+
+    @property
+    def memory_status(self) -> MemoryStatus | None:
+        """None while nothing has used the memory."""
+        return None if self._memory is None else self._memory.status
 
     def card_label(self, agent: str | None) -> str | None:
         card = self.project.cards.get(agent or "")
@@ -283,6 +266,7 @@ class PenstockApp(faust.App):
     async def on_start(self) -> None:
         if self.settings.event_log:
             self.event_log.start(asyncio.get_running_loop())
+        self._health.start()
         if self.sole is not None:
             self.sole.tell()
         if any(spec.agent is not None for spec in self.project.stages):
@@ -340,6 +324,7 @@ class PenstockApp(faust.App):
 
     async def on_shutdown(self) -> None:
         await super().on_shutdown()
+        await self._health.stop()
         if self._providers is not None:
             await self._providers.close()
         if self._memory is not None:
@@ -358,20 +343,20 @@ class PenstockApp(faust.App):
         if sys.__stdout__ is not None:
             print(printable(text), file=sys.__stdout__, flush=True)
 
-    def finished(self, stage: Stage, event: Event, answer: Answer, topics: str) -> None:
+    def finished(self, spec: StageSpec, event: Event, answer: Answer, topics: str) -> None:
         """Called when a step's end is durable, with where its answer went."""
         if log.isEnabledFor(logging.INFO):
             usage = answer.usage
             log.info(
                 "run %s: %s -> %s (%s, %.1f s, %d tokens)",
                 event.trace_id,
-                stage.spec.reads,
+                spec.reads,
                 topics or "the end",
-                stage.spec.does,
+                spec.does,
                 usage.seconds if usage else 0.0,
                 usage.output_tokens if usage else 0,
                 extra={"action": "step_finished", "trace_id": event.trace_id},
             )
 
-    def buried(self, stage: Stage, letter: DeadLetter) -> None:
+    def buried(self, spec: StageSpec, letter: DeadLetter) -> None:
         """Called when a dead letter is durable."""

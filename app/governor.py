@@ -32,9 +32,15 @@ class GovernorState(msgspec.Struct, frozen=True):
     limit: int
 
 
-def judge(spec: GovernorSpec, lag: int) -> GovernorState:
-    """The state that follows from a lag: more than the limit throttles."""
-    return GovernorState(spec.topic, THROTTLED if lag > spec.limit else ACTIVE, lag, spec.limit)
+def governed(chain: Chain, spec: GovernorSpec) -> list[str]:
+    """The topics that are looked at: the governor's, and the one on which the timer begins its
+    runs, where they gather while the first agent's model is away."""
+    return list(dict.fromkeys((spec.topic, chain.entry_of(chain.seed or ()))))
+
+
+def judge(spec: GovernorSpec, topic: str, lag: int) -> GovernorState:
+    """The state that follows from a topic's lag: more than the limit throttles."""
+    return GovernorState(topic, THROTTLED if lag > spec.limit else ACTIVE, lag, spec.limit)
 
 
 class Governor:
@@ -65,10 +71,12 @@ class Governor:
     async def _look(self) -> str:
         """The state as of now; THROTTLED while there is no lag to be had."""
         try:
-            seen = judge(self.spec, await self.app.lag(self.spec.topic))
+            lags = {topic: await self.app.lag(topic) for topic in governed(self.chain, self.spec)}
         except BrokerUnavailable as exc:
             log.debug("no lag to be had: %s", exc)
             return THROTTLED
+        topic = max(lags, key=lambda topic: lags[topic])
+        seen = judge(self.spec, topic, lags[topic])
         await self._note(seen)
         return seen.state
 

@@ -24,30 +24,19 @@ def add_seeding(app: PenstockApp) -> None:
     @app.task
     async def initiate_pipeline_once() -> None:
         # Side by side: on Kafka each is the business of whoever has its partition.
-        chains = started(app)
+        chains = app.starts
         await asyncio.gather(*(_seed(app, chain) for chain in chains if chain.seed is not None))
 
     @app.task
     async def create_runs_at_interval() -> None:
         timers = [
             _run_timer(app, chain, every_s)
-            for chain in started(app)
+            for chain in app.starts
             if app.timers
             and chain.seed is not None
             and (every_s := app.settings.every_s or chain.every_s)
         ]
         await asyncio.gather(*timers)
-
-
-def started(app: PenstockApp) -> list[Chain]:
-    """The pipelines that this worker seeds and times: those that PENSTOCK_START names, or else all
-    but those with `start: manual`."""
-    named = app.settings.start
-    return [
-        chain
-        for chain in app.project.chains.values()
-        if (chain.name in named if named else chain.start == "automatic")
-    ]
 
 
 async def _seed(app: PenstockApp, chain: Chain) -> None:

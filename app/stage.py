@@ -1,40 +1,24 @@
 """A stage: consume, step, produce. The only code behind the app's Faust agents.
 
 Events of one key are processed in their order, those of different keys at the same time, up to
-the stage's limit. A step ends in `finish`: its outputs, or a dead letter.
+the stage's limit. What becomes of each is in `app.processing`.
 """
 
 import asyncio
 import collections
-import dataclasses
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from app import deadletters, events
 from app.chains import StageSpec
-from app.errors import EventTooLarge, MalformedEvent, StepFailed
-from app.events import Event
-from app.journal import Calls, Journal, Places
-from app.outputs import make_outputs
-from app.suspects import KilledWorker, Suspects
+from app.processing import Flight, Processing
 from app.turns import Turn
-from app.work import PASSING, Answer, Do, StepWork, Tries
+from app.work import Do
 
 if TYPE_CHECKING:
     from app.application import PenstockApp
 
 log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(slots=True)
-class Flight:
-    """One event on its way through the stage, and every message that brought it."""
-
-    message: Any
-    repeats: list[Any] = dataclasses.field(default_factory=list)
 
 
 class Stage:
@@ -44,7 +28,7 @@ class Stage:
         self.app = app
         self.spec = spec
         self.name = spec.name
-        self._do = do
+        self._processing = Processing(app, spec, do)
         self._limit = limit
         self._live = 0
         self._free = asyncio.Event()
@@ -144,9 +128,9 @@ class Stage:
                         for message in (flight.message, *flight.repeats):
                             self.app.journal.again(self.name, message)
                     elif key in self.app.cancelled:
-                        await self._end_cancelled(flight)
+                        await self._processing.end_cancelled(flight)
                     else:
-                        await self._process_watched(flight)
+                        await self._processing.process(flight)
                 except Exception:
                     # A fault of ours: the event stays un-acked, and a restart takes it up again.
                     log.exception(
@@ -175,13 +159,8 @@ class Stage:
         if flights:
             await _cancel([self._running[key]])
         for flight in flights:
-            await self._end_cancelled(flight)
+            await self._processing.end_cancelled(flight)
         return len(flights)
-
-    async def _end_cancelled(self, flight: Flight) -> None:
-        event = self._read(flight)
-        step = None if event is None else f"{self.name}/{event.id}"
-        await self._finish(flight, [], step, lambda _: None)
 
     def hold(self) -> None:
         """Nothing new is taken from here on, until `resume`."""
@@ -212,198 +191,6 @@ class Stage:
         count = await self.pause(limit_s)
         await _cancel(list(self._tasks))
         return count
-
-    # -- one event
-
-    async def _process_watched(self, flight: Flight) -> None:
-        """Processed where a crash leaves a trace of it; alone, when it was there at others."""
-        suspects = self.app.suspects
-        if suspects is None:
-            await self._process(flight)
-            return
-        try:
-            alone = suspects.check(self.name, flight.message)
-        except KilledWorker as exc:
-            await self._bury(flight, self._read(flight), exc, 0)
-            return
-        crew = suspects.crew
-        if alone:
-            async with crew.alone():
-                await self._process_marked(flight, suspects, alone)
-            return
-        if not crew.join():
-            await crew.joined()
-        try:
-            await self._process_marked(flight, suspects, alone)
-        finally:
-            crew.leave()
-
-    async def _process_marked(self, flight: Flight, suspects: Suspects, alone: bool) -> None:
-        slot = suspects.enter(self.name, flight.message, alone)
-        try:
-            writing = suspects.written(slot)
-            if writing is not None:
-                await writing
-            await self._process(flight)
-        finally:
-            suspects.leave(slot)
-
-    def _read(self, flight: Flight) -> Event | None:
-        try:
-            return events.load(flight.message.value)
-        except MalformedEvent:
-            return None
-
-    async def _process(self, flight: Flight) -> None:
-        message = flight.message
-        event: Event | None = None
-        tries = Tries(self.app.settings.attempts)
-        try:
-            raw = message.value
-            if raw is not None and len(raw) > self.app.settings.max_event_bytes:
-                raise EventTooLarge(
-                    f"a record of {len(raw)} bytes on '{message.topic}'; the largest event is"
-                    f" {self.app.settings.max_event_bytes} (PENSTOCK_MAX_EVENT_BYTES)"
-                )
-            event = events.load(raw)
-            if event.only is not None and event.only != self.name:
-                await self._finish(flight, [], None, lambda _: None)
-                return
-            if event.replay:
-                log.info(
-                    "run %s: replay %d for %s; what was recorded is not paid for again",
-                    event.trace_id,
-                    event.replay,
-                    self.name,
-                    extra={"action": "replay", "trace_id": event.trace_id},
-                )
-            self._log("consume", message.topic, event, message.partition, message.offset)
-            step = f"{self.name}/{event.id}"
-            answer = await self._answer(event, step, message, tries)
-            outputs = make_outputs(
-                self.spec, event, answer, tries.made, self.app.settings.max_event_bytes
-            )
-        except asyncio.CancelledError:
-            raise
-        except Exception as exc:
-            await self._bury(flight, event, exc, tries.made)
-            return
-        rows = [(topic, made.key, raw_) for topic, made, raw_ in outputs]
-
-        def durable(places: Places) -> None:
-            for (topic, made, _), place in zip(outputs, places, strict=True):
-                told = answer.instructions if self.app.settings.log_instructions else None
-                self._log("produce", topic, made, *place, instructions=told)
-            targets = self.spec.targets
-            topics = dict.fromkeys(topic for topic, _, _ in outputs if topic in targets)
-            self.app.finished(self, event, answer, ", ".join(topics))
-
-        await self._finish(flight, rows, step, durable)
-
-    async def _finish(
-        self,
-        flight: Flight,
-        rows: list[tuple[str, bytes, bytes]],
-        step: str | None,
-        durable: Callable[[Places], None],
-    ) -> None:
-        journal: Journal = self.app.journal
-        waiting = journal.finish(self.name, flight.message, rows, step, durable)
-        if waiting is not None:
-            await waiting
-        for message in flight.repeats:
-            journal.again(self.name, message)
-
-    async def _answer(self, event: Event, step: str, message: Any, tries: Tries) -> Answer:
-        """The step's answer, tried again while what it fails by may pass."""
-        while True:
-            tries.made += 1
-            try:
-                calls = Calls(self.app.journal, step, message)
-                app = self.app
-                work = StepWork(event, calls, app.show, app.settings, app.open_memory)
-                return await self._do(work)
-            except asyncio.CancelledError as exc:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
-                    raise
-                raise StepFailed("the step was cancelled by something that it started") from exc
-            except PASSING as exc:
-                if tries.spent(exc):
-                    raise
-                pause_s = tries.pause_s(exc)
-                log.warning(
-                    "run %s: %s failed (%s); again in %.1f s",
-                    event.trace_id,
-                    self.name,
-                    exc,
-                    pause_s,
-                    extra={"action": "retry", "trace_id": event.trace_id},
-                )
-                await asyncio.sleep(pause_s)
-
-    async def _bury(
-        self, flight: Flight, event: Event | None, error: Exception, attempts: int
-    ) -> None:
-        """The event ends as a dead letter, its journal entries kept for a replay."""
-        letter = deadletters.write(
-            self.spec.pipeline, self.name, flight.message, event, error, attempts
-        )
-        redact = self.app.settings.redact
-        letter = msgspec.structs.replace(
-            letter, message=redact(letter.message), detail=redact(letter.detail)
-        )
-        log.error(
-            "run %s ends as a dead letter in %s: %s: %s",
-            letter.trace_id,
-            self.name,
-            letter.cause,
-            letter.message,
-            extra={"action": "dead_letter", "trace_id": letter.trace_id},
-        )
-        topic = deadletters.topic_name(self.app.settings.app_id)
-        key = flight.message.key or letter.trace_id.encode()
-
-        def durable(places: Places) -> None:
-            ((partition, offset),) = places
-            self.app.event_log.write(
-                "produce",
-                topic,
-                letter.trace_id,
-                letter,
-                stage=self.name,
-                agent=self.spec.agent,
-                card=self.app.card_label(self.spec.agent),
-                partition=partition,
-                offset=offset,
-            )
-            self.app.buried(self, letter)
-
-        await self._finish(flight, [(topic, key, deadletters.dump(letter))], None, durable)
-
-    def _log(
-        self,
-        what: str,
-        topic: str,
-        event: Event,
-        partition: int,
-        offset: int,
-        instructions: str | None = None,
-    ) -> None:
-        if not self.app.event_log.writing:
-            return
-        fields: dict[str, Any] = {
-            "stage": self.name,
-            "agent": event.agent if what == "produce" else self.spec.agent,
-            "card": event.card if what == "produce" else self.app.card_label(self.spec.agent),
-            "partition": partition,
-            "offset": offset,
-        }
-        if what == "produce":
-            fields["usage"] = event.usage
-            if instructions is not None:
-                fields["instructions"] = instructions
-        self.app.event_log.write(what, topic, event.trace_id, event, **fields)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

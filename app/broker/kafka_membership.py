@@ -55,6 +55,16 @@ class Membership:
         with contextlib.suppress(KafkaError, TimeoutError):
             await asyncio.wait_for(kafka_topics.require_equal(self.told, *names), ANSWER_S)
 
+    @property
+    def status(self) -> tuple[str, str, float | None]:
+        """Whether Kafka is up, down or still to be reached; why, and since when (seconds since
+        1970)."""
+        if self._watch is None:
+            return "starting", "", None
+        if self._watch.down_since is not None:
+            return "down", self._watch.reason, self._watch.down_since
+        return ("up" if self._watch.up.is_set() else "starting"), "", None
+
     async def reach(self) -> None:
         """Kafka answers, and has every topic: Faust ignores one that is missing for ever."""
         app, settings = self.app, self.settings

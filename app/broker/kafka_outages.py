@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -52,6 +53,9 @@ class Watch:
 
     def __init__(self, connection: Mapping[str, Any]) -> None:
         self.up = asyncio.Event()
+        #: Why it is away, and since when (seconds since 1970), while it is.
+        self.reason = ""
+        self.down_since: float | None = None
         self._connection = connection
         self._name = ", ".join(connection["bootstrap_servers"])
         self._doubt = asyncio.Event()
@@ -77,7 +81,8 @@ class Watch:
                 self._answers()
                 return
             self._is_away(error)
-            await asyncio.sleep(pause_s)
+            # Scattered, so that the workers of a cluster do not come back all at once.
+            await asyncio.sleep(pause_s * (0.75 + random.random() / 2))
             pause_s = min(LAST_PAUSE_S, pause_s * 2)
 
     async def run(self, stopping: Callable[[], bool], slow: Callable[[], bool]) -> None:
@@ -127,11 +132,13 @@ class Watch:
             return
         self._since = self._since or time.monotonic()
         self._refused = refused
+        self.reason = str(error) or type(error).__name__
+        self.down_since = self.down_since or time.time()
         self.up.clear()
         log.warning(
             "Kafka at %s does not answer (%s). Nothing is lost: asking again until it does",
             self._name,
-            str(error) or type(error).__name__,
+            self.reason,
             extra={"action": "broker_down"},
         )
 
@@ -144,4 +151,5 @@ class Watch:
                 extra={"action": "broker_up"},
             )
             self._since, self._refused = 0.0, False
+            self.reason, self.down_since = "", None
         self.up.set()

@@ -7,5 +7,6 @@ import app.commands.letters
 import app.commands.projects
 import app.commands.runs
 import app.commands.sandbox
+import app.commands.status
 import app.commands.stress
 import app.commands.worker  # noqa: F401 - each registers its commands with Faust's command line

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import AsyncIterator
+from typing import Any
 
 from app.broker import kafka_topics
 from app.broker.database import damaged
@@ -16,7 +17,15 @@ from app.broker.kafka_connection import connection
 from app.broker.kafka_records import journal_of
 from app.client import Client
 from app.commands.command import Command, json_option
-from app.errors import BrokerUnavailable, ModelError, PenstockError
+from app.errors import (
+    BrokerUnavailable,
+    ModelError,
+    PenstockError,
+    SandboxUnavailable,
+    SettingsError,
+)
+from app.health import DOWN, read_all
+from app.memory import Memory
 from app.models.names import Target, resolve
 from app.screens import output, printable
 
@@ -68,6 +77,44 @@ class doctor(Command):
                 yield False, "model", f"card '{name}': {exc.message}"
         for target, names in targets.items():
             yield await self._model(target, names)
+        if any(spec.step == "sandbox" for spec in project.stages):
+            yield await self._sandbox()
+        if any(card.front.recall is not None for card in project.cards.values()):
+            yield await self._memory()
+
+    async def _sandbox(self) -> Finding:
+        from app.sandbox import self_test
+
+        tier: Any = self.app.settings.sandbox
+        try:
+            await self_test(tier)
+        except SandboxUnavailable as exc:
+            return False, "sandbox", exc.message
+        return True, "sandbox", f"{tier}: holds; its self-test found no way out"
+
+    async def _memory(self) -> Finding:
+        settings = self.app.settings
+        logging.getLogger("app.memory").setLevel(logging.CRITICAL)  # it is said below
+        health = next((one for one in read_all(settings.data, settings.app_id)), None)
+        told = (
+            next((part for part in health.parts if part.what == "memory"), None) if health else None
+        )
+        if told is not None and not settings.qdrant_url:
+            # The folder is the worker's, and belongs to one process.
+            return told.state != DOWN, "memory", f"{told.detail} (as the worker says)"
+        try:
+            memory = Memory(settings)
+        except SettingsError as exc:
+            return False, "memory", exc.message
+        await memory.start()
+        try:
+            async with asyncio.timeout(ASK_S):
+                status = await memory.settled()
+        except TimeoutError:
+            status = memory.status
+        finally:
+            await memory.close()
+        return status.state == "up", "memory", settings.redact(str(status))
 
     def _broker(self) -> Finding:
         settings = self.app.settings

@@ -6,7 +6,7 @@ import msgspec
 
 from app.client import Client
 from app.commands.command import Command, json_option
-from app.governor import THROTTLED, GovernorState, judge
+from app.governor import THROTTLED, GovernorState, governed, judge
 from app.project import Project
 from app.screens import put
 
@@ -22,7 +22,8 @@ def read_lags(client: Client, project: Project) -> list[tuple[str, str, int, Gov
                 continue
             lag = max(client.reader.unfinished(name, topic) for name in readers)
             spec = chain.governor
-            state = judge(spec, lag) if spec is not None and spec.topic == topic else None
+            held = spec is not None and topic in governed(chain, spec)
+            state = judge(spec, topic, lag) if spec is not None and held else None
             found.append((chain.name, topic, lag, state))
     return found
 

@@ -127,7 +127,7 @@ async def watch(
     while True:
         lag = max(client.reader.unfinished(name, governor.topic) for name in readers)
         now = time.monotonic()
-        changed = course.see(lag, judge(governor, lag).state, now - looked)
+        changed = course.see(lag, judge(governor, governor.topic, lag).state, now - looked)
         looked = now
         await asyncio.to_thread(_finish, client, course)
         seen = (course.lag, course.finished)

@@ -17,7 +17,8 @@ def findings(place: Place, code: int = 0, **settings: str) -> dict[str, str]:
 def test_a_machine_in_order_is_said_to_be(place: Place) -> None:
     found = findings(place)
 
-    assert set(found) == {"project", "data", "logs", "broker", "model"}
+    assert set(found) == {"project", "data", "logs", "broker", "model", "sandbox", "memory"}
+    assert "native: holds" in found["sandbox"] and "memory/qdrant" in found["memory"]
     assert "offline/storyteller made sample text" in found["model"]
     assert "no worker is running" in found["broker"]
 

@@ -1,6 +1,7 @@
 """The governor: a timer waits while the readers are behind, and says so once each time."""
 
 import asyncio
+import dataclasses
 import logging
 import pathlib
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 
 from app.chains import Chain, GovernorSpec
 from app.errors import BrokerUnavailable
-from app.governor import ACTIVE, THROTTLED, Governor, judge
+from app.governor import ACTIVE, THROTTLED, Governor, governed, judge
 
 SPEC = GovernorSpec("idea", 3)
 
@@ -50,7 +51,7 @@ def admitted(worker: Worker) -> bool:
 
 @pytest.mark.parametrize(("lag", "state"), [(0, ACTIVE), (3, ACTIVE), (4, THROTTLED)])
 def test_more_than_the_limit_throttles(lag, state):
-    assert judge(SPEC, lag).state == state
+    assert judge(SPEC, "idea", lag).state == state
 
 
 def test_within_the_limit_nothing_waits_and_nothing_is_said(caplog):
@@ -79,3 +80,17 @@ def test_a_worker_that_stops_waits_no_longer():
     worker = Worker(9)
     assert admitted(worker)
     assert worker.should_stop
+
+
+def test_runs_that_gather_where_the_timer_begins_them_hold_it_back_too() -> None:
+    class Behind(Worker):
+        async def lag(self, topic: str) -> int:
+            if topic == "idea":
+                return 0
+            return await super().lag("idea")
+
+    worker = Behind(4, 3)
+    wishes = dataclasses.replace(chain(), entries=("wish",), topics={"wish": "", "idea": ""})
+    governor = Governor(cast(Any, worker), wishes, SPEC)
+    assert asyncio.run(governor.admit())
+    assert governed(wishes, SPEC) == ["idea", "wish"] and worker.slept == 1

@@ -16,6 +16,7 @@ from app.deadletters import DeadLetter
 from app.errors import ModelRefused, ModelUnavailable, Unavailable
 from app.events import Event, derive_id, first_event
 from app.journal import EmbeddedJournal
+from app.processing import Flight
 from app.settings import Settings
 from app.stage import Stage
 from app.steps import FanOut, Work
@@ -67,11 +68,11 @@ class House:
     def show(self, text: str) -> None:
         self.shown.append(text)
 
-    def finished(self, stage: Stage, event: Event, answer: Answer, topics: str) -> None:
+    def finished(self, spec: StageSpec, event: Event, answer: Answer, topics: str) -> None:
         self.ended.append(event)
         self.progress.set()
 
-    def buried(self, stage: Stage, letter: DeadLetter) -> None:
+    def buried(self, spec: StageSpec, letter: DeadLetter) -> None:
         self.letters.append(letter)
         self.progress.set()
 
@@ -436,16 +437,10 @@ def test_a_dead_letter_keeps_its_journal_so_that_a_replay_pays_nothing_again(liv
         await house.over()
         (key,) = rows().journal()
         assert key.startswith(f"teller/{idea().id}/")
-        await stage._process(stage_flight(found[0]))
+        await stage._processing._step(Flight(found[0]))
         assert bought == ["paper"]
 
     live(body)
-
-
-def stage_flight(message: Any) -> Any:
-    from app.stage import Flight
-
-    return Flight(message)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,86 @@
+"""Status: what a worker needs, each as it is, from another process."""
+
+import pathlib
+import re
+import socket
+from typing import Any
+
+import pytest
+
+from tests.acceptance.places import Place
+from tests.programs import wait_until
+from tests.servers import ScriptedServer
+
+TASK = "ai_topic=Print the sum of two numbers."
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+def states(place: Place) -> dict[str, Any]:
+    """The worker's parts by their names."""
+    shown = place.show("status", "--json")
+    assert shown.code in (0, 1), shown.text
+    workers = shown.json()
+    return {part["what"]: part["state"] for worker in workers for part in worker["parts"]}
+
+
+@pytest.mark.timeout(120)
+def test_each_thing_that_is_away_is_said_with_why_and_since_when(place: Place) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    place.env |= {"QDRANT_URL": nobody, "PENSTOCK_MODEL": f"{nobody}/v1#small"}
+    assert "No worker says anything" in place.run("status", code=1).out
+    with place.worker(PENSTOCK_START="mesh") as worker:
+        wait_until(
+            lambda: (
+                states(place)
+                == {"broker": "up", "model": "down", "memory": "down", "sandbox": "up"}
+            ),
+            "model and memory to be down",
+        )
+        shown = place.run("status", code=1).out
+        assert re.search(r"  broker   up  sqlite:///", shown)
+        assert re.search(r"  model    down since \d\d:\d\d:\d\d  server/small: .*reached", shown)
+        assert re.search(rf"  memory   down since \S+  {re.escape(nobody)}", shown)
+        assert "  sandbox  up  native: holds" in shown
+        worker.kill()
+    # What a killed worker said last stays, and that it is silent is said when it is.
+    (silent,) = place.show("status", "--json").json()
+    assert silent["pid"] == worker.process.pid
+    with place.worker() as worker:
+        wait_until(
+            lambda: (
+                [one["pid"] for one in place.show("status", "--json").json()]
+                == [worker.process.pid]
+            ),
+            "the next worker to be the only one",
+        )
+
+
+@pytest.mark.timeout(120)
+def test_all_is_well_when_all_is_there_and_nothing_is_said_after_the_end(
+    place: Place, scripted: ScriptedServer
+) -> None:
+    place.env["PENSTOCK_MODEL"] = f"{scripted.base_url}#scripted"
+    with place.worker() as worker:
+        place.wait_for(*place.submit("--premise", "A shy volcano"))
+        wait_until(lambda: states(place) == {"broker": "up", "model": "up"}, "the model to be up")
+        assert place.run("status").out.startswith("worker ")
+        assert worker.stop() == 0
+    assert "No worker says anything" in place.run("status", code=1).out
+    assert not list((place.data / "status").iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_said_once_and_the_work_goes_on(
+    place: Place, tmp_path: pathlib.Path
+) -> None:
+    place.data.mkdir(parents=True)
+    (place.data / "status").write_text("no folder")
+    with place.worker() as worker:
+        place.wait_for(*place.submit("--premise", "A shy volcano"))
+        worker.wait_for("cannot be written: ")
+        assert worker.text().count("cannot be written: ") == 1
