@@ -16,7 +16,7 @@ PREFIX = "PENSTOCK_"
 #: Names with this prefix belong to the tests and are not read by the program.
 TEST_PREFIX = "PENSTOCK_TEST_"
 #: See `app.sandbox`.
-TIERS = ("native", "docker")
+TIERS = ("native", "docker", "wasm")
 SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 #: Where an installed package keeps the cards and chains that it ships.
 SHARED_PROJECT = pathlib.Path(sys.prefix) / "share" / "penstock"
@@ -117,7 +117,7 @@ class Settings:
         0.0, "seconds between runs that the timer starts; 0: no timer", _seconds
     )
     sandbox: str = _setting(
-        "native", "what keeps a model's code in: native (Linux) or docker", _one_of(*TIERS)
+        "native", "what keeps a model's code in: native (Linux), docker or wasm", _one_of(*TIERS)
     )
     concurrency: int = _setting(200, "events in flight per stage", _whole(1, 100_000))
     attempts: int = _setting(5, "tries of an event before it is a dead letter", _whole(1, 100))

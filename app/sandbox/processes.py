@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
 from app.errors import SandboxUnavailable
@@ -156,6 +156,25 @@ async def run_process(
     seconds = time.monotonic() - started
     code = transport.get_returncode() if limit is None else None
     return Outcome(code, watched.text(1), watched.text(2), seconds, limit)
+
+
+@contextlib.contextmanager
+def report_pipe() -> Iterator[tuple[int, int]]:
+    """A pipe on which a launcher says how it went; never waited for."""
+    reading, writing = os.pipe()
+    try:
+        os.set_blocking(reading, False)
+        yield reading, writing
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def read_report(report: int) -> bytes:
+    try:
+        return os.read(report, 4096)
+    except BlockingIOError:
+        return b""
 
 
 async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
