@@ -16,7 +16,7 @@ PREFIX = "PENSTOCK_"
 #: Names with this prefix belong to the tests and are not read by the program.
 TEST_PREFIX = "PENSTOCK_TEST_"
 #: See `app.sandbox`.
-TIERS = ("native", "docker")
+TIERS = ("native", "docker", "wasm")
 SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 #: Where an installed package keeps the cards and chains that it ships.
 SHARED_PROJECT = pathlib.Path(sys.prefix) / "share" / "penstock"
@@ -126,7 +126,7 @@ class Settings:
         _names,
     )
     sandbox: str = _setting(
-        "native", "what keeps a model's code in: native (Linux) or docker", _one_of(*TIERS)
+        "native", "what keeps a model's code in: native (Linux), docker or wasm", _one_of(*TIERS)
     )
     sandbox_s: float = _setting(10.0, "seconds that a program has in the sandbox", _seconds)
     sandbox_mb: int = _setting(256, "megabytes of memory that it has", _whole(64, 65_536))

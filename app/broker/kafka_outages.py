@@ -22,7 +22,7 @@ ANSWER_S = 3.0
 #: How aiokafka's complaints of an outage begin, of which it makes about 100 a second.
 COMPLAINTS = (
     "Error sending",
-    "Failed fetch messages",
+    "Failed fetch ",
     "Got error produce response",
     "Group Coordinator Request failed",
     "Heartbeat ",

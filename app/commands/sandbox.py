@@ -1,4 +1,4 @@
-"""The command `sandbox`: runs one file as the mesh would."""
+"""The command `sandbox`: runs one file as the mesh would, or makes it ready for that."""
 
 import dataclasses
 import json
@@ -7,6 +7,7 @@ from typing import cast
 
 from faust.cli.base import argument, option
 
+from app import sandbox as sandboxes
 from app.commands.command import Command, json_option
 from app.errors import SettingsError
 from app.sandbox import Tier, run_code, verdict
@@ -17,20 +18,32 @@ class sandbox(Command):
     """Run a Python file where it can do no harm, and print the verdict."""
 
     options = [
-        argument("file"),
+        argument("file", required=False),
         option("--stdin", default=None, metavar="FILE", help="What it reads."),
         option("--expected", default=None, metavar="FILE", help="What it must print to pass."),
+        option("--warm-up", is_flag=True, help="Make it ready and test it; run nothing."),
         json_option,
     ]
 
     async def run(  # type: ignore[override]
-        self, file: str, stdin: str | None, expected: str | None, as_json: bool
+        self,
+        file: str | None,
+        stdin: str | None,
+        expected: str | None,
+        warm_up: bool,
+        as_json: bool,
     ) -> int:
+        tier = cast(Tier, self.app.settings.sandbox)
+        if warm_up:
+            put(await sandboxes.warm_up(tier))
+            return 0
+        if file is None:
+            raise SettingsError("Name the file to run: penstock sandbox FILE")
         wanted = None if expected is None else _read(expected)
         outcome = await run_code(
             _read(file),
             "" if stdin is None else _read(stdin),
-            tier=cast(Tier, self.app.settings.sandbox),
+            tier=tier,
         )
         found = verdict(outcome, wanted)
         if self.wants_json(as_json):

@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from app.errors import SandboxUnavailable
 from app.sandbox import landlock, scratch, seccomp
 from app.sandbox.outcomes import Limit, Limits, Outcome
-from app.sandbox.processes import run_process, to_the_end
+from app.sandbox.processes import read_report, report_pipe, run_process, to_the_end
 
 _HERE = pathlib.Path(__file__).parent
-_OTHERWISE = 'Use the tier "docker", or a Linux with kernel 5.19 or newer.'
+_OTHERWISE = 'Use the tier "docker" or "wasm", or a Linux with kernel 5.19 or newer.'
 #: Open files at once. Each can hold the whole of `disk_mb` after its name is gone.
 _MAX_FILES = 64
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
@@ -92,7 +92,10 @@ async def run(
     key = secrets.token_hex(16).encode()
     try:
         await to_the_end(asyncio.to_thread(scratch.make, folder, code))
-        with _orders(isolated_by, folder, limits, key) as orders, _report() as (reading, writing):
+        with (
+            _orders(isolated_by, folder, limits, key) as orders,
+            report_pipe() as (reading, writing),
+        ):
             outcome = await run_process(
                 [
                     *(sys.executable, "-I", "-S", "-B", "-X", "utf8"),
@@ -111,7 +114,7 @@ async def run(
                 limits=limits,
                 inherited=(orders, writing),
             )
-            told = _read(reading)
+            told = read_report(reading)
         limit = outcome.limit
         if limit is None:
             limit = await asyncio.to_thread(_limit_met, folder, limits, told)
@@ -171,25 +174,6 @@ def _orders(given: Isolation, folder: pathlib.Path, limits: Limits, key: bytes) 
 def _inside() -> object:
     source = _HERE / "inside.py"
     return compile(source.read_bytes(), str(source), "exec")
-
-
-@contextlib.contextmanager
-def _report() -> Iterator[tuple[int, int]]:
-    """A pipe on which the launcher says how it went; never waited for."""
-    reading, writing = os.pipe()
-    try:
-        os.set_blocking(reading, False)
-        yield reading, writing
-    finally:
-        os.close(reading)
-        os.close(writing)
-
-
-def _read(report: int) -> bytes:
-    try:
-        return os.read(report, 4096)
-    except BlockingIOError:
-        return b""
 
 
 def _limit_met(folder: pathlib.Path, limits: Limits, told: bytes) -> Limit | None:

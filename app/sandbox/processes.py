@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
 from app.errors import SandboxUnavailable
@@ -109,17 +109,20 @@ async def run_process(
         # Most inputs fit into the pipe, and it is closed before anybody reads it.
         feeder.write()
         async with _starting.setdefault(loop, asyncio.Lock()):
-            transport, watched = await loop.subprocess_exec(
-                lambda: _Watched(limits.output_bytes),
-                *command,
-                stdin=reading,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=dict(environment),
-                cwd=folder,
-                pass_fds=inherited,
-                start_new_session=True,
+            start = loop.create_task(
+                loop.subprocess_exec(
+                    lambda: _Watched(limits.output_bytes),
+                    *command,
+                    stdin=reading,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=dict(environment),
+                    cwd=folder,
+                    pass_fds=inherited,
+                    start_new_session=True,
+                )
             )
+            transport, watched = await _started(start, kill)
             started = time.monotonic()
     except OSError as exc:
         feeder.close()
@@ -156,6 +159,46 @@ async def run_process(
     seconds = time.monotonic() - started
     code = transport.get_returncode() if limit is None else None
     return Outcome(code, watched.text(1), watched.text(2), seconds, limit)
+
+
+@contextlib.contextmanager
+def report_pipe() -> Iterator[tuple[int, int]]:
+    """A pipe on which a launcher says how it went; never waited for."""
+    reading, writing = os.pipe()
+    try:
+        os.set_blocking(reading, False)
+        yield reading, writing
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def read_report(report: int) -> bytes:
+    try:
+        return os.read(report, 4096)
+    except BlockingIOError:
+        return b""
+
+
+async def _started(
+    start: asyncio.Task[tuple[asyncio.SubprocessTransport, _Watched]],
+    kill: Callable[[], Coroutine[Any, Any, None]] | None,
+) -> tuple[asyncio.SubprocessTransport, _Watched]:
+    # asyncio leaves a process to itself when its start is cancelled twice.
+    try:
+        await to_the_end(_wait_for(start))
+    except asyncio.CancelledError:
+        if start.exception() is None:
+            transport, watched = start.result()
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(transport.get_pid(), signal.SIGKILL)
+            await to_the_end(_end(transport, watched, kill))
+        raise
+    return start.result()
+
+
+async def _wait_for(task: asyncio.Task[Any]) -> None:
+    await asyncio.wait([task])
 
 
 async def to_the_end(work: Coroutine[Any, Any, None]) -> None:

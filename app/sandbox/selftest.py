@@ -48,6 +48,8 @@ for name in place["attempts"]:
         found[name] = "done"
     except OSError as error:
         found[name] = errno.errorcode.get(error.errno, str(error))
+    except AttributeError as error:  # an interpreter that has not even the call for it
+        found[name] = str(error)
 print(json.dumps(found))
 """
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from app.errors import SandboxUnavailable
-from app.sandbox import scratch, self_test
+from app.sandbox import scratch, self_test, wasm_module
 
 #: Says where its canary is in memory, holds a file open, and waits. Some systems let only those
 #: trace a process whom it has named; this one names everybody (PR_SET_PTRACER_ANY).
@@ -39,6 +39,40 @@ def native() -> None:
         if os.environ.get("CI"):
             raise pytest.fail.Exception(str(missing), pytrace=False) from None
         pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def wasm_cache(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A user's cache in which the interpreter was compiled by the first run, in the place of a file
+    that no wasmtime can load. Skipped without the extra `wasm`, and failed in CI."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        try:
+            compiled = wasm_module.interpreter().compiled
+        except SandboxUnavailable as missing:
+            if os.environ.get("CI"):
+                raise pytest.fail.Exception(str(missing), pytrace=False) from None
+            pytest.skip(str(missing))
+        compiled.parent.mkdir(mode=0o700)
+        compiled.touch(mode=0o600)
+        compiled.write_bytes(b"of another wasmtime")
+        asyncio.run(self_test("wasm"))
+    return folder
+
+
+@pytest.fixture
+def wasm(wasm_cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """The tier `wasm` works, and its compiled interpreter is under this folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(wasm_cache))
+    return wasm_cache
+
+
+@pytest.fixture(params=["native", "wasm"])
+def tier(request: pytest.FixtureRequest) -> str:
+    """Each tier that runs scripts on this machine without a server."""
+    request.getfixturevalue(request.param)
+    return str(request.param)
 
 
 @pytest.fixture(autouse=True)

@@ -141,5 +141,5 @@ def test_a_machine_that_is_not_known_is_refused(name, value, monkeypatch):
 
 
 def test_a_tier_that_there_is_not_is_refused():
-    with pytest.raises(SandboxUnavailable, match="native, docker"):
+    with pytest.raises(SandboxUnavailable, match="native, docker, wasm"):
         asyncio.run(run_code("print('hello')", tier="none"))  # type: ignore[arg-type]
