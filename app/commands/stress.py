@@ -29,7 +29,7 @@ PIPELINE, TOPIC = "mesh", "ai_topic"
 #: Seconds between two lines while nothing changes but numbers, and while nothing changes at all.
 LINE_S, QUIET_S = 0.25, 2.0
 #: Characters of the bar, and runs that are looked at in one go.
-WIDTH, AT_ONCE = 40, 10
+WIDTH, AT_ONCE = 40, 25
 
 
 @dataclasses.dataclass

@@ -54,6 +54,8 @@ async def sandbox(work: Work) -> dict[str, Any]:
         await work.remember("success", about, _text(explained) or code[:QUOTED_CHARS])
     else:
         await work.remember("failure", about, _lesson(found))
+        title = _text(given.get("title") or given.get("task"))
+        work.show(f"❌ FAIL         {title[:80]}: {found['cause']}")
     return {**kept, **found}
 
 
