@@ -23,7 +23,7 @@ import msgspec
 from faust.types import TP
 
 from app import cancels, deadletters, events
-from app.broker.reading import EmbeddedReader, Found, Reader
+from app.broker.reading import ONE_WORKER, EmbeddedReader, Found, Reader
 from app.broker.store import Store
 from app.deadletters import DeadLetter
 from app.errors import JobRefused, MalformedEvent, NotFound, SettingsError
@@ -202,6 +202,9 @@ class Client:
         topic = cancels.topic_name(self.settings.app_id)
         row = (topic, run.trace_id.encode(), msgspec.json.encode({"at": time.time()}))
         await asyncio.to_thread(self._write, [row])
+        if self._kafka is not None and self.project.one_worker_topics:
+            # Whoever does the work of one worker has not the run's own partition.
+            await asyncio.to_thread(self._kafka.append, topic, [row[1:]], ONE_WORKER)
         return run
 
     def push_job(

@@ -35,10 +35,10 @@ from app.broker.kafka_records import (
     step_of,
 )
 from app.broker.kafka_suspects import KafkaSuspects
-from app.broker.kafka_topics import ONE_WORKER
 from app.broker.kafka_transport import consumer_of, partitions_of
 from app.broker.lease import Lease
 from app.broker.progress import Progress, Stretch
+from app.broker.reading import ONE_WORKER
 from app.journal import CLAIMS, Output, Places, claimed_at
 
 log = logging.getLogger(__name__)

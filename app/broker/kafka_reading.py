@@ -23,7 +23,7 @@ from app import deadletters
 from app.broker import kafka_topics
 from app.broker.kafka_connection import check_access, connection
 from app.broker.kafka_records import CALL, Part, id_of, journal_of
-from app.broker.reading import Found
+from app.broker.reading import ONE_WORKER, Found
 from app.errors import BrokerUnavailable
 from app.settings import Settings
 
@@ -113,10 +113,12 @@ class KafkaReader:
             self._call(self._catch_up())
             yield
 
-    def append(self, topic: str, rows: Sequence[tuple[bytes, bytes]]) -> list[tuple[int, int]]:
+    def append(
+        self, topic: str, rows: Sequence[tuple[bytes, bytes]], partition: int | None = None
+    ) -> list[tuple[int, int]]:
         """`rows`, key and value, are on `topic`, one after the other: not all or nothing. The
-        partition and offset of each."""
-        return self._call(self._append(topic, rows))
+        partition, which the key decides if nobody else, and offset of each."""
+        return self._call(self._append(topic, rows, partition))
 
     def close(self) -> None:
         self._call(self._close())
@@ -239,7 +241,7 @@ class KafkaReader:
         return bool(members)
 
     async def _append(
-        self, topic: str, rows: Sequence[tuple[bytes, bytes]]
+        self, topic: str, rows: Sequence[tuple[bytes, bytes]], partition: int | None
     ) -> list[tuple[int, int]]:
         await self._started()
         there = {found["topic"] for found in await self._admin.describe_topics()}
@@ -265,8 +267,9 @@ class KafkaReader:
                 await producer.stop()
                 raise
             self._producer = producer
-        place = kafka_topics.ONE_WORKER if topic in self._one_worker else None
-        sending = [await self._producer.send(topic, value, key, place) for key, value in rows]
+        if topic in self._one_worker:
+            partition = ONE_WORKER
+        sending = [await self._producer.send(topic, value, key, partition) for key, value in rows]
         sent = [await one for one in sending]
         return [(record.partition, record.offset) for record in sent]
 

@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 #: Seconds for which all brokers of a cluster are asked for a topic that one has just made.
 SPREAD_S = 30.0
 
-#: The partition of all events of a topic that one worker of the cluster reads.
-ONE_WORKER = 0
 #: Time must not delete what is not finished: Penstock deletes what is, see `trim`.
 EVENTS = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 #: Only closed segments are compacted, so small ones keep short what a worker reads when it starts.

@@ -12,6 +12,9 @@ from faust.types import TP
 from app.broker.database import SHIFT
 from app.broker.store import Store
 
+#: The partition of all events of a topic that one worker of the cluster reads.
+ONE_WORKER = 0
+
 
 @dataclasses.dataclass(frozen=True)
 class Found:

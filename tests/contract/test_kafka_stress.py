@@ -1,4 +1,4 @@
-"""Stress on Kafka: the lag is the group's, and a worker that is killed loses and repeats nothing."""
+"""Stress on Kafka: the lag is the group's; a worker that is killed loses and repeats nothing."""
 
 import csv
 import json
