@@ -93,6 +93,7 @@ class PenstockApp(faust.App):
         self._health = HealthFile(self)
         #: Whether the sandbox holds, and what is to be said of it; None when it was not tried.
         self.sandbox: tuple[bool, str] | None = None
+        self._trying = asyncio.Lock()
         for spec in project.stages:
             self._declare(spec)
         for spec in project.stages:
@@ -100,7 +101,6 @@ class PenstockApp(faust.App):
                 self.stages[spec.name].turn.follow(self.stages[spec.after].turn)
         self._declare_cancels()
         self.task(self.delete_finished_runs)
-        self.task(self._try_sandbox)
         if self.kafka is not None:
             self.task(self.kafka.watch_broker)
             self.task(self.kafka.watch_lease)
@@ -194,9 +194,13 @@ class PenstockApp(faust.App):
             if (chain.name in named if named else chain.start == "automatic")
         ]
 
-    async def _try_sandbox(self) -> None:
-        if any(spec.step == "sandbox" for chain in self.starts for spec in chain.stages):
-            await try_sandbox(self)
+    async def can_run(self, chain: Chain) -> bool:
+        """Whether all that the pipeline's steps do can be done here: a sandbox that does not hold
+        runs no code, and that is said once."""
+        if all(spec.step != "sandbox" for spec in chain.stages):
+            return True
+        async with self._trying:
+            return await try_sandbox(self)
 
     async def open_memory(self) -> Memory:
         """The agents' memory. Opened for the first step that uses it: most pipelines have none."""

@@ -162,20 +162,25 @@ def _is_there(pid: int) -> bool:
     return True
 
 
-async def try_sandbox(app: "PenstockApp") -> None:
-    """Where a pipeline that this worker starts runs code: whether the sandbox holds, said."""
+async def try_sandbox(app: "PenstockApp") -> bool:
+    """Whether the sandbox holds; tried until it does, and said when that changes."""
     from app.sandbox import self_test
 
+    if app.sandbox is not None and app.sandbox[0]:
+        return True
     tier: Any = app.settings.sandbox
     try:
         await self_test(tier)
     except PenstockError as exc:
+        if app.sandbox is None:
+            log.error(
+                "%s Until then no code of a model is run: its events wait, and no runs are begun"
+                " by a timer.",
+                exc.message,
+                extra={"action": "sandbox_refuses"},
+            )
         app.sandbox = (False, exc.message)
-        log.warning(
-            "%s Programs of models are not run, and their events become dead letters.",
-            exc.message,
-            extra={"action": "sandbox_refuses"},
-        )
-    else:
-        app.sandbox = (True, f"{tier}: holds, tried when the worker started")
-        log.info("Sandbox %s: its self-test found no way out", tier)
+        return False
+    app.sandbox = (True, f"{tier}: holds, tried when the worker started")
+    log.info("Sandbox %s: its self-test found no way out", tier)
+    return True

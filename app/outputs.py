@@ -3,6 +3,8 @@ where the chain has telemetry, one that tells what the agent did."""
 
 import time
 
+import msgspec
+
 from app import events
 from app.chains import StageSpec
 from app.errors import EventTooLarge, StepFailed
@@ -62,6 +64,8 @@ def _tell(spec: StageSpec, event: Event, answer: Answer, attempts: int) -> tuple
         "stage": spec.name,
         "reads": spec.reads,
         "thinking": answer.thinking,
+        # Not as the event's own: what was used is on the answer, and would be counted twice.
+        "usage": msgspec.to_builtins(answer.usage),
     }
     return topic, Event(
         id=events.derive_id(event.id, spec.name, topic, len(answer.values), event.replay),
@@ -72,7 +76,6 @@ def _tell(spec: StageSpec, event: Event, answer: Answer, attempts: int) -> tuple
         agent=spec.agent,
         card=answer.card,
         parts={topic: told},
-        usage=answer.usage,
         created=time.time(),
         attempt=attempts,
         forked_from=event.forked_from,

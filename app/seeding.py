@@ -17,6 +17,9 @@ from app.submitting import submit
 
 log = logging.getLogger(__name__)
 
+#: Seconds before it is looked again whether a pipeline's steps can do what they do.
+AGAIN_S = 10.0
+
 
 def add_seeding(app: PenstockApp) -> None:
     """The app seeds its pipelines when it has started, and again whenever a timer is due."""
@@ -41,7 +44,7 @@ def add_seeding(app: PenstockApp) -> None:
 
 async def _seed(app: PenstockApp, chain: Chain) -> None:
     assert chain.seed is not None
-    if app.seeding == "0":
+    if app.seeding == "0" or not await _can_run(app, chain):
         return
     trace_id = seed_trace_id(app.settings.app_id, chain.name, _canonical(chain.seed))
     if app.seeding == "again":
@@ -57,10 +60,22 @@ async def _seed(app: PenstockApp, chain: Chain) -> None:
         )
 
 
+async def _can_run(app: PenstockApp, chain: Chain) -> bool:
+    """The pipeline's steps can do what they do, now or after a while; False when the worker stops.
+    Else its agents would be paid for what has to wait."""
+    while not app.should_stop:
+        if await app.can_run(chain):
+            return True
+        await app.sleep(AGAIN_S)
+    return False
+
+
 async def _run_timer(app: PenstockApp, chain: Chain, every_s: float) -> None:
     """A run at each multiple of `every_s`, named after its due time: however often the worker is
     restarted, one due time makes one run."""
     assert chain.seed is not None
+    if not await _can_run(app, chain):
+        return
     due = math.floor(time.time() / every_s) * every_s
     governor = None if chain.governor is None else Governor(app, chain, chain.governor)
     while not app.should_stop:

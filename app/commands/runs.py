@@ -46,7 +46,9 @@ def run_as_dict(run: Run) -> dict[str, Any]:
 async def follow(client: Client, trace_id: str, quiet: bool = False) -> Run:
     """The run, once it is over, with a line on the screen for each stage on the way."""
     async for entry in client.follow(trace_id):
-        if entry.event.parent_id is not None and not quiet:
+        # What an agent tells of itself is no step.
+        tells = entry.event.usage is None and entry.event.agent is not None
+        if entry.event.parent_id is not None and not quiet and not tells:
             progress.print(step_line(entry))
     return await client.read(trace_id)
 

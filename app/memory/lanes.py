@@ -3,6 +3,7 @@
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -23,6 +24,13 @@ class Lane:
             queue.SimpleQueue()
         )
         self._thread: threading.Thread | None = None
+        self._job_began: float | None = None
+
+    @property
+    def running_s(self) -> float:
+        """For how long the job that is under way has been; 0 when there is none."""
+        began = self._job_began
+        return 0.0 if began is None else time.monotonic() - began
 
     async def run(self, job: Callable[[], T]) -> T:
         """What `job` returns or raises. When the caller is cancelled, a job that has begun goes on,
@@ -45,10 +53,13 @@ class Lane:
             job, future = item
             if not future.set_running_or_notify_cancel():
                 continue
+            self._job_began = time.monotonic()
             try:
                 result = job()
             except BaseException as exc:
+                self._job_began = None
                 future.set_exception(exc)
             else:
+                self._job_began = None
                 future.set_result(result)
             del item, job, future  # the last job's result is not kept until the next comes

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 from app.errors import ModelRefused, PenstockError
-from app.memory.embeddings import Embeddings, choose
+from app.memory.embeddings import Embeddings, LocalEmbeddings, choose
 from app.memory.lanes import Lane
 from app.memory.notes import KINDS, Found, Note, checked, clean
 from app.memory.outbox import Outbox
@@ -177,8 +177,7 @@ class Memory:
                     return []
                 found = await look()
         except TimeoutError:
-            # One that has answered others since is busy, and not away. A folder is never away.
-            if self._points.on_server and self._state == "up" and self._answered_at < started:
+            if self._state == "up" and self._hangs(started):
                 self._doubts(PenstockError(f"no answer within {self._recall_s:g} s"))
             return []
         except ModelRefused:
@@ -188,6 +187,14 @@ class Memory:
             return []
         self._answered_at = clock()
         return found
+
+    def _hangs(self, started: float) -> bool:
+        """Whether a look that began at `started` was in vain because something does not answer.
+        Else many were waiting, or this process was busy itself."""
+        running_s = self._qdrant_lane.running_s
+        if running_s:
+            return running_s >= self._recall_s / 2
+        return not isinstance(self._embeddings, LocalEmbeddings) and self._answered_at < started
 
     async def settled(self) -> Status:
         """The status, once the memory is down, or up with nothing left to deliver."""

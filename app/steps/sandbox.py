@@ -4,10 +4,11 @@ import asyncio
 import json
 import re
 import weakref
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, cast
 
 from app.errors import SandboxUnavailable, Unavailable
+from app.outages import Outage
 from app.prompts import about_text
 from app.sandbox import Limits, Tier, run_code, verdict
 from app.steps import Work
@@ -17,6 +18,8 @@ AT_ONCE = 4
 OUTPUT_BYTES, DISK_MB = 200_000, 16
 #: Characters of an output that travel with the event. It is a prompt of the next agents too.
 QUOTED_CHARS = 4_000
+#: Whether it isolates, likewise.
+_outages: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Outage] = weakref.WeakKeyDictionary()
 _FENCE = re.compile(r"\s*```[^\n`]*\n(.*?)(?:\n```\s*)?", re.DOTALL)
 
 #: Each event loop has places of its own.
@@ -45,7 +48,7 @@ async def sandbox(work: Work) -> dict[str, Any]:
     limits = Limits(settings.sandbox_s, settings.sandbox_mb, OUTPUT_BYTES, DISK_MB)
 
     async def judged(code: str, stdin: str, expected: str | None) -> dict[str, Any]:
-        return await judge(code, stdin, expected, limits, cast(Tier, settings.sandbox))
+        return await _patiently(judge(code, stdin, expected, limits, cast(Tier, settings.sandbox)))
 
     found = await work.call("sandbox", judged, *asked)
     explained = solution.get("explanation") if isinstance(solution, Mapping) else None
@@ -57,6 +60,26 @@ async def sandbox(work: Work) -> dict[str, Any]:
         title = _text(given.get("title") or given.get("task"))
         work.show(f"❌ FAIL         {title[:80]}: {found['cause']}")
     return {**kept, **found}
+
+
+async def _patiently(judging: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """The verdict, once the sandbox isolates: until then the stage pauses, as it does for a model
+    that is away. The event is not to blame, and what it cost so far is not lost."""
+    outage = _outages.setdefault(asyncio.get_running_loop(), Outage("The sandbox"))
+    try:
+        await outage.passage()
+        found = await judging
+    except asyncio.CancelledError:
+        outage.left()
+        raise
+    except (SandboxUnavailable, Unavailable) as exc:
+        error = exc if isinstance(exc, Unavailable) else Unavailable(exc.message)
+        error.counts = not outage.failed(error) and error is exc
+        raise error from exc
+    finally:
+        judging.close()
+    outage.succeeded()
+    return found
 
 
 def _lesson(found: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import pytest
 from app.broker.kafka_connection import credentials
 from app.errors import SettingsError
 from app.settings import Settings
-from tests.acceptance.places import TRACEBACK
+from tests.acceptance.places import TRACEBACK, copy_project
 from tests.programs import PATIENCE_S, environment, penstock, worker
 from tests.servers.fixtures import kafka_or_skip
 from tests.servers.kafka import KafkaServer
@@ -102,6 +102,7 @@ def env_of(way: Mapping[str, str], server: KafkaServer, folder: pathlib.Path) ->
         folder,
         PENSTOCK_BROKER=f"kafka://{server.address_of(way['at'])}",
         PENSTOCK_APP_ID=f"secured-{folder.name}",
+        PENSTOCK_PROJECT=str(copy_project(folder / "project")),
         PENSTOCK_SEED="0",
         **settings,
     )

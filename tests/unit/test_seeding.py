@@ -14,7 +14,7 @@ from app.broker.embedded import Transport
 from app.chains import Chain
 from app.events import Event
 from app.project import Project
-from app.seeding import _run_timer, _seed
+from app.seeding import AGAIN_S, _run_timer, _seed
 from app.settings import Settings
 from tests.unit.conftest import messages
 
@@ -30,9 +30,15 @@ class Worker:
         self.event_log = self
         self.should_stop = False
         self.slept: list[float] = []
+        #: How often it says first that it cannot run the pipeline.
+        self.refuses = self.asked = 0
 
     def write(self, *args: Any, **fields: Any) -> None:
         """The event log's."""
+
+    async def can_run(self, chain: Chain) -> bool:
+        self.asked += 1
+        return self.asked > self.refuses
 
     async def sleep(self, seconds: float) -> None:
         """The app's: here the worker is stopped instead."""
@@ -112,3 +118,13 @@ def test_a_timer_starts_one_run_for_each_due_time_whatever_is_restarted(start, c
     assert run.stage == "create_runs_at_interval"
     worker = start()
     assert len(worker.does(_run_timer(worker, chain, 2e8))) == 2, "another interval, another timer"
+
+
+def test_nothing_is_begun_while_the_steps_cannot_do_what_they_do(start, chain):
+    worker = start()
+    worker.refuses = 1
+    assert worker.does(_seed(worker, chain)) == []
+    assert worker.slept == [AGAIN_S]
+    worker = start()
+    worker.refuses = 1
+    assert worker.does(_run_timer(worker, chain, 60.0)) == []

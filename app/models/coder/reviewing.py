@@ -36,7 +36,7 @@ def glance(code: object, title: str, seed: str) -> str:
     shape = f"{prose.count(seen.lines, 'line')}"
     shape += f" around {prose.listed(seen.functions[:3])}()" if seen.functions else " in one piece"
     first = (seen.faults or seen.merits or ["It is too short to say more."])[0]
-    name = f" for {prose.short(prose.clean(title))}" if title else ""
+    name = f" for {prose.short(prose.clean(title)).rstrip('.')}" if title else ""
     watch = prose.pick(
         dice,
         (
@@ -127,7 +127,7 @@ def _critique(
     task: object, seen: _Seen, result: Mapping[str, object] | None, dice: random.Random
 ) -> str:
     title = task.get("title") if isinstance(task, Mapping) else task
-    name = prose.short(prose.clean(str(title or ""))) or "this task"
+    name = prose.short(prose.clean(str(title or ""))).rstrip(".") or "this task"
     said = [f"{prose.count(seen.lines, 'line')} for {name}."]
     if result is None:
         said.append("Nobody has run it, so I judge only how it reads.")
