@@ -26,7 +26,7 @@ from app import cancels, deadletters, events
 from app.broker.reading import ONE_WORKER, EmbeddedReader, Found, Reader
 from app.broker.store import Store
 from app.deadletters import DeadLetter
-from app.errors import JobRefused, MalformedEvent, NotFound, SettingsError
+from app.errors import ChainError, JobRefused, MalformedEvent, NotFound, SettingsError
 from app.events import Event, derive_id, first_event
 from app.interactions import EventLog
 from app.jobs import (
@@ -210,7 +210,7 @@ class Client:
     def push_job(
         self,
         name: str,
-        job: Mapping[str, Any] | bytes | str,
+        job: Mapping[str, Any] | bytes | bytearray | str,
         priority: str = LOW,
     ) -> PushedJob:
         """The job is on its topic, durably, for whoever takes it: `{"system_prompt": ..., "params":
@@ -218,11 +218,11 @@ class Client:
 
         In a plain program it is there when this returns. In one with an event loop, where nothing
         may block, it is there when what is returned has been awaited: `await client.push_job(...)`.
-        Raises `JobRefused` at once for what is no job, and `BrokerUnavailable`. The same job pushed
-        twice is done once.
+        Raises `JobRefused` at once for what is no job, `ChainError` where there is no queue, and
+        `BrokerUnavailable`. The same job pushed twice is done once.
         """
         self.project.require_sound()
-        self.project.chain(PIPELINE)
+        self._require_queue()
         check_job_name(name)
         read = read_job(name, job)
         topic = TOPICS[check_priority(priority)]
@@ -234,6 +234,14 @@ class Client:
 
         return PushedJob(self, name, event.trace_id, event.id, priority, push)
 
+    def _require_queue(self) -> None:
+        if PIPELINE not in self.project.chains:
+            raise ChainError(
+                f"{self.project.root.absolute()}: this project has no jobs queue. It is"
+                f" topics/{PIPELINE}.yaml and agents/clerk.md: copy the two from Penstock's"
+                " repository, or from docs/jobs.md"
+            )
+
     async def job(self, name: str, id_: str | None = None) -> JobStatus:
         """What has become of the job `name`; with `id_`, of that one of the jobs pushed under it.
         Raises `NotFound`."""
@@ -244,7 +252,9 @@ class Client:
         return status_of(run, name, id_)
 
     async def jobs(self) -> list[JobStatus]:
-        """Every job that is kept, in the order in which they were pushed."""
+        """Every job that is kept, in the order in which they were pushed. Raises `ChainError` where
+        there is no queue."""
+        self._require_queue()
         runs = await asyncio.to_thread(self.runs.read_all, PIPELINE)
         found = [status_of(run) for run in runs if pushes_of(run)]
         return sorted(found, key=lambda status: status.pushed)
@@ -253,16 +263,21 @@ class Client:
         self, name: str, id_: str | None = None, timeout_s: float | None = None
     ) -> JobStatus:
         """The job, once it is over. Raises `TimeoutError` after `timeout_s`, or `NotFound`."""
-        async with asyncio.timeout(timeout_s):
-            seen = None
-            while True:
-                version = self.reader.version()
-                if version != seen:
-                    seen = version
-                    status = await self.job(name, id_)
-                    if status.state != RUNNING:
-                        return status
-                await asyncio.sleep(LOOK_S)
+        try:
+            async with asyncio.timeout(timeout_s):
+                seen = None
+                while True:
+                    version = self.reader.version()
+                    if version != seen:
+                        seen = version
+                        status = await self.job(name, id_)
+                        if status.state != RUNNING:
+                            return status
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError as exc:
+            if timeout_s is None:
+                raise
+            raise TimeoutError(f"job '{name}' is not over after {timeout_s:g} s") from exc
 
     async def job_result(
         self, name: str, id_: str | None = None, timeout_s: float | None = None
@@ -275,7 +290,9 @@ class Client:
 
     async def cancel_job(self, name: str) -> Run:
         """The job ends where it is. Raises `NotFound`, or `SettingsError` when it is over."""
-        await self.job(name)
+        status = await self.job(name)
+        if status.state != RUNNING:
+            raise SettingsError(f"job '{name}' is over: it is {status.state}")
         return await self.cancel(trace_id_of(name))
 
     def letters(self) -> list[DeadLetter]:

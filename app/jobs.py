@@ -28,6 +28,16 @@ NAME_CHARS = 200
 #: Bytes of system prompt, query and context together: some 60,000 tokens, and with its answer
 #: still an event.
 PROMPT_BYTES = 250_000
+#: What somebody may have given in place of an object or a text, in words.
+KINDS = {
+    type(None): "null",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "an object",
+}
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,11 +72,12 @@ def job_event(job: Job, priority: str) -> Event:
     return msgspec.structs.replace(event, id=id_, stage=ORIGIN)
 
 
-def read_job(name: str, job: Mapping[str, Any] | bytes | str) -> Job:
+def read_job(name: str, job: Mapping[str, Any] | bytes | bytearray | str) -> Job:
     """The job as somebody wrote it: `{"system_prompt": ..., "params": {"query": ...,
-    "output_file": ..., "context": ...}}`, or the JSON of that. Raises `JobRefused` with the key."""
+    "output_file": ..., "context": ...}}`, or the JSON of that; a context that is null is none.
+    Raises `JobRefused` with the key."""
     read: Any = job
-    if isinstance(job, bytes | str):
+    if isinstance(job, bytes | bytearray | str):
         try:
             read = msgspec.json.decode(job)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
@@ -74,17 +85,30 @@ def read_job(name: str, job: Mapping[str, Any] | bytes | str) -> Job:
     _check_keys(name, read, "", ("system_prompt", "params"))
     params = read["params"]
     _check_keys(name, params, "params.", ("query", "output_file"), ("context",))
-    return check_job(
-        {"name": name, "system_prompt": read["system_prompt"], **params}, prefix="params."
-    )
+    texts = {"system_prompt": read["system_prompt"]}
+    texts |= {f"params.{key}": params[key] for key in params if (key, params[key]) != _NO_CONTEXT}
+    for key, text in texts.items():
+        if not isinstance(text, str):
+            raise JobRefused(f"job '{name}': '{key}' is {_kind(text)}, and not text")
+    found = {key.removeprefix("params."): text for key, text in texts.items()}
+    return check_job({"name": name, **found}, prefix="params.")
+
+
+_NO_CONTEXT = ("context", None)
+
+
+def _kind(found: Any) -> str:
+    return KINDS.get(type(found), f"of the type {type(found).__name__}")
 
 
 def _check_keys(
     name: str, found: Any, prefix: str, needed: tuple[str, ...], others: tuple[str, ...] = ()
 ) -> None:
     if not isinstance(found, Mapping):
-        what = f"'{prefix[:-1]}' is" if prefix else "it is"
-        raise JobRefused(f"job '{name}': {what} {type(found).__name__}, and not an object")
+        what = f"'{prefix[:-1]}'" if prefix else "the job"
+        raise JobRefused(
+            f"job '{name}': {what} is {_kind(found)}, and not an object with {' and '.join(needed)}"
+        )
     known = (*needed, *others)
     for key in found:
         if key not in known:
@@ -137,6 +161,6 @@ def check_job_name(name: str) -> None:
 
 
 def check_priority(priority: str) -> str:
-    if priority not in TOPICS:
+    if not isinstance(priority, str) or priority not in TOPICS:
         raise JobRefused(f"the priority is {priority!r}: expected {' or '.join(TOPICS)}")
     return priority

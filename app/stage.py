@@ -85,13 +85,11 @@ class Stage:
 
     def _take(self, message: Any) -> None:
         journal = self.app.journal
-        if (
-            self._paused
-            or message.generation_id != self.app.consumer_generation_id
-            or not journal.owns(message)
-        ):
-            # Not acked: it is delivered again, here or to whoever comes next.
-            self.turn.dropped = True
+        late = message.generation_id != self.app.consumer_generation_id
+        if late or self._paused or not journal.owns(message):
+            # Not acked: it is delivered again, here or to whoever comes next. For one of before a
+            # rebalance the seek may have been made by now, and none would follow.
+            self.turn.dropped = self.turn.dropped or not late
             return
         if journal.delivered(self.name, message):
             journal.again(self.name, message)

@@ -21,6 +21,8 @@ from app.settings import Settings
 SCHEME = "penstock+kafka"
 #: Seconds that a fetch may wait for records.
 FETCH_WAIT_S = 1.0
+#: The same while records are held for a reader that may have room again at any moment.
+HELD_WAIT_S = 0.05
 #: Records delivered between two looks at the rest of the loop.
 YIELD_EVERY = 50
 
@@ -121,6 +123,8 @@ class Consumer(driver.Consumer):
         self._first: dict[TP, int] = {}
         #: What was fetched of a partition whose reader's buffer had no more room.
         self._held: dict[TP, list[Any]] = {}
+        #: Partitions that seemed to have more than was delivered: it may be no records.
+        self._doubted: set[TP] = set()
         self._seeking = asyncio.Lock()
         self._acked: Any = Acks(self)
         self._acked_index: Any = self._acked
@@ -182,8 +186,28 @@ class Consumer(driver.Consumer):
                     continue  # not ours any more
                 next_ = self._first.get(tp, 0) if tracker.next is None else tracker.next
                 if end is None or next_ < end:
+                    self._doubted.add(tp)
                     return True
         return False
+
+    def _pass_gaps(self) -> None:
+        """Offsets that are no records (the marks of a producer's transactions, what compaction has
+        taken) are not waited for. Between two fetches, when all that was fetched is delivered or
+        held: what the driver is past then was a record and is known, or was none."""
+        doubted, self._doubted = self._doubted, set()
+        for tp in doubted - self._held.keys():
+            tracker, place = self.trackers.get(tp), self._place(tp)
+            if tracker is not None and place is not None:
+                tracker.next = max(tracker.next or 0, place)
+
+    def _place(self, tp: TP) -> int | None:
+        """Where the driver reads on. Its own method for that may wait for the broker."""
+        driver: Any = self._thread
+        subscription = driver._ensure_consumer()._subscription
+        if not subscription.is_assigned(tp):
+            return None
+        state = subscription.subscription.assignment.state_value(tp)
+        return state.position if state.has_valid_position else None
 
     # -- where to read
 
@@ -203,6 +227,7 @@ class Consumer(driver.Consumer):
                 await self.seek_wait(first)
             self._epoch += 1
             self._held.clear()
+            self._doubted.clear()
             self.trackers = {tp: Tracker(offset) for tp, offset in committed.items()}
             self._first = dict(first)
             sought = getattr(self.app, "sought", None)
@@ -213,6 +238,8 @@ class Consumer(driver.Consumer):
         if self._generation and generation_id != self._generation + 1:
             self.missed_generation = True
         self._generation = generation_id
+        # Faust keeps these marks, and empties the buffers that they speak of.
+        self._buffered_partitions.clear()
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
@@ -235,16 +262,22 @@ class Consumer(driver.Consumer):
                     await self.wait_first(self.can_resume_flow.wait(), timeout=1.0)
                     continue
                 active = set(self._get_active_partitions())
-                if not active:
+                ready = {tp for tp in active & self._held.keys() if self._has_room(tp)}
+                # What is held of a partition goes before what is fetched of it.
+                active -= self._held.keys()
+                if not (ready or active):
                     await asyncio.sleep(0.02)
                     continue
                 async with self._seeking:
                     if not self.flow_active:
                         continue
                     epoch = self._epoch
-                    records: Any = {
-                        tp: self._held.pop(tp) for tp in active & self._held.keys()
-                    } or await self._getmany(active_partitions=active, timeout=FETCH_WAIT_S)
+                    records: Any = {tp: self._held.pop(tp) for tp in ready & self._held.keys()}
+                    if not records and active:  # without any, the driver takes it for all
+                        if self._doubted:
+                            self._pass_gaps()
+                        wait_s = HELD_WAIT_S if self._held else FETCH_WAIT_S
+                        records = await self._getmany(active_partitions=active, timeout=wait_s)
                 if records:
                     await self._deliver(records, epoch)
         except self.consumer_stopped_errors:
@@ -265,19 +298,30 @@ class Consumer(driver.Consumer):
                 await asyncio.sleep(0)
             if suspended():
                 return
-            if tp in self._held or tp in self._buffered_partitions:
+            # A changelog is no stage's: a table's recovery takes it as fast as it can, and seeks it
+            # without a word to us.
+            careful = self.app.topics.acks_enabled_for(tp.topic)
+            if careful and (tp in self._held or not self._has_room(tp)):
                 # One stage that is full, or waits for its turn, must not keep another from getting
                 # what it may wait for.
                 self._held.setdefault(tp, []).append(record)
                 continue
             message = self._to_message(tp, record)
-            if self.app.topics.acks_enabled_for(tp.topic):
+            if careful:
                 tracker = self.trackers.get(message.tp)
                 if tracker is None:
                     return
                 if not tracker.deliver(message):
                     continue
             await self.callback(message)
+
+    def _has_room(self, tp: TP) -> bool:
+        """Whether whoever reads `tp` can take a record of it at once."""
+        if tp in self._buffered_partitions:
+            return False
+        # Faust marks a partition once, and not again until its buffer has been emptied further.
+        channels = self.app.topics._tp_index.get(tp, ())  # type: ignore[attr-defined]
+        return not any(channel.queue.full() for channel in channels)
 
 
 class Transport(driver.Transport):

@@ -58,7 +58,7 @@ class Stored:
     def call(self) -> str | None:
         """The first digits of the hash of the call whose answer this is."""
         part = self.event["parts"].get(self.topic)
-        text = part["critique"] if isinstance(part, dict) else part
+        text = part.get("critique", "") if isinstance(part, dict) else part
         found = ANSWER.search(text) if self.topic != "premise" else None
         return found[0] if found else None
 

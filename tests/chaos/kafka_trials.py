@@ -14,7 +14,7 @@ import random
 import signal
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import confluent_kafka
@@ -54,12 +54,15 @@ APP_ID = "penstock"
 SESSION_S = 6.0
 #: Seconds without any progress after which the verdict is spoken over what there is.
 STUCK_S = 60.0
+#: What the journal's records of names that are taken begin with: they are no answers.
+CLAIM = b"c|.claims/"
 
 
 class Evidence:
-    """What stands on the topics, read from their beginning by librdkafka."""
+    """What stands on the topics, read from their beginning by librdkafka: the events on `topics`,
+    and how far the group is with those that are `read`."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, topics: Iterable[str], read: Iterable[str]) -> None:
         self._client: Any = confluent_kafka.Consumer(
             {
                 "bootstrap.servers": address,
@@ -69,6 +72,7 @@ class Evidence:
                 "enable.partition.eof": True,
             }
         )
+        self._topics, self._read = tuple(topics), tuple(read)
         self._places: dict[tuple[str, int], int] = {}
         self.events: list[Stored] = []
         self.letters: list[dict[str, Any]] = []
@@ -80,7 +84,7 @@ class Evidence:
         topics = self._client.list_topics(timeout=30).topics
         tps = [
             confluent_kafka.TopicPartition(name, part, self._places.get((name, part), 0))
-            for name in (*TOPICS, f"{APP_ID}-journal", f"{APP_ID}-dead-letters")
+            for name in (*self._topics, f"{APP_ID}-journal", f"{APP_ID}-dead-letters")
             if name in topics
             for part in topics[name].partitions
         ]
@@ -101,7 +105,7 @@ class Evidence:
 
     def _take(self, record: Any) -> None:
         topic, key, value = record.topic(), record.key() or b"", record.value()
-        if topic in TOPICS:
+        if topic in self._topics:
             event = json.loads(value)
             stored = Stored(topic, record.partition(), record.offset(), key.decode(), event)
             self.events.append(stored)
@@ -109,7 +113,7 @@ class Evidence:
                 self.durable.add(f"{stored.key} {stored.call}")
         elif topic.endswith("dead-letters"):
             self.letters.append(json.loads(value))
-        elif key.startswith(b"c|") and value is not None:
+        elif key.startswith(b"c|") and not key.startswith(CLAIM) and value is not None:
             found = RESPONSE_ID.search(value)
             assert found is not None, f"a recorded answer without a response: {value!r}"
             self.durable.add(f"entry {found[1].decode()}")
@@ -117,7 +121,7 @@ class Evidence:
     def behind(self) -> dict[str, int]:
         """How many records of each topic the group has not committed."""
         left = {}
-        for topic in READERS:
+        for topic in self._read:
             count = 0
             tps = [confluent_kafka.TopicPartition(topic, part) for part in self._partitions(topic)]
             for tp in self._client.committed(tps, timeout=30):
@@ -136,6 +140,12 @@ class Evidence:
 
 class KafkaTrial:
     """One Kafka, one model server, and workers by their places."""
+
+    #: The topics that hold a run's events, and those that a stage reads.
+    topics: tuple[str, ...] = TOPICS
+    read: tuple[str, ...] = tuple(READERS)
+    #: Calls that a run needs.
+    calls = len(TOPICS) - 1
 
     def __init__(
         self,
@@ -264,7 +274,7 @@ class KafkaTrial:
 
     def wait_for_calls(self, *, answered: float = 0.0, open_: int = 0) -> None:
         """So large a share of all calls are answered, and so many wait for their answers."""
-        wanted = answered * (len(TOPICS) - 1) * len(self.submitted)
+        wanted = answered * self.calls * len(self.submitted)
 
         def there() -> bool:
             done = len(self.server.logged("answered"))
@@ -273,15 +283,17 @@ class KafkaTrial:
         wait_until(there, f"{wanted:.0f} answers and {open_} calls in flight", 120)
 
     def wait_for_a_crowd(self, *, answered: float, count: int) -> None:
-        """So large a share of all calls are answered, and `count` wait for slow answers."""
+        """So large a share of all calls are answered, and `count` wait for slow answers: of
+        `count` more runs, when there is little else to do by then."""
         self.wait_for_calls(answered=answered)
-        self.server.script([{**SLOW, "times": count + 10}])
+        self.server.script([{**SLOW, "times": 3 * count + 10}])
+        self.submit(count)
         self.wait_for_calls(open_=count)
 
     @property
     def evidence(self) -> Evidence:
         if self._evidence is None:
-            self._evidence = Evidence(self.kafka.address)
+            self._evidence = Evidence(self.kafka.address, self.topics, self.read)
         return self._evidence
 
     def close(self) -> None:
@@ -304,8 +316,8 @@ class KafkaTrial:
         lines = self.server.logged()
         faults = [f"a dead letter: {letter}" for letter in self.evidence.letters]
         faults += [f"{n} events on '{t}' are behind" for t, n in self.evidence.behind().items()]
-        faults += check_calls(dict.fromkeys(self.submitted, len(TOPICS) - 1), lines)
-        lost, found = self._check_stories(lines)
+        faults += check_calls(dict.fromkeys(self.submitted, self.calls), lines)
+        lost, found = self._check_runs(lines)
         faults += found + asyncio.run(self._read_as_a_client())
         repeats = find_repeats(lines, self.deaths)
         faults += check_repeats(repeats)
@@ -321,7 +333,7 @@ class KafkaTrial:
                 self._alive(place)
             self.evidence.read()
             ids = {stored.event["id"] for stored in self.evidence.events}
-            if len(ids) >= len(TOPICS) * len(self.submitted) and not self.evidence.behind():
+            if len(ids) >= len(self.topics) * len(self.submitted) and not self.evidence.behind():
                 return
             if len(self.evidence.events) != seen:
                 seen, seen_at = len(self.evidence.events), time.monotonic()
@@ -329,7 +341,7 @@ class KafkaTrial:
                 return  # the verdict says what is missing
             time.sleep(0.2)
 
-    def _check_stories(self, lines: list[dict[str, Any]]) -> tuple[int, list[str]]:
+    def _check_runs(self, lines: list[dict[str, Any]]) -> tuple[int, list[str]]:
         """How many runs do not have one event on each topic, by its id: a crash may send an output
         twice, and nobody downstream makes anything of the second."""
         stories: dict[str, dict[str, dict[str, Stored]]] = collections.defaultdict(dict)

@@ -1,14 +1,29 @@
-"""What Faust 0.15.3 gets wrong on Kafka and `app.broker.kafka_transport` mends, a test of each.
+"""What Faust 0.15.3 gets wrong on Kafka and `app.broker.kafka_transport` mends, a test of each,
+and what is held there for a reader that is full.
 
 One more is in test_acks, as it holds on every broker: a commit that passes what is not acked (issue
 606).
 """
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import faust
 import pytest
+from faust.types import TP
 
-from tests.contract.brokers import PARTITIONS, Broker, Reader, started, values
+from tests.contract.brokers import (
+    KAFKA,
+    PARTITIONS,
+    PATIENCE_S,
+    Broker,
+    Reader,
+    raw_topic,
+    started,
+    values,
+)
 
 RECORDS = [{"key": b"k", "value": b"%d" % n, "partition": 0} for n in range(10)]
 ALL = [b"%d" % n for n in range(10)]
@@ -90,3 +105,96 @@ async def test_a_recovery_lets_partitions_go_only_while_nothing_is_delivered(
     async with started(app):
         pass
     assert flowing and not any(flowing)
+
+
+@contextlib.asynccontextmanager
+async def one_that_waits(
+    broker: Broker, topic: str, group: str
+) -> AsyncIterator[tuple[faust.App, asyncio.Event, list[Any], list[Any]]]:
+    """An app whose reader of `topic` takes one record and no more until it is let go, with room for
+    ten; and one of `topic`-2 that takes all. The app, what lets go, and what each has taken."""
+    app = broker.app(group, stream_buffer_maxsize=10)
+    let_go = asyncio.Event()
+    taken: list[Any] = []
+    others: list[Any] = []
+
+    async def wait(stream: Any) -> None:
+        async for event in stream.noack().events():
+            taken.append(event)
+            await let_go.wait()
+
+    async def take(stream: Any) -> None:
+        async for event in stream.noack().events():
+            others.append(event)
+
+    for name, read in ((topic, wait), (f"{topic}-2", take)):
+        app.agent(raw_topic(app, name), name=read.__name__)(read)
+    async with started(app):
+        yield app, let_go, taken, others
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_reader_that_is_full_keeps_no_other_from_its_records(
+    broker: Broker, topic: str, group: str
+) -> None:
+    records = [{"value": b"%d" % n, "partition": n % PARTITIONS} for n in range(2000)]
+    await broker.write(topic, records)
+    async with one_that_waits(broker, topic, group) as (_, let_go, taken, others):
+        await until(lambda: bool(taken))
+        for n in range(3):
+            await broker.write(f"{topic}-2", RECORDS)
+            await until(lambda n=n: len(others) == 10 * (n + 1))  # type: ignore[misc]
+        let_go.set()
+        await until(lambda: len(taken) == 2000)
+    for partition in range(PARTITIONS):
+        mine = [event for event in taken if event.message.partition == partition]
+        assert values(mine) == [one["value"] for one in records if one["partition"] == partition]
+
+
+async def test_a_reader_that_was_full_before_a_rebalance_is_given_its_records_after_it(
+    broker: Broker, topic: str, group: str
+) -> None:
+    if broker.name != KAFKA:
+        pytest.skip("the mock cluster has one member a group")
+    # Faust keeps its mark of a buffer that is full, and empties the buffer.
+    await broker.write(topic, [RECORDS[0] | {"value": b"%d" % n} for n in range(40)])
+    async with one_that_waits(broker, topic, group) as (app, let_go, taken, others):
+        consumer: Any = app.consumer
+        await until(lambda: bool(taken) and bool(consumer._held))
+        generation = app.consumer_generation_id
+        async with broker.reading(f"{topic}-2", group):
+            await until(lambda: app.consumer_generation_id > generation)
+        await until(lambda: app.consumer_generation_id > generation + 1)
+        await broker.write(f"{topic}-2", RECORDS)
+        await until(lambda: values(others)[-10:] == ALL)
+        let_go.set()
+        await until(lambda: values(taken)[1:] == [b"%d" % n for n in range(40)])
+
+
+async def test_offsets_that_are_no_records_are_not_waited_for(
+    broker: Broker, topic: str, group: str
+) -> None:
+    if broker.name != KAFKA:
+        pytest.skip("the mock cluster leaves no marks of transactions")
+    confluent_kafka = pytest.importorskip("confluent_kafka")
+    producer = confluent_kafka.Producer(
+        {"bootstrap.servers": broker.url.removeprefix("kafka://"), "transactional.id": group}
+    )
+    producer.init_transactions(PATIENCE_S)
+    async with broker.reading(topic, group) as reader:
+        await reader.take_all()
+        for _ in range(2):
+            producer.begin_transaction()
+            producer.produce(topic, b"in a transaction", partition=1)
+            producer.commit_transaction(PATIENCE_S)
+        consumer: Any = reader.app.consumer
+        await reader.take(2)
+        # An end, and two with their marks; the last mark may still have to be heard of.
+        await until(
+            lambda: not consumer.undelivered(topic) and consumer.trackers[TP(topic, 1)].next == 5
+        )

@@ -24,7 +24,11 @@ def changed(**fields):
 def test_a_job_is_read_from_an_object_and_from_its_json():
     job = read_job("why", JOB)
     assert (job.name, job.query, job.context) == ("why", "Why?", "")
-    assert read_job("why", json.dumps(JOB)) == read_job("why", json.dumps(JOB).encode()) == job
+    text = json.dumps(JOB)
+    assert read_job("why", text) == read_job("why", text.encode()) == job
+    assert (
+        read_job("why", bytearray(text.encode())) == read_job("why", changed(context=None)) == job
+    )
     assert read_job("why", changed(context="Because.")).context == "Because."
 
 
@@ -33,13 +37,15 @@ def test_a_job_is_read_from_an_object_and_from_its_json():
     [
         (b"{", "job 'j': not JSON: "),
         (b"\xff", "job 'j': not JSON: "),
-        ([], "job 'j': it is list, and not an object"),
+        ([], "job 'j': the job is a list, and not an object with system_prompt and params"),
+        (None, "job 'j': the job is null"),
         ({"system_prompt": "x"}, "job 'j': the field 'params' is missing"),
         ({"params": {}}, "job 'j': the field 'system_prompt' is missing"),
-        ({**JOB, "params": "x"}, "job 'j': 'params' is str, and not an object"),
+        ({**JOB, "params": "x"}, "job 'j': 'params' is text, and not an object with query and"),
         (changed(extra=1), "job 'j': unknown field 'extra'."),
         (changed(contxt="x"), "unknown field 'params.contxt'. Did you mean 'params.context'?"),
-        (changed(query=1), "not a job: Expected `str`, got `int`"),
+        (changed(query=1), "job 'j': 'params.query' is a number, and not text"),
+        (changed(system_prompt=None), "job 'j': 'system_prompt' is null, and not text"),
         (changed(query=" "), "job 'j': 'params.query' is empty"),
         (changed(system_prompt=""), "job 'j': 'system_prompt' is empty"),
         (changed(output_file="../x"), "'params.output_file' is '../x': '..' leads out"),
@@ -69,7 +75,8 @@ def test_the_same_job_has_one_event_and_another_under_its_name_has_another_in_th
     assert isinstance(first, Event) and list(same.parts) == [TOPICS["high"]]
 
 
-def test_there_are_two_priorities():
+@pytest.mark.parametrize("priority", ["urgent", None, ["high"]])
+def test_there_are_two_priorities(priority):
     assert check_priority("high") == "high"
-    with pytest.raises(JobRefused, match="'urgent': expected high or low"):
-        check_priority("urgent")
+    with pytest.raises(JobRefused, match=r"the priority is .*: expected high or low"):
+        check_priority(priority)

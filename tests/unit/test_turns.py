@@ -16,7 +16,7 @@ TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
 def stage_of(undelivered: set[str], reads: str) -> Stage:
     """A stage that has taken nothing, of an app whose broker has more on these topics."""
     consumer = types.SimpleNamespace(undelivered=lambda topic: topic in undelivered)
-    app: Any = types.SimpleNamespace(consumer=consumer)
+    app: Any = types.SimpleNamespace(consumer=consumer, consumer_generation_id=2)
     room = asyncio.Event()
     room.set()
     app.journal = app.event_log = types.SimpleNamespace(room=room)
@@ -59,10 +59,20 @@ def test_what_was_dropped_is_not_taken_until_it_is_delivered_again():
         high = stage_of(set(), "high")
         assert not high.turn.is_behind()
         high.hold()
-        high._take(object())
+        high._take(types.SimpleNamespace(generation_id=2))
         assert high.turn.is_behind()
         high.sought()
         assert not high.turn.is_behind()
+
+    asyncio.run(main())
+
+
+def test_what_is_dropped_of_before_a_rebalance_is_not_waited_for():
+    async def main() -> None:
+        high = stage_of(set(), "high")
+        high.sought()  # the seek of the rebalance was made while the event waited for room
+        high._take(types.SimpleNamespace(generation_id=1))
+        assert not high.turn.is_behind() and high.in_flight == 0
 
     asyncio.run(main())
 
