@@ -69,6 +69,7 @@ class Membership:
         """Kafka answers, and has every topic: Faust ignores one that is missing for ever."""
         app, settings = self.app, self.settings
         self._watch = Watch(self.told)
+        self._watch.listen()
         while not app.should_stop:
             await self._watch.until_it_answers(lambda: app.should_stop)
             if not app.conf.topic_allow_declare or app.should_stop:

@@ -63,6 +63,7 @@ class Watch:
         self._refused = False
         #: A worker that has begun waits until it is let in again, too: what it holds is not lost.
         self._patient = False
+        self._quiet: Quiet | None = None
 
     async def until_it_answers(self, stopping: Callable[[], bool]) -> None:
         """Kafka has answered, or `stopping` has become true; said once, when it does not at once.
@@ -85,24 +86,22 @@ class Watch:
             await asyncio.sleep(pause_s * (0.75 + random.random() / 2))
             pause_s = min(LAST_PAUSE_S, pause_s * 2)
 
-    async def run(self, stopping: Callable[[], bool], slow: Callable[[], bool]) -> None:
-        """Asks Kafka whenever aiokafka complains, or `slow` says that something waits for long.
-        When it lets nobody in, that is said, and it is asked again."""
+    def listen(self) -> None:
+        """From here on aiokafka's complaints are kept to itself, and looked after by `run`."""
         loop = asyncio.get_running_loop()
-        self._patient = True
 
         def complained() -> None:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._doubt.set)
 
-        quiet = Quiet(complained)
-        loggers = [
-            logging.getLogger(name)
-            for name in list(logging.root.manager.loggerDict)
-            if name.split(".")[0] == "aiokafka"
-        ]
-        for logger in loggers:
-            logger.addFilter(quiet)
+        self._quiet = Quiet(complained)
+        for logger in _aiokafka():
+            logger.addFilter(self._quiet)
+
+    async def run(self, stopping: Callable[[], bool], slow: Callable[[], bool]) -> None:
+        """Asks Kafka whenever aiokafka complains, or `slow` says that something waits for long.
+        When it lets nobody in, that is said, and it is asked again."""
+        self._patient = True
         try:
             while not stopping():
                 if self._doubt.is_set() or slow():
@@ -110,8 +109,9 @@ class Watch:
                     await self.until_it_answers(stopping)
                 await asyncio.sleep(FIRST_PAUSE_S)
         finally:
-            for logger in loggers:
-                logger.removeFilter(quiet)
+            if self._quiet is not None:
+                for logger in _aiokafka():
+                    logger.removeFilter(self._quiet)
 
     async def ask(self) -> Exception | None:
         """Why Kafka does not answer now; None when it does. Raises `SettingsError` for a password
@@ -153,3 +153,8 @@ class Watch:
             self._since, self._refused = 0.0, False
             self.reason, self.down_since = "", None
         self.up.set()
+
+
+def _aiokafka() -> list[logging.Logger]:
+    names = list(logging.root.manager.loggerDict)
+    return [logging.getLogger(name) for name in names if name.split(".")[0] == "aiokafka"]
