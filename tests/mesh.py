@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from app.memory import Found, Memory
+from app.memory import KINDS, Found, Memory
 from app.memory.outbox import Outbox
 from app.models import coder
 from app.settings import Settings
@@ -84,23 +84,28 @@ class Mesh(Place):
         parts = [event.parts["ai_telemetry"] for event in events]
         return [part for part in parts if isinstance(part, dict) and part["kind"] == kind]
 
-    def wait_for_notes(self) -> None:
-        """Every note that was made has gone to the memory."""
+    def notes_waiting(self) -> int:
+        """How many notes have not gone to the memory yet."""
         outbox = Outbox(self.data / "memory" / "outbox.db", 10_000)
         try:
-            wait_until(lambda: outbox.waiting() == 0, "the notes to be delivered")
+            return outbox.waiting()
         finally:
             outbox.close()
 
+    def wait_for_notes(self) -> None:
+        """Every note that was made has gone to the memory."""
+        wait_until(lambda: self.notes_waiting() == 0, "the notes to be delivered")
+
     def notes(self, *kinds: str) -> list[Found]:
-        """The latest notes of the memory. No worker has its folder."""
+        """The latest notes of these kinds, or of all. No worker has the memory's folder, if it is
+        one."""
 
         async def main() -> list[Found]:
             memory = Memory(self.settings)
             await memory.start()
             try:
                 assert (await memory.settled()).state == "up", memory.status
-                return await memory.latest(kinds, 1000)
+                return await memory.latest(kinds or KINDS, 1000)
             finally:
                 await memory.close()
 
