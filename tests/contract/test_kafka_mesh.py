@@ -34,7 +34,7 @@ class Cluster(Mesh):
             own = {"PENSTOCK_DATA": str(self.folder / name), "PENSTOCK_WORKER_ID": name}
             self.workers[name] = Worker(self.env | settings | own, self.folder)
 
-    def start(self, *names: str, **settings: str) -> None:
+    def start_workers(self, *names: str, **settings: str) -> None:
         """Workers of these names are ready, and have their partitions."""
         self.launch(*names, **settings)
         for name in names:
@@ -42,7 +42,7 @@ class Cluster(Mesh):
 
     def rows_of(self, *names: str) -> dict[str, dict[str, str]]:
         """The rows in the folders of these workers. A run has one in each at most."""
-        rows = {}
+        rows: dict[str, dict[str, str]] = {}
         for name in names:
             rows |= self.rows(self.folder / name)
         return rows
@@ -72,7 +72,7 @@ def test_two_workers_have_one_producer_and_one_history_and_a_kill_loses_no_run(
 ) -> None:
     qdrant_server.start()
     cluster.env["QDRANT_URL"] = qdrant_server.url
-    cluster.start("one", "two", PENSTOCK_START="mesh", PENSTOCK_EVERY_S="0.5")
+    cluster.start_workers("one", "two", PENSTOCK_START="mesh", PENSTOCK_EVERY_S="0.5")
     wrong = cluster.begin(*titled(WRONG, 6))
     cluster.wait_for(*wrong)
     wait_until(lambda: len(cluster.rows_of("one", "two")) >= 12, "rows of ideas, too")
@@ -95,7 +95,7 @@ def test_two_workers_have_one_producer_and_one_history_and_a_kill_loses_no_run(
     assert set(late) <= cluster.rows_of(other).keys()
     assert cluster.workers[other].stop() == 0
     # Nobody thinks up more now, and every idea comes to its row.
-    cluster.start(other)
+    cluster.start_workers(other)
     every = {event.trace_id for event in cluster.begun("ai_ideas")} | {*wrong, *late}
     cluster.wait_for(*every, limit_s=90)
     assert cluster.rows_of(writer).keys() | cluster.rows_of(other).keys() == every
@@ -111,7 +111,7 @@ def test_the_producer_on_kafka_is_held_back_and_a_killed_worker_pays_for_no_idea
 ) -> None:
     cluster.env["PENSTOCK_MODEL"] = f"{scripted.base_url}#scripted"
     scripted.script([{"fault": "timeout", "told": CODER, "times": 1000}])
-    cluster.start("one", PENSTOCK_START="mesh", PENSTOCK_EVERY_S="0.1")
+    cluster.start_workers("one", PENSTOCK_START="mesh", PENSTOCK_EVERY_S="0.1")
     cluster.workers["one"].wait_for("🛑 LAG TOO HIGH. Throttling... mesh: ")
     ideas = {event.trace_id for event in cluster.begun("ai_ideas")}
     wait_until(lambda: len(calls_of(scripted, CODER)) == len(ideas), "the tasks of all ideas")
@@ -121,7 +121,7 @@ def test_the_producer_on_kafka_is_held_back_and_a_killed_worker_pays_for_no_idea
     cluster.workers["one"].kill()
 
     scripted.release()
-    cluster.start("one")
+    cluster.start_workers("one")
     cluster.wait_for(*ideas, limit_s=90)
     rows = cluster.rows_of("one")
     assert rows.keys() == ideas
@@ -134,7 +134,7 @@ def test_the_producer_on_kafka_is_held_back_and_a_killed_worker_pays_for_no_idea
     assert [one["state"] for one in cluster.telemetry("governor")] == ["THROTTLED"]
     # A worker that is asked to goes on with new ideas.
     assert cluster.workers["one"].stop() == 0
-    cluster.start("one", PENSTOCK_START="mesh", PENSTOCK_EVERY_S="0.5")
+    cluster.start_workers("one", PENSTOCK_START="mesh", PENSTOCK_EVERY_S="0.5")
     wait_until(lambda: len(cluster.rows_of("one")) > len(ideas), "the row of another idea")
 
 
