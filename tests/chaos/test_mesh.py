@@ -46,7 +46,7 @@ class Stream(Mesh):
         self.traces: list[str] = []
         self.deaths: list[Death] = []
 
-    def submit(self, count: int) -> None:
+    def begin_some(self, count: int) -> None:
         ids = [str(uuid.UUID(int=self.random.getrandbits(128), version=4)) for _ in range(count)]
         tasks = [ECHO | {"title": f"Echo {id_[:8]}", "task": f"Print {id_}."} for id_ in ids]
         self.traces += self.begin(*tasks, ids=ids)
@@ -121,13 +121,13 @@ def stream(tmp_path: pathlib.Path, server: ScriptedServer) -> Stream:
 
 def test_every_run_is_one_row_when_the_worker_is_killed_at_each_moment(stream: Stream) -> None:
     for moment in MOMENTS * (4 if LONG else 1):
-        stream.submit(RUNS)
+        stream.begin_some(RUNS)
         stream.crash(moment, stream.random.randrange(1, 6))
     stream.judge()
 
 
 def test_every_run_is_one_row_over_kills_at_any_time(stream: Stream) -> None:
-    stream.submit(4 * RUNS)
+    stream.begin_some(4 * RUNS)
     for _ in range(8 if LONG else 2):
         stream.kill_at(CALLS * RUNS // (3 if LONG else 1))
     stream.judge()
