@@ -1,10 +1,12 @@
 """The mesh on Kafka: one producer and one history in a cluster, whoever dies or is late."""
 
+import asyncio
 import pathlib
 from collections.abc import Iterator
 
 import pytest
 
+from tests.acceptance.places import Place
 from tests.mesh import CODER, FIX, PRODUCER, RIGHT, WRONG, Mesh, calls_of
 from tests.programs import Worker, wait_until
 from tests.servers import QdrantServer, ScriptedServer
@@ -156,3 +158,38 @@ def test_a_mesh_waits_for_a_kafka_that_comes_later_or_goes(
     before = len(cluster.rows_of("one"))
     wait_until(lambda: len(cluster.rows_of("one")) > before, "ideas after the outage")
     assert cluster.workers["one"].stop() == 0 and cluster.letters() == []
+
+
+TICKS = """\
+pipeline: PREFIX
+topics: {PREFIX-tick: A tick, PREFIX-tock: What it becomes}
+stages:
+  - {reads: PREFIX-tick, step: present, writes: PREFIX-tock, one_worker: true}
+seed: {PREFIX-tick: tick}
+every_s: 0.05
+"""
+
+
+def test_runs_that_begin_on_a_topic_of_one_worker_all_begin_there(
+    kafka: str, group: str, tmp_path: pathlib.Path
+) -> None:
+    project = tmp_path / "project"
+    (project / "topics").mkdir(parents=True)
+    (project / "topics" / "ticks.yaml").write_text(TICKS.replace("PREFIX", group))
+    place = Place(
+        tmp_path,
+        PENSTOCK_BROKER=f"kafka://{kafka}",
+        PENSTOCK_PROJECT=str(project),
+        PENSTOCK_APP_ID=group,
+    )
+    topic = f"{group}-tick"
+
+    async def partitions() -> list[int]:
+        async with place.client() as client:
+            await client.submit_many(group, [({topic: "tock"}, None)] * 5)
+            return [record.partition for record in client.reader.find(topic, None)]
+
+    with place.worker():
+        # The seed, the timer's, and those that were submitted.
+        wait_until(lambda: len(place.begun(topic)) > 10, "ticks")
+        assert set(asyncio.run(partitions())) == {0}
