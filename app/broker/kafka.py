@@ -287,7 +287,7 @@ class KafkaJournal:
         part, mark = self._parts[partition], BEGUN + id_.encode()
         if mark in part.begun:
             return None
-        (sent,) = await self.log.send([(topic, key, value, None)])
+        (sent,) = await self.log.send(self._placed([(topic, key, value)]))
         at = None if kept else time.time()
         await self._keep(partition, mark, _encode(at))
         part.begun[mark] = at

@@ -29,6 +29,12 @@ from app.models.names import Target
 from app.models.offline import OfflineModel
 from app.outages import Outage
 
+# The openai client looks at httpx where that is loaded, and fails with an answer in its hands while
+# another thread is half way through loading it, as the memory does for Qdrant. So it is loaded now,
+# before the first call; without it there is no Qdrant's client either.
+with contextlib.suppress(ImportError):
+    import httpx  # noqa: F401
+
 #: How a server is asked for JSON, the most exact way first. A server that cannot do one is asked
 #: in the next, and remembered.
 SCHEMA, OBJECT, PLAIN = "json_schema", "json_object", "plain"

@@ -26,7 +26,9 @@ from app.broker.kafka import KafkaJournal
 from app.broker.kafka_records import IDS
 from app.broker.kafka_transport import Consumer
 from app.broker.store import Store
+from app.history import History
 from app.journal import Calls, EmbeddedJournal
+from app.memory.outbox import Outbox
 from tests.programs import read_json_lines
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -300,6 +302,27 @@ def after_a_commit_on_kafka(crash: Crash) -> None:
     Consumer._commit_offsets = crashing  # type: ignore[method-assign]
 
 
+def after(crash: Crash, owner: type, name: str) -> None:
+    """The method of `owner` has done its work, and nobody is told."""
+    method = getattr(owner, name)
+
+    def crashing(self: Any, *args: Any) -> Any:
+        made = method(self, *args)
+        if crash.due():
+            crash.die()
+        return made
+
+    setattr(owner, name, crashing)
+
+
+def after_the_note(crash: Crash) -> None:
+    after(crash, Outbox, "put")
+
+
+def after_the_row(crash: Crash) -> None:
+    after(crash, History, "append")
+
+
 #: By the words of DESIGN section 5. What passes, and is counted, is what is in front of the comma;
 #: for batches, the steps in them.
 POINTS: dict[str, Callable[[Crash], None]] = {
@@ -314,6 +337,8 @@ POINTS: dict[str, Callable[[Crash], None]] = {
     "output durable, next stage not begun": before_the_next_stage,
     "crash counted, nothing begun": after_the_start,
     "event log renamed, not reopened": inside_a_rotation,
+    "note kept, step not finished": after_the_note,
+    "row written, step not finished": after_the_row,
 }
 #: The same life on Kafka, where the end of a step is a row of sends.
 KAFKA_POINTS: dict[str, Callable[[Crash], None]] = {

@@ -2,6 +2,8 @@
 
 import asyncio
 import email.utils
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +24,7 @@ from app.errors import (
 from app.journal import asking
 from app.models.names import Target
 from app.models.providers import Providers, explain, retry_after_s
+from tests.programs import ROOT
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 SERVER = Target("server", "m", "http://gpu/v1", "none")
@@ -277,3 +280,9 @@ def test_a_request_leaves_only_while_its_event_is_ours():
         return got
 
     assert len(asyncio.run(ask())) == 1
+
+
+def test_no_call_is_made_while_another_thread_loads_the_http_client_of_the_memory() -> None:
+    """openai's client looks at a loaded httpx for its classes, and finds none in half of one."""
+    look = "import sys, app.models.providers; sys.exit('httpx' not in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", look], cwd=ROOT, check=False).returncode == 0

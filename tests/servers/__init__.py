@@ -1,10 +1,14 @@
-"""Servers that tests talk to over HTTP: `scripted` fails on demand, `llama` is a real engine."""
+"""Servers that tests talk to over HTTP: `scripted` fails on demand, `llama` is a real engine, and
+`qdrant` stands in for Qdrant's."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import select
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -43,6 +47,10 @@ class ScriptedServer:
         """The last 1,000 calls in the order they were asked; `scripted.Call` has their fields."""
         calls: list[dict[str, Any]] = self._send("/calls")
         return calls
+
+    def release(self) -> None:
+        """The calls that met a `timeout` are answered, and no faults wait."""
+        self._send("/release", {})
 
     def reset(self) -> None:
         """No faults wait, no call is remembered, and the log is empty."""
@@ -111,3 +119,47 @@ def _first_line(process: subprocess.Popen[bytes]) -> bytes:
     readable, _, _ = select.select([process.stdout], [], [], START_LIMIT_S)
     # The line is shorter than a pipe's atomic write, so what is readable is the whole of it.
     return process.stdout.readline() if readable else b""
+
+
+class QdrantServer:
+    """A Qdrant (`qdrant.py`) that can be started, killed and suspended; its points outlive it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, key: str = "") -> None:
+        command = [sys.executable, str(Path(__file__).with_name("qdrant.py"))]
+        command += ["--port", str(self.port), "--folder", str(self.folder), "--key", key]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        assert json.loads(self.process.stdout.readline()) == {"port": self.port}
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+    def suspend(self) -> None:
+        """It takes connections and answers nothing, as a machine that swaps does."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGCONT)
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port

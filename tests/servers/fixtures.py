@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import ScriptedServer, scripted_server
+from tests.servers import QdrantServer, ScriptedServer, scripted_server
 from tests.servers.kafka import KafkaMissing, KafkaServer, kafka_server
 from tests.servers.llama import EngineMissing, LlamaServer, llama_server
 
@@ -60,6 +61,25 @@ def kafka_or_skip(folder: Path, **options: Any) -> Iterator[KafkaServer]:
                 raise pytest.fail.Exception(str(missing), pytrace=False) from None
             pytest.skip(str(missing))
         yield server
+
+
+@pytest.fixture(scope="module")
+def qdrant_client() -> None:
+    """The embedded Qdrant can be had. Without it a test is skipped on a laptop, and fails where CI
+    is set."""
+    if importlib.util.find_spec("qdrant_client") is None:
+        reason = "embedded Qdrant is in its client's wheel: pip install qdrant-client"
+        if os.environ.get("CI"):
+            raise pytest.fail.Exception(reason, pytrace=False)
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def qdrant_server(qdrant_client: None, tmp_path: Path) -> Iterator[QdrantServer]:
+    """A Qdrant that has not been started, over a folder of its own."""
+    server = QdrantServer(tmp_path / "qdrant")
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="package")

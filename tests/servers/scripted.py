@@ -6,6 +6,7 @@ Run as `python tests/servers/scripted.py --port 0 --log FILE`; prints `{"port": 
     POST /v1/embeddings         a vector of each input's words; meets `status`, `timeout` and `html`
     POST /script                a list of faults for requests to come, see `Fault`
     GET  /calls                 the last calls that were asked, each with its request
+    POST /release               answer the calls that wait, and forget the faults
     POST /reset                 forget the faults and the calls, and empty the log
 
 Each request appends a line to FILE, `{"t", "phase": "asked", "n", "key", "trace", "fault"}`, in one
@@ -49,17 +50,19 @@ UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}
 FAULTS = {
     "none": "an ordinary answer, to hold a place in the order",
     "status": "an error with `status`, and `headers` and `body` (text or JSON) when given",
-    "timeout": "nothing until the client leaves; with `seconds`, the ordinary answer after so long",
+    "timeout": "nothing until the client leaves; with `seconds`, or when they are released, the"
+    " ordinary answer",
     "cut": "the connection closed after half of the body",
     "html": "200 with a page, as from a proxy",
     "truncated-json": "200 with half of the JSON, and a Content-Length that agrees",
     "no-usage": "an answer without `usage`",
     "empty-choices": "200 without any choice",
     "bad-json-output": "an answer whose content, `content` when given, fits no schema",
+    "answer": "an answer with `content`, and with `reasoning` where that is given",
 }
 
 #: Faults whose answer a client can use, and so has to pay for.
-PAID_FAULTS = {"none", "timeout", "no-usage", "bad-json-output"}
+PAID_FAULTS = {"none", "timeout", "no-usage", "bad-json-output", "answer"}
 
 
 class BadScript(ValueError):
@@ -68,16 +71,19 @@ class BadScript(ValueError):
 
 @dataclasses.dataclass
 class Fault:
-    """What happens to the next `times` requests (with `match`: whose last user message has it)."""
+    """What happens to the next `times` requests (with `match`: whose last user message has it; with
+    `told`: whose system message has that)."""
 
     fault: str
     match: str | None = None
+    told: str | None = None
     times: int = 1
     status: int = 500
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     body: Any = None
     seconds: float | None = None
     content: str = "This is not the JSON that was asked for."
+    reasoning: str | None = None
 
     @classmethod
     def read(cls, entry: Any) -> Fault:
@@ -115,6 +121,7 @@ class ScriptedModel:
         # A server that was killed and started again on the same log goes on counting.
         with open(log_path, encoding="utf-8") as lines:
             self.asked = sum('"phase": "asked"' in line for line in lines)
+        self.released = asyncio.Event()
         #: Counts resets, so that a call that was asked before one leaves no line after it.
         self.epoch = 0
 
@@ -124,6 +131,7 @@ class ScriptedModel:
         application.router.add_post("/v1/embeddings", self.embed)
         application.router.add_post("/script", self.add_faults)
         application.router.add_get("/calls", self.list_calls)
+        application.router.add_post("/release", self.release)
         application.router.add_post("/reset", self.reset)
         return application
 
@@ -139,6 +147,12 @@ class ScriptedModel:
 
     async def list_calls(self, request: web.Request) -> web.Response:
         return web.json_response([dataclasses.asdict(call) for call in self.calls])
+
+    async def release(self, request: web.Request) -> web.Response:
+        self.script.clear()
+        self.released.set()
+        self.released = asyncio.Event()
+        return web.json_response({})
 
     async def reset(self, request: web.Request) -> web.Response:
         self.script.clear()
@@ -156,14 +170,16 @@ class ScriptedModel:
                 return error_response(400, "needs a list of messages, and cannot stream")
         except (ValueError, KeyError, TypeError):
             return error_response(400, "needs a JSON object with messages")
-        fault = self.next_fault(last_user_text(messages))
+        fault = self.next_fault(last_user_text(messages), first_system_text(messages))
         call = self.note_asked(request, asked, fault)
         epoch = self.epoch
         if fault.fault == "status":
             return status_response(fault)
         if fault.fault == "timeout":
             # Cancelled when the client leaves (handler_cancellation).
-            await asyncio.sleep(math.inf if fault.seconds is None else fault.seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(fault.seconds):
+                    await self.released.wait()
         else:
             chance = random.Random(f"{call.key}{call.n}")
             await asyncio.sleep(self.delay_s * chance.uniform(1 - self.jitter, 1 + self.jitter))
@@ -198,10 +214,10 @@ class ScriptedModel:
         # Last first: the protocol has an index, and does not promise an order.
         return web.json_response({"object": "list", "data": data[::-1], "model": asked["model"]})
 
-    def next_fault(self, text: str) -> Fault:
+    def next_fault(self, text: str, told: str = "") -> Fault:
         """The first of the script that applies, used up by one; else none."""
         for fault in self.script:
-            if fault.match is None or fault.match in text:
+            if (fault.match or "") in text and (fault.told or "") in told:
                 fault.times -= 1
                 if fault.times <= 0:
                     self.script.remove(fault)
@@ -246,8 +262,17 @@ def word_vector(model: str, text: str) -> list[float]:
 
 
 def last_user_text(messages: list[Any]) -> str:
-    for message in reversed(messages):
-        if isinstance(message, dict) and message.get("role") == "user":
+    return text_of("user", messages[::-1])
+
+
+def first_system_text(messages: list[Any]) -> str:
+    return text_of("system", messages)
+
+
+def text_of(role: str, messages: list[Any]) -> str:
+    """The text of the first of `messages` with this role; nothing when there is none."""
+    for message in messages:
+        if isinstance(message, dict) and message.get("role") == role:
             content = message.get("content")
             return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
     return ""
@@ -259,13 +284,15 @@ def is_connected(request: web.Request) -> bool:
 
 def completion(asked: dict[str, Any], call: Call, fault: Fault) -> dict[str, Any]:
     content = answer_text(asked, call.key)
-    if fault.fault == "bad-json-output":
+    if fault.fault in ("bad-json-output", "answer"):
         content = fault.content
     usage = {
         "prompt_tokens": len(json.dumps(asked["messages"]).split()),
         "completion_tokens": len(content.split()),
     }
     message = {"role": "assistant", "content": content}
+    if fault.reasoning is not None:
+        message["reasoning_content"] = fault.reasoning
     body: dict[str, Any] = {
         "id": f"chatcmpl-{call.key[:12]}-{call.n}",
         "object": "chat.completion",

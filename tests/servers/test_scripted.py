@@ -191,6 +191,31 @@ def test_a_fault_with_a_match_waits_for_its_user_message(server: ScriptedServer)
     assert [ask(server, text).status_code for text in texts] == [200, 500, 200, 500, 200]
 
 
+def test_an_answer_that_is_given_goes_to_who_was_told_so_with_its_reasoning(
+    server: ScriptedServer,
+) -> None:
+    answer = {"fault": "answer", "told": "critic", "content": "Fine.", "reasoning": "Hm."}
+    server.script([answer])
+    assert content(ask(server, "You, critic")) != "Fine."
+    messages = [{"role": "system", "content": "a critic"}, {"role": "user", "content": "Tim"}]
+    message = ask(server, messages=messages).json()["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"]) == ("Fine.", "Hm.")
+
+
+def test_calls_that_wait_are_answered_when_they_are_released(server: ScriptedServer) -> None:
+    server.script([{"fault": "timeout", "times": 9}])
+
+    async def main() -> list[httpx.Response]:
+        waiting = [asyncio.create_task(post(server, f"Tim {n}")) for n in range(3)]
+        while len(server.logged("asked")) < 3:
+            await asyncio.sleep(0.01)
+        assert server.logged("answered") == []
+        server.release()
+        return [*await asyncio.gather(*waiting), await post(server)]
+
+    assert [answer.status_code for answer in asyncio.run(main())] == [200] * 4
+
+
 def test_a_timeout_ends_when_the_client_leaves_and_nothing_was_answered(
     server: ScriptedServer,
 ) -> None:

@@ -142,6 +142,34 @@ def test_a_bad_value_in_the_front_matter_is_refused(refused, front, expected):
     assert expected in refused(f"---\n{front}\n---\nTell.")
 
 
+def test_a_card_says_what_its_agent_is_told_of_the_memory(read):
+    recall = read(
+        "---\nrecall: {about: [title], kinds: [failure], limit: 9}\n---\nTell."
+    ).front.recall
+    assert (recall.about, recall.kinds, recall.limit) == (["title"], ["failure"], 9)
+    recall = read("---\nrecall: {}\n---\nTell.").front.recall
+    assert (recall.about, recall.limit, recall.under) == ([], 3, "lessons")
+    assert recall.kinds == ["failure", "success", "pattern"]
+    assert read("Tell.").front.recall is None
+
+
+@pytest.mark.parametrize(
+    ("recall", "expected"),
+    [
+        ("{abuot: [title]}", "judge.md:2: unknown key 'recall.abuot'. Did you mean 'about'?"),
+        ("{about: title}", "'recall.about' is 'title'"),
+        ("{kinds: [lesson]}", "'failure', 'success' or 'pattern'"),
+        ("{kinds: []}", "'recall.kinds' is []"),
+        ("{limit: 0}", "'recall.limit' is 0"),
+        ("{limit: 101}", "'recall.limit' is 101"),
+        ("{under: ''}", "'recall.under' is ''"),
+        ("lessons", "'recall' is 'lessons'"),
+    ],
+)
+def test_a_bad_look_into_the_memory_is_refused(refused, recall, expected):
+    assert expected in refused(f"---\nrecall: {recall}\n---\nTell.")
+
+
 def test_front_matter_that_is_not_closed_is_refused(refused):
     message = refused("---\nabout: x\nTell a tale.\n")
     assert message == "judge.md:1: the front matter has no closing '---' line"

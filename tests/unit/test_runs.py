@@ -222,3 +222,22 @@ def test_the_answer_is_the_part_that_was_made_last():
     renamed = Run(TRACE, "tale", (entry(DRAFT, "renamed since"),), ())
     assert renamed.answer == "once"
     assert Run(TRACE, "tale", (entry(event("submit"), "idea"),), ()).answer is None
+
+
+def test_telemetry_is_never_the_answer():
+    told = event("tale_teller_idea", IDEA, 9.0, told={"kind": "agent"})
+    entries = (entry(IDEA, "idea"), entry(DRAFT, "draft"), entry(told, "told"))
+    assert Run(TRACE, "tale", entries, (), telemetry="told").answer == "once"
+    alone = Run(TRACE, "tale", (entry(told, "told"),), (), telemetry="told")
+    assert alone.answer == {"kind": "agent"}, "the governor's own"
+
+
+def test_a_run_knows_the_telemetry_of_its_pipeline(tmp_path, open_store):
+    text = CHAIN.replace("stages:", "  told: What was done\ntelemetry: told\nstages:", 1)
+    desk = Desk(open_store(), read_project(make_project(tmp_path / "told", text)))
+    desk.store.create("told", 3)
+    desk.put("idea", IDEA)
+    desk.finish("idea", ("draft", DRAFT))
+    desk.put("told", event("tale_teller_idea", IDEA, 9.0, told={"kind": "agent"}))
+    run = desk.runs(EmbeddedReader(open_store())).read(TRACE)
+    assert (len(run.entries), run.telemetry, run.answer) == (3, "told", "once")

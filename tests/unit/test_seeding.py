@@ -4,14 +4,17 @@ import asyncio
 import dataclasses
 import pathlib
 from collections.abc import Coroutine
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from faust.utils.urls import urllist
 
 from app import events
+from app.application import PenstockApp
 from app.broker.embedded import Transport
 from app.chains import Chain
+from app.errors import SettingsError
 from app.events import Event
 from app.project import Project
 from app.seeding import AGAIN_S, _run_timer, _seed
@@ -128,3 +131,28 @@ def test_nothing_is_begun_while_the_steps_cannot_do_what_they_do(start, chain):
     worker = start()
     worker.refuses = 1
     assert worker.does(_run_timer(worker, chain, 60.0)) == []
+
+
+def test_a_pipeline_with_a_manual_start_is_seeded_where_it_is_named_and_others_are_not(chain):
+    manual = dataclasses.replace(chain, name="mesh", start="manual")
+    both = {"tale": chain, "mesh": manual}
+
+    def names(*start: str) -> list[str]:
+        app: Any = SimpleNamespace(
+            settings=Settings(start=start), project=SimpleNamespace(chains=both)
+        )
+        starts: Any = PenstockApp.starts
+        return [chain.name for chain in starts.fget(app)]
+
+    assert names() == ["tale"]
+    assert names("mesh") == ["mesh"]
+    assert names("tale", "mesh") == ["tale", "mesh"]
+
+
+def test_a_worker_that_is_to_start_what_there_is_not_says_so(project):
+    app: Any = SimpleNamespace(settings=Settings(start=("tael",)), project=project)
+    with pytest.raises(SettingsError) as caught:
+        PenstockApp.prepare(app)
+    assert caught.value.message.startswith(
+        "PENSTOCK_START: there is no pipeline 'tael'. Did you mean 'tale'? Pipelines here: "
+    )

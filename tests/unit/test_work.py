@@ -10,6 +10,7 @@ import pytest
 from app.errors import ModelUnavailable, StepFailed, Unavailable
 from app.events import Event, Usage, first_event
 from app.journal import Calls, Places
+from app.memory import KINDS, Found
 from app.steps import FanOut, Work
 from app.work import Answer, StepWork, Tries, python_step
 
@@ -55,8 +56,8 @@ class Notebook:
         return None
 
 
-def work_on(event: Event, notebook: Notebook, shown: list[str] | None = None) -> StepWork:
-    return StepWork(event, Calls(notebook, "s/e", None), (shown or []).append)
+def work_on(event: Event, notebook: Notebook, memory: Any = None) -> StepWork:
+    return StepWork(event, Calls(notebook, "s/e", None), lambda _: None, None, memory)
 
 
 def done(step: Callable[[Work], Any], event: Event | None = None) -> Answer:
@@ -206,6 +207,58 @@ def test_what_a_step_shows_is_shown():
     )
     work.show("hello")
     assert (shown, work.parts) == (["hello"], {"idea": "x"})
+
+
+class Notes:
+    """A memory whose notes change from one look to the next."""
+
+    def __init__(self) -> None:
+        self.looks: list[tuple[Any, ...]] = []
+        self.kept: list[tuple[str, ...]] = []
+
+    async def open(self) -> Any:
+        return self
+
+    async def recall(self, *asked: Any) -> list[Found]:
+        self.looks.append(asked)
+        return [Found("failure", "a task", f"look {len(self.looks)}", 0.5)]
+
+    async def latest(self, *asked: Any) -> list[Found]:
+        return await self.recall(None, *asked)
+
+    async def remember(self, kind: str, task: str, lesson: str, *, id: str) -> None:
+        self.kept.append((kind, task, lesson, id))
+
+
+def test_a_second_try_is_told_what_the_first_was_and_does_not_look_again():
+    async def main() -> None:
+        notebook, notes = Notebook(), Notes()
+        event = first_event("tale", {"idea": "x"})
+        for _ in range(2):
+            work = work_on(event, notebook, memory=notes.open)
+            (found,) = await work.recall("a task", ["failure"], 2)
+            assert found == {"kind": "failure", "task": "a task", "lesson": "look 1", "score": 0.5}
+            (latest,) = await work.recall(None)
+            assert latest["lesson"] == "look 2"
+        assert notes.looks == [("a task", ["failure"], 2), (None, KINDS, 3)]
+
+    asyncio.run(main())
+
+
+def test_notes_of_a_step_have_the_same_ids_at_each_try_and_without_a_memory_there_are_none():
+    async def main() -> None:
+        notes, event = Notes(), first_event("tale", {"idea": "x"})
+        for _ in range(2):
+            work = work_on(event, Notebook(), memory=notes.open)
+            await work.remember("failure", "a task", "first")
+            await work.remember("success", "a task", "second")
+        assert notes.kept[:2] == notes.kept[2:]
+        assert [kept[-1] for kept in notes.kept[:2]] == [f"{event.id}/1", f"{event.id}/2"]
+        alone = work_on(event, Notebook())
+        await alone.remember("failure", "a task", "first")
+        assert await alone.recall("a task") == []
+
+    asyncio.run(main())
 
 
 # -- Tries

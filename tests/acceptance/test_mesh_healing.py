@@ -1,0 +1,97 @@
+"""The mesh that heals and holds back: a slow coder, a model and a memory that come later."""
+
+import pathlib
+
+import pytest
+
+from tests.mesh import CODER, ECHO, PRODUCER, RIGHT, WRONG, Mesh, calls_of
+from tests.programs import wait_until
+from tests.servers import QdrantServer, ScriptedServer, free_port, scripted_server
+from tests.servers.fixtures import qdrant_client, qdrant_server
+
+__all__ = ["qdrant_client", "qdrant_server"]
+pytestmark = pytest.mark.usefixtures("qdrant_client")
+
+
+@pytest.mark.timeout(120)
+def test_the_producer_is_held_back_by_tasks_that_wait_and_goes_on_when_they_are_done(
+    tmp_path: pathlib.Path, scripted: ScriptedServer
+) -> None:
+    mesh = Mesh(tmp_path, PENSTOCK_MODEL=f"{scripted.base_url}#scripted")
+    scripted.script([{"fault": "timeout", "told": CODER, "times": 1000}])
+    with mesh.worker(PENSTOCK_START="mesh", PENSTOCK_EVERY_S="0.05") as worker:
+        worker.wait_for("🛑 LAG TOO HIGH. Throttling... mesh: ")
+        # What was begun before is thought up to its end: then every idea is a task that waits.
+        ideas = len(mesh.begun("ai_ideas"))
+        wait_until(lambda: len(calls_of(scripted, CODER)) == ideas, "the tasks of all ideas")
+        rows = {row["topic"]: row for row in mesh.run("lag", "--json").json_lines()[0]}
+        held = rows["ai_topic"]["governor"]
+        assert (held["state"], held["limit"]) == ("THROTTLED", 3)
+        assert rows["ai_topic"]["lag"] == ideas > 3
+        assert "🛑 THROTTLED (limit 3)" in mesh.run("lag").out
+        scripted.release()
+        worker.wait_for("▶ Lag is down. mesh goes on: ")
+        wait_until(lambda: len(calls_of(scripted, PRODUCER)) > ideas, "more ideas")
+    told = [
+        (event.created, event.parts["ai_telemetry"])
+        for event in sorted(mesh.begun("ai_telemetry"), key=lambda event: event.created)
+        if event.stage == "governor"
+    ]
+    (held_at, first), (active_at, second) = told[:2]
+    assert {first["kind"], second["kind"]} == {"governor"}
+    assert (first["state"], second["state"]) == ("THROTTLED", "ACTIVE")
+    assert first["lag"] > 3 >= second["lag"]
+    # Many due times of the timer, and not one idea.
+    assert active_at - held_at > 0.5
+    assert not [e for e in mesh.begun("ai_ideas") if held_at < e.created < active_at]
+
+
+@pytest.mark.timeout(120)
+def test_a_model_that_is_away_at_the_start_and_comes_later_finds_all_the_work(
+    tmp_path: pathlib.Path,
+) -> None:
+    port = free_port()
+    mesh = Mesh(tmp_path, PENSTOCK_MODEL=f"http://127.0.0.1:{port}/v1#scripted")
+    with mesh.worker(PENSTOCK_START="mesh", PENSTOCK_EVERY_S="0.5") as worker:
+        traces = mesh.begin(*({**ECHO, "title": f"Echo {n}"} for n in range(4)))
+        worker.wait_for("does not answer")
+        wait_until(lambda: worker.text().count("failed (") >= 5, "probes")
+        # The tasks that wait hold back the producer, too.
+        worker.wait_for("🛑 LAG TOO HIGH")
+        assert mesh.rows() == {} and mesh.letters() == []
+        with scripted_server(port=port):
+            worker.wait_for("answers again")
+            mesh.wait_for(*traces)
+            worker.wait_for("▶ Lag is down")
+            wait_until(lambda: len(mesh.rows()) > len(traces), "the row of an idea")
+    assert mesh.rows().keys() > set(traces) and mesh.letters() == []
+
+
+@pytest.mark.timeout(120)
+def test_a_qdrant_that_is_away_slows_nothing_and_gets_the_notes_when_it_comes(
+    tmp_path: pathlib.Path, qdrant_server: QdrantServer
+) -> None:
+    # A look could take a minute. One that finds nobody there takes no time at all.
+    mesh = Mesh(tmp_path, QDRANT_URL=qdrant_server.url, PENSTOCK_RECALL_S="60")
+    with mesh.worker() as worker:
+        traces = mesh.begin(RIGHT, WRONG)
+        runs = mesh.wait_for(*traces)
+        assert f"The memory at {qdrant_server.url} is down: Qdrant does not answer" in worker.text()
+        for run in runs:
+            for entry in run.entries:
+                usage = entry.event.usage
+                assert usage is None or usage.seconds < 20, entry
+        assert {row["verdict"] for row in mesh.rows().values()} == {"PASS"}
+        # A slip, two that passed, and what their reviews found.
+        assert mesh.notes_waiting() == 5
+        qdrant_server.start()
+        worker.wait_for(f"The memory at {qdrant_server.url} is back")
+        mesh.wait_for_notes()
+        kinds = sorted(note.kind for note in mesh.notes())
+        assert kinds == ["failure", "pattern", "pattern", "success", "success"]
+        # And a memory that goes in the middle is one that was never there.
+        qdrant_server.stop()
+        (again,) = mesh.begin({**RIGHT, "title": "Once more"})
+        mesh.wait_for(again)
+        assert mesh.notes_waiting() == 2 and worker.stop() == 0
+    assert mesh.letters() == []

@@ -1,0 +1,96 @@
+"""Outputs: what an answer becomes, and what is told of the agent that gave it."""
+
+import dataclasses
+from typing import Any
+
+import msgspec
+
+from app.branches import Branches, Outcome
+from app.chains import StageSpec
+from app.events import Event, Usage, dump, first_event
+from app.outputs import make_outputs
+from app.work import Answer
+
+CODER = StageSpec(
+    pipeline="mesh", name="coder", reads="task", agent="coder", again="fix", writes="code",
+    telemetry="told",
+)  # fmt: skip
+TASK = first_event("mesh", {"task": "Echo"})
+USED = Usage(model="offline/storyteller", output_tokens=7)
+
+
+def answer(value: Any = "print(1)", thinking: str = "Hm.") -> Answer:
+    return Answer([value], USED, "coder@abc", "You write.", thinking)
+
+
+def outputs(spec: StageSpec, event: Event, made: Answer) -> dict[str, Event]:
+    found = make_outputs(spec, event, made, 2, 10_000)
+    for _, output, raw in found:
+        assert raw == dump(output)
+    assert len({output.id for _, output, _ in found}) == len(found)
+    return {topic: output for topic, output, _ in found}
+
+
+def test_an_agents_answer_goes_on_and_what_it_did_is_told_beside_it():
+    made = outputs(CODER, TASK, answer())
+    assert made.keys() == {"told", "code"}
+    assert made["code"].parts == {"task": "Echo", "code": "print(1)"}
+    told = made["told"]
+    assert told.parts == {
+        "told": {
+            "kind": "agent",
+            "agent": "coder",
+            "task": None,
+            "stage": "coder",
+            "reads": "task",
+            "thinking": "Hm.",
+            "usage": msgspec.to_builtins(USED),
+        }
+    }
+    assert (told.trace_id, told.parent_id) == (TASK.trace_id, TASK.id)
+    # What was used is counted once.
+    assert (made["code"].usage, told.usage) == (USED, None)
+    assert (told.card, told.attempt) == ("coder@abc", 2)
+    assert outputs(CODER, TASK, answer())["told"].id == told.id, "the same work, the same event"
+
+
+def test_what_was_thought_is_no_part_of_the_run():
+    assert "Hm." not in dump(outputs(CODER, TASK, answer())["code"]).decode()
+
+
+def test_an_agent_that_is_asked_again_tells_the_task_of_that():
+    event = first_event("mesh", {"task": "Echo", "code": "print(2)"})
+    made = outputs(CODER, event, answer())
+    assert made["told"].parts["told"]["task"] == "fix"
+    assert made["code"].parts["code"] == "print(1)"
+    first = outputs(dataclasses.replace(CODER, again=None, task="sketch"), event, answer())
+    assert first["told"].parts["told"]["task"] == "sketch"
+
+
+def test_nothing_is_told_without_telemetry_by_steps_and_by_who_writes_there_anyhow():
+    assert outputs(dataclasses.replace(CODER, telemetry=None), TASK, answer()).keys() == {"code"}
+    assert outputs(CODER, TASK, Answer(["x"], USED)).keys() == {"code"}, "no card: nobody was asked"
+    prose = dataclasses.replace(CODER, writes="told")
+    assert outputs(prose, TASK, answer("I see."))["told"].parts["told"] == "I see."
+
+
+def test_an_agent_at_the_end_of_its_run_is_told_of_too():
+    assert outputs(dataclasses.replace(CODER, writes=None), TASK, answer()).keys() == {"told"}
+
+
+def test_a_way_back_carries_its_rounds_and_ends():
+    ways = {"FAIL": Outcome("task", 2, "end"), "PASS": Outcome("end")}
+    spec = dataclasses.replace(
+        CODER, agent=None, step="run", writes=None, telemetry=None, part="verdict",
+        branches=Branches("verdict", ways),
+    )  # fmt: skip
+    event, gone = TASK, []
+    for _ in range(3):
+        ((topic, event),) = outputs(spec, event, Answer([{"verdict": "FAIL"}], USED)).items()
+        gone.append((topic, event.rounds))
+    assert gone == [
+        ("task", {"coder/FAIL": 1}),
+        ("task", {"coder/FAIL": 2}),
+        ("end", {"coder/FAIL": 2}),
+    ]
+    assert event.parts == {"task": "Echo", "verdict": {"verdict": "FAIL"}}
