@@ -128,7 +128,8 @@ async def _watch(request: Any) -> None:
         return
 
     async def look(event: str, _: Any) -> None:
-        if event.endswith("send_request_headers.started"):
+        # Between headers and body others have their turn, and a server waits for the body.
+        if event.endswith(("send_request_headers.started", "send_request_body.started")):
             waiting = lease()
             if waiting is not None:
                 await waiting
