@@ -25,8 +25,11 @@ PRODUCER, CODER, REVIEWER = (
 )
 #: What only the coder's task `fix`, and the reviewer's `glance`, are told.
 FIX, GLANCE = "Your program was run on the example and failed", "The program has not run yet"
-#: A task that the offline coder gets right at once, and one at which it slips first.
-RIGHT, WRONG = (coder.Task(coder.KINDS[1], number).described("a") for number in (0, 1))
+#: A task that the offline coder gets right at once, and two at which it slips unless it was told of
+#: others like them.
+RIGHT, WRONG, WRONG_TOO = (
+    coder.Task(coder.KINDS[1], number).described("a") for number in (0, 1, 4)
+)
 ECHO = {"title": "Echo", "task": "Print the input.", "input": "a\n", "expected": "a\n"}
 #: Code that does that, as the coder's answer.
 ECHOES = json.dumps({"code": "print(input())", "explanation": "It prints what it reads."})
@@ -84,13 +87,17 @@ class Mesh(Place):
         parts = [event.parts["ai_telemetry"] for event in events]
         return [part for part in parts if isinstance(part, dict) and part["kind"] == kind]
 
-    def notes_waiting(self) -> int:
-        """How many notes have not gone to the memory yet."""
-        outbox = Outbox(self.data / "memory" / "outbox.db", 10_000)
-        try:
-            return outbox.waiting()
-        finally:
-            outbox.close()
+    def notes_waiting(self, *names: str) -> int:
+        """How many notes have not gone to the memory yet: of this place's worker, or of those with
+        folders of these names."""
+        waiting = 0
+        for folder in [self.folder / name for name in names] or [self.data]:
+            outbox = Outbox(folder / "memory" / "outbox.db", 10_000)
+            try:
+                waiting += outbox.waiting()
+            finally:
+                outbox.close()
+        return waiting
 
     def wait_for_notes(self) -> None:
         """Every note that was made has gone to the memory."""

@@ -17,6 +17,7 @@ from tests.mesh import (
     REVIEWER,
     RIGHT,
     WRONG,
+    WRONG_TOO,
     Mesh,
     calls_of,
     instructions,
@@ -84,35 +85,37 @@ def test_the_mesh_works_by_itself_from_ideas_to_rows(mesh: Mesh) -> None:
     }
 
 
-def test_right_code_is_reviewed_and_kept_and_a_slip_is_mended(mesh: Mesh) -> None:
+def test_right_code_is_kept_and_a_slip_is_mended_and_not_made_again(mesh: Mesh) -> None:
     with mesh.worker(PENSTOCK_EVERY_S="0.1") as worker:
-        right, wrong = mesh.begin(RIGHT, WRONG)
-        runs = mesh.wait_for(right, wrong)
+        wrong, right = mesh.begin(WRONG, RIGHT)
+        mesh.wait_for(wrong, right)
+        mesh.wait_for_notes()
+        (later,) = mesh.begin(WRONG_TOO)
+        runs = mesh.wait_for(wrong, right, later)
         assert worker.stop() == 0
     # `start: manual`: this worker was not asked to think up tasks.
     assert mesh.begun("ai_ideas") == []
     rows = mesh.rows()
-    assert rows.keys() == {right, wrong}
-    for trace, task, rounds in ((right, RIGHT, 1), (wrong, WRONG, 2)):
-        row = rows[trace]
+    assert rows.keys() == {right, wrong, later}
+    for run, task, rounds in zip(runs, (WRONG, RIGHT, WRONG_TOO), (2, 1, 1), strict=True):
+        row = rows[run.trace_id]
         assert (row["title"], row["verdict"]) == (task["title"], "PASS")
         assert row["output"] == task["expected"] and row["critique"]
-        made = next(run for run in runs if run.trace_id == trace).entries
-        solutions = [entry for entry in made if entry.topic == "ai_solutions"]
+        solutions = [entry for entry in run.entries if entry.topic == "ai_solutions"]
         assert len(solutions) == rounds
     # Back on ai_topic is the task with the verdict on it; nothing of it is left in a mended row.
-    (first, second) = [e.event for e in runs[1].entries if e.topic == "ai_topic"]
+    (first, second) = [e.event for e in runs[0].entries if e.topic == "ai_topic"]
     assert first.parts == {"ai_topic": WRONG}
     sent_back = second.parts["ai_verified_solutions"]
     assert (sent_back["verdict"], sent_back["cause"]) == ("FAIL", "output differs")
     assert rows[wrong]["cause"] == rows[wrong]["error"] == ""
     looks = [one.parts["ai_telemetry"] for one in mesh.begun("ai_telemetry")]
     prose = [look for look in looks if isinstance(look, str)]
-    assert len(prose) == 3 and all(look.startswith("At first sight") for look in prose)
+    assert len(prose) == 4 and all(look.startswith("At first sight") for look in prose)
     # The run's answer is its review, whatever was told later.
-    assert runs[0].answer["score"] == int(rows[right]["score"])
+    assert runs[1].answer["score"] == int(rows[right]["score"])
     tasks = [one["task"] for one in mesh.telemetry() if one["agent"] == "coder"]
-    assert sorted(tasks, key=str) == [None, None, "fix"]
+    assert sorted(tasks, key=str) == [None, None, None, "fix"]
     assert [note.task for note in mesh.notes("failure")] == [f"{WRONG['title']}\n{WRONG['task']}"]
 
 

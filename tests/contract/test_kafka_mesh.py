@@ -97,13 +97,14 @@ def test_two_workers_have_one_producer_and_one_history_and_a_kill_loses_no_run(
     assert set(late) <= cluster.rows_of(other).keys()
     assert cluster.workers[other].stop() == 0
     # Nobody thinks up more now, and every idea comes to its row.
-    cluster.start_workers(other)
+    cluster.start_workers(writer, other)
     every = {event.trace_id for event in cluster.begun("ai_ideas")} | {*wrong, *late}
     cluster.wait_for(*every, limit_s=90)
     assert cluster.rows_of(writer).keys() | cluster.rows_of(other).keys() == every
     assert cluster.letters() == []
-    # Both workers have the notes of both.
-    titles = {note.task.partition("\n")[0] for note in cluster.notes("failure")}
+    # The notes of both are in the one memory, those that the dead one had not delivered too.
+    wait_until(lambda: not cluster.notes_waiting(writer, other), "the notes of both")
+    titles = {note.task.partition("\n")[0] for note in cluster.notes("success")}
     assert titles >= {task["title"] for task in titled(WRONG, 6)}
 
 
@@ -134,10 +135,6 @@ def test_the_producer_on_kafka_is_held_back_and_a_killed_worker_pays_for_no_idea
     assert len(calls_of(scripted, CODER)) == (4 + 1) * len(ideas)
     assert len(calls_of(scripted, FIX)) == 3 * len(ideas)
     assert [one["state"] for one in cluster.telemetry("governor")] == ["THROTTLED"]
-    # A worker that is asked to goes on with new ideas.
-    assert cluster.workers["one"].stop() == 0
-    cluster.start_workers("one", PENSTOCK_START="mesh", PENSTOCK_EVERY_S="0.5")
-    wait_until(lambda: len(cluster.rows_of("one")) > len(ideas), "the row of another idea")
 
 
 @pytest.mark.timeout(180)
@@ -155,8 +152,6 @@ def test_a_mesh_waits_for_a_kafka_that_comes_later_or_goes(
     kafka_to_kill.start()
     cluster.wait_for(*traces, limit_s=90)
     assert set(traces) <= cluster.rows_of("one").keys()
-    before = len(cluster.rows_of("one"))
-    wait_until(lambda: len(cluster.rows_of("one")) > before, "ideas after the outage")
     assert cluster.workers["one"].stop() == 0 and cluster.letters() == []
 
 
