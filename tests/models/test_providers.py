@@ -246,21 +246,31 @@ def test_each_target_has_one_client_that_does_not_retry_by_itself():
     asyncio.run(main())
 
 
-def test_a_request_leaves_only_while_its_event_is_ours():
-    """A process may be suspended after a call has begun; somebody else has the event then."""
+@pytest.mark.parametrize("looks", [1, 2], ids=["before it begins", "between headers and body"])
+def test_a_request_leaves_only_while_its_event_is_ours(looks: int):
+    """A process may be suspended after a call has begun; somebody else has the event then. A server
+    does nothing about a request before it has all of it."""
 
     async def ask() -> list[bytes]:
         got = []
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            got.append(await reader.readline())
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            size = head.partition(b"content-length: ")[2].split(b"\r\n")[0]
+            got.append(await reader.readexactly(int(size)))
             writer.close()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         ours, asked = asyncio.Event(), asyncio.Event()
 
+        left = looks
+
         def lease() -> Any:
+            nonlocal left
+            left -= 1
+            if left:
+                return None
             asked.set()
             return ours.wait()
 
