@@ -1,9 +1,14 @@
 """`penstock` and `python -m app`: Faust's command line with the app already named."""
 
+import importlib.metadata
 import sys
 
 
 def main() -> None:
+    if sys.argv[1:] == ["--version"]:
+        # Faust's own would say which Faust this is.
+        print(f"penstock {importlib.metadata.version('penstock')}")
+        return
     from faust.cli.faust import cli
 
     # In place: Faust's group has this very list as the default of its look for -A.

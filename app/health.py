@@ -46,6 +46,7 @@ class Health(msgspec.Struct, frozen=True):
     host: str
     told: float
     parts: tuple[Part, ...]
+    pipelines: tuple[str, ...] = ()
 
     @property
     def is_silent(self) -> bool:
@@ -104,8 +105,10 @@ class HealthFile:
         while True:
             now = time.time()
             parts = tuple(parts_of(self._app))
+            stages = self._app.stages.values()
+            names = tuple(sorted({one.spec.pipeline for one in stages if not one.idle}))
             if parts != written or now - at >= TELL_S:
-                made = Health(self._name, os.getpid(), socket.gethostname(), now, parts)
+                made = Health(self._name, os.getpid(), socket.gethostname(), now, parts, names)
                 redacted = self._app.settings.redact(msgspec.json.encode(made).decode())
                 try:
                     await asyncio.to_thread(self._write, redacted.encode())
@@ -141,6 +144,18 @@ def read_all(data: pathlib.Path, app_id: str) -> list[Health]:
             elif file.name == f"{app_id}-{health.worker}.json":
                 found.append(health)
     return found
+
+
+def who_works_elsewhere(data: pathlib.Path, app_id: str, pipeline: str) -> str:
+    """A sentence, when workers are there and none of them does the work of `pipeline`."""
+    there = [one for one in read_all(data, app_id) if not one.is_silent]
+    if not there or any(pipeline in one.pipelines for one in there):
+        return ""
+    one = there[0]
+    return (
+        f"the worker that is running (pid {one.pid}) works on {', '.join(one.pipelines)}, and not"
+        f" on '{pipeline}'. Stop it, or give this project a place of its own: PENSTOCK_DATA"
+    )
 
 
 def forget_killed(data: pathlib.Path) -> None:

@@ -38,6 +38,8 @@ class Stage:
         self._tasks: dict[asyncio.Task[None], Any] = {}
         self._running: dict[Any, asyncio.Task[None]] = {}
         self._paused = False
+        #: Nothing is ever taken in this process: it is here for another pipeline.
+        self.idle = False
         self.turn = Turn(app, spec.reads)
 
     @property
@@ -86,7 +88,7 @@ class Stage:
     def _take(self, message: Any) -> None:
         journal = self.app.journal
         late = message.generation_id != self.app.consumer_generation_id
-        if late or self._paused or not journal.owns(message):
+        if late or self._paused or self.idle or not journal.owns(message):
             # Not acked: it is delivered again, here or to whoever comes next. For one of before a
             # rebalance the seek may have been made by now, and none would follow.
             self.turn.dropped = self.turn.dropped or not late
@@ -110,7 +112,20 @@ class Stage:
         task = asyncio.get_running_loop().create_task(self._run_lane(key))
         self._tasks[task] = message.tp
         self._running[key] = task
-        task.add_done_callback(self._tasks.pop)
+        task.add_done_callback(lambda ended: self._ended(ended, key))
+
+    def _ended(self, task: asyncio.Task[None], key: Any) -> None:
+        del self._tasks[task]
+        if self._running.get(key) is task:
+            self._close(key)  # it was cancelled before it began
+
+    def _close(self, key: Any) -> None:
+        """The lane is over; what is left in it comes again."""
+        del self._running[key]
+        for _, place in self._lanes.pop(key):
+            del self._flights[place]
+            self._live -= 1
+        self._free.set()
 
     async def _run_lane(self, key: Any) -> None:
         """The events of one key, one after the other."""
@@ -145,10 +160,7 @@ class Stage:
                     if not self._free.is_set():
                         self._free.set()
         finally:
-            for _, place in lane:
-                del self._flights[place]
-                self._live -= 1
-            del self._lanes[key], self._running[key]
+            self._close(key)
 
     async def cancel(self, key: Any) -> int:
         """What is in flight of the run `key` has ended as cancelled, its calls cut off; how many

@@ -34,6 +34,7 @@ class lag(Command):
     options = [json_option]
 
     async def run(self, as_json: bool) -> None:  # type: ignore[override]
+        self.app.project.require_sound()
         async with Client(self.app.settings, self.app.project) as client:
             rows = read_lags(client, self.app.project)
         if self.wants_json(as_json):

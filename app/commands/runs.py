@@ -15,6 +15,7 @@ from app.client import LOOK_S, Client
 from app.commands.command import Command, json_option
 from app.commands.worker_here import worker_here
 from app.errors import ModelLocked, PenstockError, SettingsError
+from app.health import who_works_elsewhere
 from app.runs import CANCELLED, DEAD, DONE, Run
 from app.screens import output, progress, put, run_tree, say, show_answer, step_line
 from app.steps.present import as_text
@@ -59,9 +60,17 @@ def show_letters(run: Run) -> None:
     say(f"The run ended as a dead letter. All of it: penstock trace {run.trace_id}", style="red")
 
 
-async def show_begun(client: Client, trace_ids: list[str], wait: bool, as_json: bool) -> int:
+async def show_begun(
+    client: Client, pipeline: str, trace_ids: list[str], wait: bool, as_json: bool
+) -> int:
     """The new runs' trace ids, or with `wait` what they make; the command's exit code."""
-    if not client.worker_running():
+    if client.worker_running():
+        settings = client.settings
+        if elsewhere := who_works_elsewhere(settings.data, settings.app_id, pipeline):
+            if wait:
+                raise SettingsError(f"The runs have begun, and wait: {elsewhere}")
+            say(f"The runs wait: {elsewhere}", style="yellow")
+    else:
         say(
             "No worker is running: the runs wait. Start one with: penstock worker",
             style="yellow",
@@ -102,8 +111,13 @@ class _Begin(Command):
         text = text or (chain.seed or {}).get(chain.entry_of(chain.seed or ()))
         if not text:
             raise SettingsError(f"say what to begin with: penstock run {pipeline} TEXT")
-        client = Client(self.app.settings, self.app.project)
-        async with client, worker_here(self.app) as work_if_nobody_does:
+        settings = self.app.settings
+        client = Client(settings, self.app.project)
+        async with client, worker_here(self.app, pipeline) as work_if_nobody_does:
+            if client.worker_running() and (
+                elsewhere := who_works_elsewhere(settings.data, settings.app_id, pipeline)
+            ):
+                raise SettingsError(elsewhere[0].upper() + elsewhere[1:])
             await work_if_nobody_does(client)
             trace_id = await client.submit(pipeline, {chain.entry: text})
             if not as_json:
@@ -212,7 +226,7 @@ class submit(Command):
             if file is not None:
                 runs = read_runs(file, lambda run: client.check(pipeline, *run))
             trace_ids = await client.submit_many(pipeline, runs)
-            return await show_begun(client, trace_ids, wait, as_json)
+            return await show_begun(client, pipeline, trace_ids, wait, as_json)
 
 
 #: What a run begins with, and its trace id when it has one of its own.
@@ -270,7 +284,8 @@ class rerun(Command):
         as_json = self.wants_json(as_json)
         async with Client(self.app.settings, self.app.project) as client:
             fork = await client.rerun(trace_id, topic)
-            return await show_begun(client, [fork], wait, as_json)
+            pipeline = (await client.read(fork)).pipeline
+            return await show_begun(client, pipeline, [fork], wait, as_json)
 
 
 class cancel(Command):

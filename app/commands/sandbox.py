@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import sys
 from typing import cast
 
 from faust.cli.base import argument, option
@@ -12,6 +13,7 @@ from app.commands.command import Command, json_option
 from app.errors import SettingsError
 from app.sandbox import Tier, run_code, verdict
 from app.screens import printable, put, say
+from app.steps.sandbox import limits_of
 
 
 class sandbox(Command):
@@ -19,7 +21,7 @@ class sandbox(Command):
 
     options = [
         argument("file", required=False),
-        option("--stdin", default=None, metavar="FILE", help="What it reads."),
+        option("--stdin", default=None, metavar="FILE", help="What it reads; '-' is this stdin."),
         option("--expected", default=None, metavar="FILE", help="What it must print to pass."),
         option("--warm-up", is_flag=True, help="Make it ready and test it; run nothing."),
         json_option,
@@ -33,7 +35,8 @@ class sandbox(Command):
         warm_up: bool,
         as_json: bool,
     ) -> int:
-        tier = cast(Tier, self.app.settings.sandbox)
+        settings = self.app.settings
+        tier = cast(Tier, settings.sandbox)
         if warm_up:
             put(await sandboxes.warm_up(tier))
             return 0
@@ -43,14 +46,16 @@ class sandbox(Command):
         outcome = await run_code(
             _read(file),
             "" if stdin is None else _read(stdin),
-            tier=tier,
+            limits_of(settings),
+            tier,
         )
         found = verdict(outcome, wanted)
         if self.wants_json(as_json):
             told = dataclasses.asdict(outcome) | dataclasses.asdict(found)
             put(json.dumps(told, ensure_ascii=False))
         else:
-            put(printable(outcome.stdout.rstrip("\n")))
+            if outcome.stdout:
+                put(printable(outcome.stdout.rstrip("\n")))
             if outcome.stderr:
                 say(printable(outcome.stderr.rstrip("\n")))
             why = f": {found.cause}, {found.detail}" if found.cause else ""
@@ -63,6 +68,10 @@ class sandbox(Command):
 
 def _read(name: str) -> str:
     try:
+        if name == "-":
+            return sys.stdin.read()
         return pathlib.Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
+    except OSError as exc:
+        raise SettingsError(f"{name} cannot be read: {exc.strerror or exc}") from exc
+    except UnicodeDecodeError as exc:
         raise SettingsError(f"{name} cannot be read: {exc}") from exc

@@ -27,6 +27,9 @@ class worker(faust.cli.worker.worker):
 
     def on_worker_created(self, worker: Any) -> None:
         super().on_worker_created(worker)
+        # It hides the cursor, and does not give it back when the worker is stopped.
+        worker.spinner = None
+        worker.carp = lambda _: None
         for name in (type(worker).logger.name, type(self.app).logger.name):
             logging.getLogger(name).addFilter(in_a_sentence)
         # The console's level is the handler's: without one of their own, the loggers would make a

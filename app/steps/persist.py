@@ -77,7 +77,8 @@ def line_of(event: Event) -> str:
     cause = f": {cells['cause']}" if cells["cause"] else ""
     title = cells["title"] or cells["task"][:80]
     mark = "✅" if cells["verdict"] == "PASS" else "❌"
-    return f"{mark} {cells['verdict']:<4} {cells['score']:>2}/10  {title}  ({tries}{cause})"
+    end = f"({tries}{cause})  {event.trace_id}"
+    return f"{mark} {cells['verdict']:<4} {cells['score']:>2}/10  {title}  {end}"
 
 
 def row_of(event: Event) -> list[str]:

@@ -11,6 +11,7 @@ from app.errors import SandboxUnavailable, Unavailable
 from app.outages import Outage
 from app.prompts import about_text
 from app.sandbox import Limits, Tier, run_code, verdict
+from app.settings import Settings
 from app.steps import Work
 
 #: Scripts at once in a worker: together they may take this many times the memory of one.
@@ -26,6 +27,11 @@ _FENCE = re.compile(r"\s*```[^\n`]*\n(.*?)(?:\n```\s*)?", re.DOTALL)
 _places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
     weakref.WeakKeyDictionary()
 )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What a program may use, as the settings have it."""
+    return Limits(settings.sandbox_s, settings.sandbox_mb, OUTPUT_BYTES, DISK_MB)
 
 
 async def sandbox(work: Work) -> dict[str, Any]:
@@ -45,7 +51,7 @@ async def sandbox(work: Work) -> dict[str, Any]:
     asked = [code, _text(given.get("input")), None if expected is None else _text(expected)]
     kept = {name: given[name] for name in ("title", "task", "input", "expected") if name in given}
     settings = work.settings
-    limits = Limits(settings.sandbox_s, settings.sandbox_mb, OUTPUT_BYTES, DISK_MB)
+    limits = limits_of(settings)
 
     async def judged(code: str, stdin: str, expected: str | None) -> dict[str, Any]:
         return await _patiently(judge(code, stdin, expected, limits, cast(Tier, settings.sandbox)))

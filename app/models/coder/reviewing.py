@@ -60,7 +60,7 @@ def review(
     if seen.merits and (passed or not seen.faults):
         findings.append(prose.pick(dice, seen.merits))
     score = max(7, 10 - len(seen.faults)) if passed else max(2, 4 - len(seen.faults))
-    if not seen.lines or result is None:
+    if not seen.lines or result is None or _is_unchecked(result):
         score = 1 if not seen.lines else 5
     return {
         "score": score,
@@ -99,11 +99,19 @@ def _look(code: str) -> _Seen:
     return _Seen(len(lines), functions, modules, faults, merits)
 
 
+def _is_unchecked(result: Mapping[str, object]) -> bool:
+    """It passed because there was nothing to hold its output against."""
+    given = "title" in result or "task" in result
+    return result.get("verdict") == "PASS" and given and "expected" not in result
+
+
 def _ran(result: Mapping[str, object] | None, seen: _Seen) -> str:
     if not seen.lines:
         return "There is no code to run."
     if result is None:
         return "It has not run, so nothing is known of its result."
+    if _is_unchecked(result):
+        return "It ran to its end. What it should have printed, nobody said."
     if result.get("verdict") == "PASS":
         return "It printed what was expected for the example."
     cause = str(result.get("cause") or "no pass")
@@ -131,6 +139,8 @@ def _critique(
     said = [f"{prose.count(seen.lines, 'line')} for {name}."]
     if result is None:
         said.append("Nobody has run it, so I judge only how it reads.")
+    elif _is_unchecked(result):
+        said.append("It runs, and that is all that is known: give the task an example.")
     elif result.get("verdict") == "PASS":
         praise = ("It does what was asked.", "The result is right.", "It works.")
         said.append(prose.pick(dice, praise))
