@@ -255,6 +255,8 @@ class PenstockApp(faust.App):
             raise SettingsError(f"PENSTOCK_DATA: the folder cannot be made: {exc}") from exc
         if self.settings.event_log:
             self.event_log.open()
+        if any(card.front.recall is not None for card in self.project.cards.values()):
+            Memory(self.settings)  # only to see whether its settings can be used
         for spec in self.project.stages:
             if spec.agent is not None:
                 resolve(self.project.cards[spec.agent].front.model, self.settings)

@@ -50,8 +50,8 @@ class StageEntry(pydantic.BaseModel):
             raise ValueError("'by: FIELD' and 'outcomes' go together")
         if self.outcomes is not None and (self.writes is not None or self.part is None):
             raise ValueError(
-                "with 'outcomes' a stage needs 'part: NAME', what its answer is called whichever way"
-                " it goes, and has no 'writes' of its own"
+                "with 'outcomes' a stage needs 'part: NAME', what its answer is called whichever"
+                " way it goes, and has no 'writes' of its own"
             )
         if self.check and self.step:
             raise ValueError("'check' goes with 'agent'; a step can check for itself")

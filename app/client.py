@@ -343,6 +343,10 @@ class Client:
         broker all or none; the partition and offset of each."""
         if self._kafka is not None:
             return [self._kafka.append(topic, [(key, raw)])[0] for topic, key, raw in rows]
+        with self._appending:
+            return self._write_here(rows)
+
+    def _write_here(self, rows: list[tuple[str, bytes, bytes]]) -> list[tuple[int, int]]:
         places: list[tuple[int, int]] = []
         for topic, key, raw in rows:
             self.store.create(topic, self.settings.partitions)

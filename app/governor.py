@@ -51,6 +51,7 @@ class Governor:
         self.chain = chain
         self.spec = spec
         self.state = ACTIVE
+        self._failed = False
         # asyncio keeps only weak references to tasks.
         self._telling: asyncio.Future[bool] | None = None
 
@@ -75,6 +76,15 @@ class Governor:
         except BrokerUnavailable as exc:
             log.debug("no lag to be had: %s", exc)
             return THROTTLED
+        except Exception:
+            # A defect of ours must not end the timer, nor let it run without bounds.
+            if not self._failed:
+                log.exception(
+                    "%s: the governor cannot see the lag, and holds back", self.chain.name
+                )
+            self._failed = True
+            return THROTTLED
+        self._failed = False
         topic = max(lags, key=lambda topic: lags[topic])
         seen = judge(self.spec, topic, lags[topic])
         await self._note(seen)

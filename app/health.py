@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from app.errors import PenstockError
+from app.steps.sandbox import outage_here
 
 if TYPE_CHECKING:
     from app.application import PenstockApp
@@ -66,13 +67,17 @@ def parts_of(app: "PenstockApp") -> Iterator[Part]:
     for outage in app.outages:
         detail = outage.name
         if outage.error is not None:
-            detail += f": {outage.error.message}"
+            # A server's words may be no Unicode, which no file could hold.
+            detail += f": {outage.error.message.encode('utf-8', 'replace').decode()}"
         yield Part("model", DOWN if outage.down else UP, detail, outage.since)
     memory = app.memory_status
     if memory is not None:
         state = STARTING if memory.state == "opening" else memory.state
         yield Part("memory", state, str(memory), memory.since)
-    if app.sandbox is not None:
+    sandbox = outage_here()
+    if sandbox.error is not None:
+        yield Part("sandbox", DOWN, sandbox.error.message, sandbox.since)
+    elif app.sandbox is not None:
         good, detail = app.sandbox
         yield Part("sandbox", UP if good else DOWN, detail)
 
@@ -95,31 +100,38 @@ class HealthFile:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
-            await asyncio.to_thread(self._file.unlink, missing_ok=True)
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(self._file.unlink, missing_ok=True)
 
     async def _keep(self) -> None:
-        written: tuple[Part, ...] = ()
-        at = 0.0
-        said = False
         await asyncio.to_thread(forget_killed, self._app.settings.data)
+        written: tuple[Part, ...] = ()
+        at, said = 0.0, False
         while True:
-            now = time.time()
-            parts = tuple(parts_of(self._app))
-            stages = self._app.stages.values()
-            names = tuple(sorted({one.spec.pipeline for one in stages if not one.idle}))
-            if parts != written or now - at >= TELL_S:
-                made = Health(self._name, os.getpid(), socket.gethostname(), now, parts, names)
-                redacted = self._app.settings.redact(msgspec.json.encode(made).decode())
-                try:
-                    await asyncio.to_thread(self._write, redacted.encode())
+            try:
+                parts = tuple(parts_of(self._app))
+                if parts != written or time.time() - at >= TELL_S:
+                    written, at = parts, time.time()
+                    await asyncio.to_thread(self._write, self._as_json(parts))
                     said = False
-                except OSError as exc:
-                    # The work does not wait for a file that tells of it.
-                    if not said:
-                        log.warning("%s cannot be written: %s", self._file, exc.strerror or exc)
-                    said = True
-                written, at = parts, now
+            except Exception as exc:
+                # The work does not wait for a file that tells of it.
+                if not said:
+                    log.warning("%s cannot be written: %s", self._file, exc)
+                said = True
             await asyncio.sleep(LOOK_S)
+
+    def _as_json(self, parts: tuple[Part, ...]) -> bytes:
+        stages = self._app.stages.values()
+        made = Health(
+            self._name,
+            os.getpid(),
+            socket.gethostname(),
+            time.time(),
+            parts,
+            tuple(sorted({one.spec.pipeline for one in stages if not one.idle})),
+        )
+        return self._app.settings.redact(msgspec.json.encode(made).decode()).encode()
 
     def _write(self, data: bytes) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -181,6 +193,8 @@ async def try_sandbox(app: "PenstockApp") -> bool:
     """Whether the sandbox holds; tried until it does, and said when that changes."""
     from app.sandbox import self_test
 
+    if outage_here().down:
+        return False  # what waits for it finds out when it is back
     if app.sandbox is not None and app.sandbox[0]:
         return True
     tier: Any = app.settings.sandbox

@@ -74,11 +74,11 @@ async def _run_timer(app: PenstockApp, chain: Chain, every_s: float) -> None:
     """A run at each multiple of `every_s`, named after its due time: however often the worker is
     restarted, one due time makes one run."""
     assert chain.seed is not None
-    if not await _can_run(app, chain):
-        return
     due = math.floor(time.time() / every_s) * every_s
     governor = None if chain.governor is None else Governor(app, chain, chain.governor)
     while not app.should_stop:
+        if not await _can_run(app, chain):
+            return
         if governor is not None and await governor.admit():
             due = max(due, math.floor(time.time() / every_s) * every_s)
             if app.should_stop:

@@ -1,5 +1,6 @@
 """Lag on Kafka: how many events of a topic are not finished, in the whole group."""
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,15 @@ class Lag:
         self._connection = connection
         self._admin: Any = None
         self._consumer: Any = None
+        # Several governors ask.
+        self._one_at_a_time = asyncio.Lock()
 
     async def of(self, topic: str, readers: tuple[str, ...]) -> int:
         """Raises `BrokerUnavailable`."""
+        async with self._one_at_a_time:
+            return await self._ask(topic, readers)
+
+    async def _ask(self, topic: str, readers: tuple[str, ...]) -> int:
         try:
             await self._start()
             (described,) = await self._admin.describe_topics([topic])

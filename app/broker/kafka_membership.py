@@ -188,12 +188,15 @@ class Membership:
             for name in chain.topics
             if name not in app.readers
         }
+        cancelled = cancels.topic_name(self.settings.app_id)
         while not app.should_stop:
             await app.sleep(every_s)
             self.journal.forget_claims(time.time() - self.settings.retention_s)
             topics: dict[str, dict[int, int | None]] = {}
             for tp, tracker in consumer_of(app).trackers.items():
-                if tp.topic in app.readers and tracker.committed is not None:
+                if tp.topic == cancelled and tracker.committed is not None:
+                    topics.setdefault(tp.topic, {})[tp.partition] = tracker.committed
+                elif tp.topic in app.readers and tracker.committed is not None:
                     topics.setdefault(tp.topic, {})[tp.partition] = tracker.committed
                     for name in ends:
                         topics.setdefault(name, {})[tp.partition] = None

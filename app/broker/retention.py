@@ -20,12 +20,15 @@ def delete_finished(
     store: Store,
     pipelines: Sequence[Mapping[str, Sequence[str]]],
     before_s: float,
+    cancels: str = "",
+    gone: set[bytes] | None = None,
 ) -> int:
     """Every record is gone that is older than `before_s` (seconds since 1970) and whose run has
     nothing unfinished; how many that were.
 
     `pipelines` gives each pipeline's topics with their readers. Topics that are in none of them,
-    the dead letters' among them, are left alone. Runs on the caller's thread, a few rows at a time.
+    the dead letters' among them, are left alone, save `cancels`; the keys of which its records are
+    gone are put into `gone`. Runs on the caller's thread, a few rows at a time.
     """
     cutoff = int(before_s * 1000)
     deleted = 0
@@ -38,6 +41,9 @@ def delete_finished(
                 unfinished |= busy
                 for topic in known:
                     deleted += _delete(db, store, store.part(TP(topic, partition)), cutoff, busy)
+        for partition in range(store.partitions(cancels) or 0 if cancels else 0):
+            part = store.part(TP(cancels, partition))
+            deleted += _delete(db, store, part, cutoff, unfinished, gone)
     store.writer.run(
         lambda db: db.execute("delete from submission where ts < ? and not kept", (cutoff,))
     )
@@ -86,7 +92,14 @@ def _unfinished_keys(
     return keys
 
 
-def _delete(db: sqlite3.Connection, store: Store, part: int, cutoff: int, busy: set[bytes]) -> int:
+def _delete(
+    db: sqlite3.Connection,
+    store: Store,
+    part: int,
+    cutoff: int,
+    busy: set[bytes],
+    gone: set[bytes] | None = None,
+) -> int:
     base = part << SHIFT
     deleted, after = 0, base
     while True:
@@ -109,4 +122,6 @@ def _delete(db: sqlite3.Connection, store: Store, part: int, cutoff: int, busy: 
         if ids:
             store.writer.run(job)
             deleted += len(ids)
+            if gone is not None:
+                gone.update(key for _, key in rows if key not in busy)
             time.sleep(0.005)  # let the hot path in between

@@ -112,11 +112,21 @@ class SoleWorker:
         ]
         while not app.should_stop:
             before_s = time.time() - self.settings.retention_s
+            gone: set[bytes] = set()
             try:
-                count = await asyncio.to_thread(delete_finished, self.store, pipelines, before_s)
+                count = await asyncio.to_thread(
+                    delete_finished,
+                    self.store,
+                    pipelines,
+                    before_s,
+                    cancels.topic_name(self.settings.app_id),
+                    gone,
+                )
             except sqlite3.Error as exc:
                 log.warning("Retention is put off: %s", exc)
             else:
+                # A job of that name is another one from here on.
+                app.cancelled -= gone
                 if count:
                     log.info("Retention: deleted %d records of finished runs", count)
             await app.sleep(every_s)

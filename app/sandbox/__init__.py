@@ -58,14 +58,20 @@ async def self_test(tier: Tier = "native") -> None:
     """
     _tested.discard(tier)
     run = _run(tier)
-    if tier == "docker":
-        await docker.prepared()
-        await selftest.check(run, selftest.ELSEWHERE, denied=False)
-    elif tier == "wasm":
-        # Most of what is tried has no name there, and so is not forbidden but missing.
-        await selftest.check(run, selftest.ELSEWHERE + selftest.ITSELF, denied=False)
-    else:
-        await selftest.check(run, selftest.ELSEWHERE + selftest.ITSELF)
+    try:
+        if tier == "docker":
+            await docker.prepared()
+            await selftest.check(run, selftest.ELSEWHERE, denied=False)
+        elif tier == "wasm":
+            # Most of what is tried has no name there, and so is not forbidden but missing.
+            await selftest.check(run, selftest.ELSEWHERE + selftest.ITSELF, denied=False)
+        else:
+            await selftest.check(run, selftest.ELSEWHERE + selftest.ITSELF)
+    except OSError as exc:
+        raise SandboxUnavailable(
+            f"The sandbox's self-test could not run: {exc.strerror or exc}. It needs a temporary"
+            " folder that can be written (TMPDIR)."
+        ) from exc
     _tested.add(tier)
 
 

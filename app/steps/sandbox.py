@@ -68,10 +68,15 @@ async def sandbox(work: Work) -> dict[str, Any]:
     return {**kept, **found}
 
 
+def outage_here() -> Outage:
+    """Whether the sandbox works, as far as this event loop's steps have seen."""
+    return _outages.setdefault(asyncio.get_running_loop(), Outage("The sandbox"))
+
+
 async def _patiently(judging: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
     """The verdict, once the sandbox isolates: until then the stage pauses, as it does for a model
     that is away. The event is not to blame, and what it cost so far is not lost."""
-    outage = _outages.setdefault(asyncio.get_running_loop(), Outage("The sandbox"))
+    outage = outage_here()
     try:
         await outage.passage()
         found = await judging
@@ -82,6 +87,9 @@ async def _patiently(judging: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, 
         error = exc if isinstance(exc, Unavailable) else Unavailable(exc.message)
         error.counts = not outage.failed(error) and error is exc
         raise error from exc
+    except Exception:
+        outage.succeeded()  # whatever that is, it is not the sandbox: others have their turn
+        raise
     finally:
         judging.close()
     outage.succeeded()
@@ -112,6 +120,8 @@ async def judge(
             if isinstance(exc.__cause__, OSError):
                 raise Unavailable(exc.message) from exc  # no memory or no process left, for one
             raise
+        except OSError as exc:
+            raise Unavailable(f"no program can be run now: {exc.strerror or exc}") from exc
     found = verdict(outcome, expected)
     output = outcome.stdout
     if len(output) > QUOTED_CHARS:

@@ -368,3 +368,8 @@ def test_a_wrong_model_name_ends_the_story_with_the_cause_and_the_way_to_it(
     assert "model 'gtp' does not exist. Check the model's name and the address" in screen.err
     (letter,) = place.letters()
     assert f"penstock trace {letter['trace_id']}" in screen.err
+
+
+def test_a_memory_that_cannot_be_named_is_said_at_the_start(place: Place) -> None:
+    place.env["QDRANT_URL"] = "localhost:6333"
+    assert "QDRANT_URL='localhost:6333': expected http://HOST:6333" in place.fails("worker")

@@ -1,5 +1,6 @@
 """Status: what a worker needs, each as it is, from another process."""
 
+import json
 import pathlib
 import re
 import socket
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.places import Place
-from tests.programs import wait_until
+from tests.programs import ROOT, wait_until
 from tests.servers import ScriptedServer
 
 TASK = "ai_topic=Print the sum of two numbers."
@@ -84,3 +85,34 @@ def test_a_folder_that_cannot_be_written_is_said_once_and_the_work_goes_on(
         place.wait_for(*place.submit("--premise", "A shy volcano"))
         worker.wait_for("cannot be written: ")
         assert worker.text().count("cannot be written: ") == 1
+
+
+@pytest.mark.timeout(120)
+def test_what_a_server_says_in_no_unicode_is_told_all_the_same(
+    place: Place, scripted: ScriptedServer
+) -> None:
+    place.env["PENSTOCK_MODEL"] = f"{scripted.base_url}#scripted"
+    odd = {"error": {"message": "no \ud83d room"}}
+    fault = {"fault": "status", "status": 503, "body": json.dumps(odd), "times": 1000}
+    scripted.script([fault])
+    with place.worker() as worker:
+        place.submit("--premise", "A shy volcano")
+        wait_until(lambda: states(place).get("model") == "down", "the model to be down")
+        assert "room" in place.run("status", code=1).out
+        worker.process.terminate()
+        assert worker.process.wait(60) == 0
+    assert not list((place.data / "status").iterdir())
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_of_another_project_is_said_to_whoever_waits(
+    place: Place, tmp_path: pathlib.Path
+) -> None:
+    haiku = {"PENSTOCK_PROJECT": str(ROOT / "examples" / "haiku")}
+    with place.worker():
+        wait_until(lambda: states(place), "a status")
+        said = place.show("run", "haiku", "frost", **haiku).ended(1).err
+        assert "works on jobs, mesh, story, and not on 'haiku'" in said
+        assert "PENSTOCK_DATA" in said
+        shown = place.show("submit", "haiku", "frost", **haiku).ended()
+        assert "The runs wait: the worker that is running" in shown.err

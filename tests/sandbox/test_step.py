@@ -175,3 +175,37 @@ def test_a_file_that_cannot_be_written_costs_no_attempt(tmp_path: pathlib.Path) 
     asyncio.run(main())
     with place.open(newline="") as lines:
         assert [row["task"] for row in csv.DictReader(lines)] == ["Print it."]
+
+
+@pytest.mark.usefixtures("native")
+def test_a_disk_that_is_full_pauses_the_stage_and_nobody_keeps_the_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    errors: list[Exception] = [OSError(28, "No space left on device")] * 3
+    errors.append(RuntimeError("a defect"))
+
+    async def full(*args: Any) -> Any:
+        if errors:
+            raise errors.pop(0)
+        return await run_code(*args)
+
+    monkeypatch.setattr(sandboxing, "run_code", full)
+    # The prober of an outage asks at once.
+    monkeypatch.setattr("app.outages.FIRST_PROBE_S", 0.0)
+
+    async def main() -> None:
+        async def run(trace: str) -> dict[str, Any]:
+            event = first_event("mesh", {"ai_topic": TASK, "ai_solutions": "print('a')"}, trace)
+            return await sandbox(StepWork(event, Calls(Notebook(), trace, None), lambda _: None))
+
+        for name in "abc":
+            with pytest.raises(Unavailable, match="No space left on device"):
+                await run(name)
+        assert sandboxing.outage_here().down
+        with pytest.raises(RuntimeError, match="a defect"):
+            await run("d")
+        made = await asyncio.gather(*(run(name) for name in "efg"))
+        assert {one["verdict"] for one in made} == {"PASS"}
+        assert not sandboxing.outage_here().down
+
+    asyncio.run(main())

@@ -258,7 +258,7 @@ def test_an_answer_that_the_chain_has_no_way_for_is_refused_with_the_ways_there_
         ("writes: good}", "writes: god}", "tale.yaml:10: 'god' is not one of the topics"),
         ("then: good", "then: god", "tale.yaml:11: 'god' is not one of the topics"),
         ("at_most: 3, then: good", "then: good", "give both"),
-        ("    part: result\n", "", "and a 'part'"),
+        ("    part: result\n", "", "needs 'part: NAME'"),
         ("    by: verdict\n", "", "'by: FIELD' and 'outcomes' go together"),
         ("at_most: 3", "at_most: 0", "tale.yaml:11: 'stages.1.outcomes.FAIL.at_most' is 0"),
         ("at_most: 3", "atmost: 3", "Did you mean 'at_most'?"),

@@ -471,3 +471,18 @@ def test_a_reader_beside_the_worker_sees_only_whole_steps(as_worker, rows):
             await asyncio.sleep(0)
 
     as_worker(body)
+
+
+def test_cancels_go_with_the_runs_that_they_ended(store):
+    store.create("cancels", 1)
+    for tp, ts, key in (
+        (TP("cancels", 0), 0, b"over"),
+        (TP("cancels", 0), 0, b"busy"),
+        (IDEA, int(time.time() * 1000), b"busy"),
+    ):
+        store.append(tp, ts, key, b"{}", None, lambda _: None)
+    store.commit_now()
+    gone: set[bytes] = set()
+    delete_finished(store, [{"idea": ["teller"]}], time.time() - 60, "cancels", gone)
+    assert gone == {b"over"}
+    assert [record[2] for record in store.read(TP("cancels", 0), 0, 9)] == [b"busy"]
