@@ -92,6 +92,7 @@ MISTAKES = {
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Screen]:
     """What `check` says of each mistake."""
+    tmp_path_factory.getbasetemp()  # pytest makes it at the first call, which two threads spoil
 
     def check(mistake: str) -> Screen:
         place = Place(tmp_path_factory.mktemp("mistake"))
