@@ -343,20 +343,17 @@ class Client:
         broker all or none; the partition and offset of each."""
         if self._kafka is not None:
             return [self._kafka.append(topic, [(key, raw)])[0] for topic, key, raw in rows]
-        with self._appending:
-            return self._write_here(rows)
-
-    def _write_here(self, rows: list[tuple[str, bytes, bytes]]) -> list[tuple[int, int]]:
         places: list[tuple[int, int]] = []
-        for topic, key, raw in rows:
-            self.store.create(topic, self.settings.partitions)
-            tp = TP(topic, self.store.partition_of(topic, key))
+        with self._appending:
+            for topic, key, raw in rows:
+                self.store.create(topic, self.settings.partitions)
+                tp = TP(topic, self.store.partition_of(topic, key))
 
-            def durable(offset: int, tp: TP = tp) -> None:
-                places.append((tp.partition, offset))
+                def durable(offset: int, tp: TP = tp) -> None:
+                    places.append((tp.partition, offset))
 
-            self.store.append(tp, int(time.time() * 1000), key, raw, None, durable)
-        self.store.commit_now()
+                self.store.append(tp, int(time.time() * 1000), key, raw, None, durable)
+            self.store.commit_now()
         return places
 
     async def read(self, trace_id: str) -> Run:

@@ -182,10 +182,10 @@ def forget_killed(data: pathlib.Path) -> None:
 def _is_there(pid: int) -> bool:
     try:
         os.kill(pid, 0)
+    except PermissionError:
+        pass  # somebody else's
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
     return True
 
 

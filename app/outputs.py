@@ -2,13 +2,14 @@
 where the chain has telemetry, one that tells what the agent did."""
 
 import time
+from typing import Any
 
 import msgspec
 
 from app import events
 from app.chains import StageSpec
 from app.errors import EventTooLarge, StepFailed
-from app.events import Event
+from app.events import Event, Usage
 from app.work import Answer
 
 
@@ -32,21 +33,9 @@ def make_outputs(
             topic, rounds = spec.branches.choose(spec.name, value, rounds)
         if topic is None:
             continue
-        output = Event(
-            id=events.derive_id(event.id, spec.name, topic, index, event.replay),
-            trace_id=event.trace_id,
-            parent_id=event.id,
-            pipeline=event.pipeline,
-            stage=spec.name,
-            agent=spec.agent,
-            card=answer.card,
-            parts={**kept, spec.makes: value},
-            usage=answer.usage,
-            created=time.time(),
-            attempt=attempts,
-            forked_from=event.forked_from,
-            rounds=rounds,
-        )
+        id_ = events.derive_id(event.id, spec.name, topic, index, event.replay)
+        parts = {**kept, spec.makes: value}
+        output = _follow(event, spec, answer, attempts, id_, parts, answer.usage, rounds)
         made.append((topic, output, _encode(output, spec, topic, max_bytes)))
     return made
 
@@ -67,18 +56,35 @@ def _tell(spec: StageSpec, event: Event, answer: Answer, attempts: int) -> tuple
         # Not as the event's own: what was used is on the answer, and would be counted twice.
         "usage": msgspec.to_builtins(answer.usage),
     }
-    return topic, Event(
-        id=events.derive_id(event.id, spec.name, topic, len(answer.values), event.replay),
+    id_ = events.derive_id(event.id, spec.name, topic, len(answer.values), event.replay)
+    return topic, _follow(event, spec, answer, attempts, id_, {topic: told}, None, {})
+
+
+def _follow(
+    event: Event,
+    spec: StageSpec,
+    answer: Answer,
+    attempts: int,
+    id_: str,
+    parts: dict[str, Any],
+    usage: Usage | None,
+    rounds: dict[str, int],
+) -> Event:
+    """An event of the same run, made from `event` by this stage."""
+    return Event(
+        id=id_,
         trace_id=event.trace_id,
         parent_id=event.id,
         pipeline=event.pipeline,
         stage=spec.name,
         agent=spec.agent,
         card=answer.card,
-        parts={topic: told},
+        parts=parts,
+        usage=usage,
         created=time.time(),
         attempt=attempts,
         forked_from=event.forked_from,
+        rounds=rounds,
     )
 
 

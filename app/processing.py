@@ -115,10 +115,12 @@ class Processing:
         rows = [(topic, made.key, raw_) for topic, made, raw_ in outputs]
 
         def durable(places: Places) -> None:
-            for (topic, made, _), place in zip(outputs, places, strict=True):
-                told = answer.instructions if self.app.settings.log_instructions else None
-                self._log("produce", topic, made, *place, instructions=told)
             targets = self.spec.targets
+            told = answer.instructions if self.app.settings.log_instructions else None
+            for (topic, made, _), place in zip(outputs, places, strict=True):
+                # Once: what is told of the agent stands beside its answer.
+                said = told if topic in targets else None
+                self._log("produce", topic, made, *place, instructions=said)
             topics = dict.fromkeys(topic for topic, _, _ in outputs if topic in targets)
             self.app.finished(self.spec, event, answer, ", ".join(topics))
 

@@ -134,18 +134,17 @@ class Runs:
         waits_for = tuple(name for name in readers if not self.reader.is_done(name, record))
         return [Entry(record.topic, record.partition, record.offset, event, waits_for)]
 
-    def made_twice(self, trace_id: str) -> int:
+    def made_twice(self, run: Run) -> int:
         """How many events of the run were made a second time, by another answer: an event that was
         only sent again, or replayed by somebody, is the same."""
         made: dict[tuple[str, str], set[tuple[float, Any]]] = {}
-        for chain in self.project.chains.values():
-            for topic in chain.topics:
-                for record in self.reader.find(topic, trace_id.encode()):
-                    with contextlib.suppress(MalformedEvent):
-                        event = events.load(record.value)
-                        if event.parent_id is not None and not event.replay:
-                            what = (event.created, event.usage)
-                            made.setdefault((topic, event.id), set()).add(what)
+        for topic in self.project.chain(run.pipeline).topics:
+            for record in self.reader.find(topic, run.trace_id.encode()):
+                with contextlib.suppress(MalformedEvent):
+                    event = events.load(record.value)
+                    if event.parent_id is not None and not event.replay:
+                        what = (event.created, event.usage)
+                        made.setdefault((topic, event.id), set()).add(what)
         return sum(len(what) - 1 for what in made.values())
 
     def letters(self, key: bytes | None = None) -> list[tuple[Found, DeadLetter]]:

@@ -95,13 +95,11 @@ class doctor(Command):
     async def _memory(self) -> Finding:
         settings = self.app.settings
         logging.getLogger("app.memory").setLevel(logging.CRITICAL)  # it is said below
-        health = next((one for one in read_all(settings.data, settings.app_id)), None)
-        told = (
-            next((part for part in health.parts if part.what == "memory"), None) if health else None
-        )
-        if told is not None and not settings.qdrant_url:
+        workers = read_all(settings.data, settings.app_id)
+        told = [part for one in workers for part in one.parts if part.what == "memory"]
+        if told and not settings.qdrant_url:
             # The folder is the worker's, and belongs to one process.
-            return told.state != DOWN, "memory", f"{told.detail} (as the worker says)"
+            return told[0].state != DOWN, "memory", f"{told[0].detail} (as the worker says)"
         try:
             memory = Memory(settings)
         except SettingsError as exc:

@@ -177,7 +177,7 @@ def sum_up(client: Client, course: Course) -> dict[str, Any]:
             verdict = event.parts.get("ai_verified_solutions")
             verdicts[str(verdict.get("verdict")) if isinstance(verdict, dict) else "?"] += 1
             again += sum(event.rounds.values())
-        repeated += client.runs.made_twice(trace_id)
+        repeated += client.runs.made_twice(run)
     return {
         "tasks": len(course.tasks),
         "finished": states[DONE],

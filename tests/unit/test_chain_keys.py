@@ -1,35 +1,13 @@
 """A chain's telemetry, its start, its single workers, and agents that are asked again."""
 
-import pathlib
-
-import pytest
-
-from app.chains import Chain, read_chain
-from app.errors import ChainError
+from app.chains import Chain
 from app.project import read_project
 from tests.unit.conftest import CHAIN, make_project
+from tests.unit.test_chains import read, refused
+
+__all__ = ["read", "refused"]
 
 TOLD = CHAIN.replace("stages:", "  told: What was done\ntelemetry: told\nstages:", 1)
-
-
-@pytest.fixture
-def read(tmp_path: pathlib.Path):
-    def read_(text: str) -> Chain:
-        file = tmp_path / "tale.yaml"
-        file.write_text(text)
-        return read_chain(file)
-
-    return read_
-
-
-@pytest.fixture
-def refused(read, tmp_path):
-    def refused_(text: str) -> str:
-        with pytest.raises(ChainError) as caught:
-            read(text)
-        return caught.value.message.replace(f"{tmp_path}/", "")
-
-    return refused_
 
 
 def test_the_stages_of_agents_have_the_chains_telemetry_and_steps_have_none(read):
