@@ -296,6 +296,13 @@ class PenstockApp(faust.App):
         else:
             await self.kafka.give_up(consumer)
 
+    async def _producer_flush(self, logger: Any) -> None:
+        flush = super()._producer_flush(logger)
+        if self.kafka is None or not self.should_stop:
+            await flush
+        else:
+            await self.kafka.farewell.wait(flush)
+
     def sought(self) -> None:
         """Called by the consumer when it delivers again."""
         for stage in self.stages.values():

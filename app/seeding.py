@@ -11,7 +11,7 @@ import msgspec
 
 from app.application import PenstockApp
 from app.chains import Chain
-from app.events import NAMESPACE, first_event, seed_trace_id
+from app.events import NAMESPACE, Event, first_event, seed_trace_id
 from app.governor import Governor
 from app.submitting import submit
 
@@ -22,13 +22,14 @@ AGAIN_S = 10.0
 
 
 def add_seeding(app: PenstockApp) -> None:
-    """The app seeds its pipelines when it has started, and again whenever a timer is due."""
+    """The app seeds its pipelines when it has started, and again whenever a timer is due. From the
+    moment that it is told to stop it begins none: its broker goes before its tasks do."""
 
     @app.task
     async def initiate_pipeline_once() -> None:
         # Side by side: on Kafka each is the business of whoever has its partition.
-        chains = app.starts
-        await asyncio.gather(*(_seed(app, chain) for chain in chains if chain.seed is not None))
+        seeds = [_seed(app, chain) for chain in app.starts if chain.seed is not None]
+        await app.wait(asyncio.gather(*seeds))
 
     @app.task
     async def create_runs_at_interval() -> None:
@@ -39,7 +40,7 @@ def add_seeding(app: PenstockApp) -> None:
             and chain.seed is not None
             and (every_s := app.settings.every_s or chain.every_s)
         ]
-        await asyncio.gather(*timers)
+        await app.wait(asyncio.gather(*timers))
 
 
 async def _seed(app: PenstockApp, chain: Chain) -> None:
@@ -50,7 +51,7 @@ async def _seed(app: PenstockApp, chain: Chain) -> None:
     if app.seeding == "again":
         trace_id = str(uuid.uuid4())
     event = first_event(chain.name, chain.seed, trace_id, "initiate_pipeline_once")
-    if await submit(app, chain, event, kept=True):
+    if await _begin(app, chain, event, kept=True):
         log.info("run %s: seeded %s", trace_id, chain.name, extra={"action": "seeded"})
     else:
         log.info(
@@ -81,13 +82,11 @@ async def _run_timer(app: PenstockApp, chain: Chain, every_s: float) -> None:
             return
         if governor is not None and await governor.admit():
             due = max(due, math.floor(time.time() / every_s) * every_s)
-            if app.should_stop:
-                return
         trace_id = str(
             uuid.uuid5(NAMESPACE, f"timer|{app.settings.app_id}|{chain.name}|{every_s}|{due:.3f}")
         )
         event = first_event(chain.name, chain.seed, trace_id, "create_runs_at_interval")
-        if await submit(app, chain, event):
+        if await _begin(app, chain, event):
             log.info("run %s: started by the timer of %s", trace_id, chain.name)
         # A machine that slept does not make up for what it missed.
         due = max(due + every_s, math.floor(time.time() / every_s) * every_s)
@@ -95,6 +94,11 @@ async def _run_timer(app: PenstockApp, chain: Chain, every_s: float) -> None:
             await app.sleep(max(0.0, due - time.time()))
         else:
             await governor.watch_until(due)
+
+
+async def _begin(app: PenstockApp, chain: Chain, event: Event, *, kept: bool = False) -> bool:
+    """`submit`, which goes to its end when the worker stops: what stands is in the event log."""
+    return await asyncio.shield(submit(app, chain, event, kept=kept))
 
 
 def _canonical(seed: dict[str, Any]) -> str:

@@ -115,10 +115,17 @@ class Worker:
         self.process.wait()
 
     def stop(self, limit_s: float = PATIENCE_S) -> int:
-        """SIGTERM; the exit code."""
+        """SIGTERM; the exit code. Where it is not 0, pytest reports the end of the output."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(limit_s)
+        try:
+            code = self.process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            print(f"not stopped in {limit_s:g} s:\n{self.text()[-4000:]}")
+            raise
+        if code:
+            print(f"exit code {code}:\n{self.text()[-8000:]}")
+        return code
 
 
 @contextlib.contextmanager

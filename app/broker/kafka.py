@@ -395,8 +395,3 @@ class KafkaJournal:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    async def close(self) -> None:
-        """What is being sent is taken, or the app stops waiting for it."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5.0)

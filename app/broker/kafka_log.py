@@ -75,8 +75,14 @@ class Log:
         """The partition of `key`, chosen as Kafka's default partitioner does. Waits until the
         producer knows the topic."""
         producer: Any = self.app.producer
-        count = len(await producer._ensure_producer().partitions_for(topic))
-        return int(murmur2(key) & 0x7FFFFFFF) % count
+        while True:
+            try:
+                count = len(await producer._ensure_producer().partitions_for(topic))
+            except (KafkaError, NotReady) as exc:
+                log.debug("asking again how many partitions '%s' has: %s", topic, exc)
+                await asyncio.sleep(FIRST_PAUSE_S)
+            else:
+                return int(murmur2(key) & 0x7FFFFFFF) % count
 
     def look(self) -> bool:
         """Whether a send has been waiting for long; then there is no room until all are taken."""
@@ -106,8 +112,8 @@ class Log:
             max_partition_fetch_bytes=FETCH_BYTES,
             fetch_max_wait_ms=100,
         )
-        await consumer.start()
         try:
+            await consumer.start()
             name = topic or self.topic
             tps = [TopicPartition(name, partition) for partition in sorted(partitions)]
             consumer.assign(tps)

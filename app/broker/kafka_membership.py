@@ -6,15 +6,16 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError
 
 from app import cancels
 from app.broker import kafka_topics
 from app.broker.kafka import KafkaJournal
+from app.broker.kafka_clients import Farewell, farewell_of
 from app.broker.kafka_connection import check_access, connection
 from app.broker.kafka_lag import Lag
 from app.broker.kafka_outages import ANSWER_S, Watch
-from app.broker.kafka_transport import consumer_of
+from app.broker.kafka_transport import Consumer, consumer_of
 
 if TYPE_CHECKING:
     from app.application import PenstockApp
@@ -106,10 +107,11 @@ class Membership:
         for stage in stages:
             await stage.release(())
         consumer = consumer_of(self.app)
-        if await consumer.is_member() and not self._giving_up:
-            await consumer.perform_seek()
-            consumer.resume_flow()
         # Else a rebalance comes, and with it another seek.
+        with contextlib.suppress(IllegalStateError):
+            if await consumer.is_member() and not self._giving_up:
+                await consumer.perform_seek()
+                consumer.resume_flow()
 
     async def watch_broker(self) -> None:
         """Says when Kafka goes and when it is back; while it is away no new work is taken."""
@@ -118,7 +120,7 @@ class Membership:
 
     # -- partitions
 
-    async def give_up(self, consumer: Any) -> None:
+    async def give_up(self, consumer: Consumer) -> None:
         """Before partitions are given up: nothing new is taken, and what has ended is committed."""
         app = self.app
         self._giving_up = True
@@ -126,15 +128,24 @@ class Membership:
             stage.hold()
         if app.should_stop:
             await app.drain()
+            taken = await self.farewell.wait(self._tell(consumer))
         else:
             # What is left goes on: where its partition comes back, its redelivery joins it.
             limit_s = self.settings.drain_s
             await asyncio.gather(*(stage.pause(limit_s) for stage in app.stages.values()))
-        try:
-            await asyncio.wait_for(self.journal.give_up(), FLUSH_S)
-            await asyncio.wait_for(consumer.commit(), FLUSH_S)
-        except TimeoutError:
+            taken = await Farewell(FLUSH_S).wait(self._tell(consumer))
+        if not taken:
             log.warning("Kafka does not take what is finished; it will be found finished again")
+
+    async def _tell(self, consumer: Consumer) -> None:
+        """What has ended is written and committed."""
+        await self.journal.give_up()
+        await consumer.commit()
+
+    @property
+    def farewell(self) -> Farewell:
+        """What is left of a stopping worker's time for Kafka."""
+        return farewell_of(self.app)
 
     async def assigned(self, *_: Any, **__: Any) -> None:
         """After each rebalance, before anything is delivered."""
@@ -175,6 +186,8 @@ class Membership:
 
     async def close(self) -> None:
         await self._lag.close()
+        if self._watch is not None:
+            self._watch.close()
 
     # -- retention
 
@@ -191,6 +204,8 @@ class Membership:
         cancelled = cancels.topic_name(self.settings.app_id)
         while not app.should_stop:
             await app.sleep(every_s)
+            if app.should_stop:
+                return
             self.journal.forget_claims(time.time() - self.settings.retention_s)
             topics: dict[str, dict[int, int | None]] = {}
             for tp, tracker in consumer_of(app).trackers.items():

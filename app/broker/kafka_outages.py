@@ -26,6 +26,7 @@ COMPLAINTS = (
     "Got error produce response",
     "Group Coordinator Request failed",
     "Heartbeat ",
+    "LeaveGroup request failed",
     "Marking the coordinator dead",
     "OffsetCommit failed",
     "Topic ",
@@ -102,16 +103,17 @@ class Watch:
         """Asks Kafka whenever aiokafka complains, or `slow` says that something waits for long.
         When it lets nobody in, that is said, and it is asked again."""
         self._patient = True
-        try:
-            while not stopping():
-                if self._doubt.is_set() or slow():
-                    self._doubt.clear()
-                    await self.until_it_answers(stopping)
-                await asyncio.sleep(FIRST_PAUSE_S)
-        finally:
-            if self._quiet is not None:
-                for logger in _aiokafka():
-                    logger.removeFilter(self._quiet)
+        while not stopping():
+            if self._doubt.is_set() or slow():
+                self._doubt.clear()
+                await self.until_it_answers(stopping)
+            await asyncio.sleep(FIRST_PAUSE_S)
+
+    def close(self) -> None:
+        """aiokafka's complaints are heard again."""
+        if self._quiet is not None:
+            for logger in _aiokafka():
+                logger.removeFilter(self._quiet)
 
     async def ask(self) -> Exception | None:
         """Why Kafka does not answer now; None when it does. Raises `SettingsError` for a password

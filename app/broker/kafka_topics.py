@@ -200,8 +200,8 @@ async def trim(
     that were. Raises `KafkaError`."""
     consumer = AIOKafkaConsumer(**connection, enable_auto_commit=False)
     admin = AIOKafkaAdminClient(**connection)
-    await consumer.start()
     try:
+        await consumer.start()
         await admin.start()
         tps = [TopicPartition(name, part) for name, parts in topics.items() for part in parts]
         if not tps:

@@ -5,17 +5,21 @@ mended where it is named; `tests/contract/test_delivery.py` has a test of each.
 """
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import faust
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from app.broker.delivery import Tracker
+from app.broker.kafka_clients import ConsumerThread, Farewell, Producer, farewell_of
 from app.settings import Settings
+
+log = logging.getLogger(__name__)
 
 #: The scheme under which Faust finds this transport; people write kafka://.
 SCHEME = "penstock+kafka"
@@ -129,6 +133,12 @@ class Consumer(driver.Consumer):
         self._acked: Any = Acks(self)
         self._acked_index: Any = self._acked
 
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def on_stop(self) -> None:
+        await farewell_of(self).wait(super().on_stop())
+
     # -- acks and commits
 
     def ack(self, message: Any) -> bool:
@@ -165,6 +175,10 @@ class Consumer(driver.Consumer):
                 if tp in self.trackers:
                     self.trackers[tp].commit(offset)
         return done
+
+    async def verify_all_partitions_active(self) -> None:
+        """Faust looks for partitions that stand still in what the driver's thread is changing, and
+        ends the worker when a rebalance takes it away meanwhile. `lag` tells who stands still."""
 
     async def is_member(self) -> bool:
         """Whether the group still takes commits of ours. Of a worker that was silent for longer
@@ -212,27 +226,42 @@ class Consumer(driver.Consumer):
     # -- where to read
 
     async def perform_seek(self) -> None:
+        """Raises `IllegalStateError` when the group rebalances; a seek comes with that, too."""
         self.stop_flow()
         async with self._seeking:
-            committed = {
-                TP(tp.topic, tp.partition): None if offset is None or offset < 0 else offset
-                for tp, offset in (await self.seek_to_committed()).items()
-                if self.app.topics.acks_enabled_for(tp.topic)
-            }
-            # aiokafka leaves a partition where it is when nothing of it was ever committed: what
-            # was delivered and not acked would not come again.
-            new = [tp for tp, offset in committed.items() if offset is None]
-            first = await self.earliest_offsets(*new) if new else {}
-            if new:
-                await self.seek_wait(first)
+            while True:
+                try:
+                    committed, first = await self._seek_all()
+                    break
+                except IllegalStateError:
+                    raise
+                except KafkaError as exc:
+                    log.debug("seeking again: %s", exc)
+                await asyncio.sleep(1.0)
             self._epoch += 1
             self._held.clear()
             self._doubted.clear()
             self.trackers = {tp: Tracker(offset) for tp, offset in committed.items()}
-            self._first = dict(first)
+            self._first = first
             sought = getattr(self.app, "sought", None)
             if sought is not None:
                 sought()
+
+    async def _seek_all(self) -> tuple[dict[TP, int | None], dict[TP, int]]:
+        """The group's commits, None where there is none, and the offsets where reading begins
+        there."""
+        committed = {
+            TP(tp.topic, tp.partition): None if offset is None or offset < 0 else offset
+            for tp, offset in (await self.seek_to_committed()).items()
+            if self.app.topics.acks_enabled_for(tp.topic)
+        }
+        # aiokafka leaves a partition where it is when nothing of it was ever committed: what was
+        # delivered and not acked would not come again.
+        new = [tp for tp, offset in committed.items() if offset is None]
+        first = dict(await self.earliest_offsets(*new)) if new else {}
+        if new:
+            await self.seek_wait(first)
+        return committed, first
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         if self._generation and generation_id != self._generation + 1:
@@ -325,9 +354,14 @@ class Consumer(driver.Consumer):
 
 
 class Transport(driver.Transport):
-    """Kafka, with `Consumer`."""
+    """Kafka, with clients of our own."""
 
     Consumer = cast(Any, Consumer)
+    Producer = cast(Any, Producer)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.farewell = Farewell()
 
 
 def consumer_of(app: faust.App) -> Consumer:

@@ -1,10 +1,14 @@
 """Stress: many tasks at once on the mesh, by a worker that lives or is killed."""
 
+import contextlib
 import csv
 import json
+import os
 import pathlib
 import re
+import signal
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,10 +23,29 @@ def rows(place: Place) -> list[str]:
         return [row["trace_id"] for row in csv.DictReader(lines)]
 
 
-def children(process: "subprocess.Popen[str]") -> list[int]:
-    """The processes that it has started."""
+def workers_of(process: "subprocess.Popen[str]") -> list[int]:
+    """The workers that it has started. A child may just have been forked, or run something else."""
     found = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
-    return [int(pid) for pid in found.split()]
+    workers = []
+    for pid in found.split():
+        with contextlib.suppress(OSError):
+            if b"\0worker\0" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
+                workers.append(int(pid))
+    return workers
+
+
+@contextlib.contextmanager
+def ended(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """Afterwards it is gone, and so are its workers."""
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            workers = workers_of(process)
+            process.kill()  # first, as it would begin another
+            for pid in workers:
+                os.kill(pid, signal.SIGKILL)
+            process.communicate()
 
 
 def is_well(found: dict[str, Any], tasks: int) -> None:
@@ -54,13 +77,11 @@ def test_fifty_tasks_at_once_hold_the_producer_back_and_none_is_lost(place: Plac
 @pytest.mark.timeout(120)
 def test_a_worker_that_is_killed_under_stress_is_followed_by_another(place: Place) -> None:
     process = place.start("stress", "60", "--json")
-    try:
-        (worker,) = wait_until(lambda: children(process), "a worker")
+    with ended(process):
+        (worker,) = wait_until(lambda: workers_of(process), "a worker")
         wait_until(lambda: (place.data / "ai_history.csv").exists(), "the first row")
-        subprocess.run(["kill", "-9", str(worker)], check=True)
+        os.kill(worker, signal.SIGKILL)
         out, err = process.communicate(timeout=100)
-    finally:
-        process.kill()
     assert process.returncode == 0 and TRACEBACK not in err, err
     assert "The worker has ended (-9); another goes on." in err
     is_well(json.loads(out), 60)
@@ -72,13 +93,11 @@ def test_a_worker_that_is_killed_under_stress_is_followed_by_another(place: Plac
 def test_a_worker_that_is_there_does_the_work_also_over_a_kill(place: Place) -> None:
     with place.worker(PENSTOCK_START="mesh") as worker:
         process = place.start("stress", "40", "--json")
-        try:
+        with ended(process):
             wait_until(lambda: (place.data / "ai_history.csv").exists(), "the first row")
             worker.kill()
             with place.worker(PENSTOCK_START="mesh"):
                 out, err = process.communicate(timeout=100)
-        finally:
-            process.kill()
     assert process.returncode == 0 and TRACEBACK not in err, err
     assert "by the worker that is running" in err
     is_well(json.loads(out), 40)

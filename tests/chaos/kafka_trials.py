@@ -213,7 +213,7 @@ class KafkaTrial:
         """`kill -9`, now."""
         t = time.time()
         self._alive(place).kill()
-        self._note_death(place, how, t)
+        self.note_death(place, how, t)
 
     def wait_for_crash(self, place: int) -> None:
         """A worker that was started with `crash` has killed itself."""
@@ -221,7 +221,7 @@ class KafkaTrial:
         wait_until(lambda: worker.process.poll() is not None, f"a crash:\n{worker.text()[-2000:]}")
         found = CRASHED.search(worker.text())
         assert found is not None, f"it was killed by somebody else:\n{worker.text()[-3000:]}"
-        self._note_death(place, KILL, float(found[2]))
+        self.note_death(place, KILL, float(found[2]))
 
     def terminate(self, place: int) -> None:
         """SIGTERM: what was in flight has ended, and so has the worker."""
@@ -229,7 +229,7 @@ class KafkaTrial:
         worker = self._alive(place)
         code = worker.stop()
         assert code == 0, f"exit code {code}:\n{worker.text()[-3000:]}"
-        self._note_death(place, TERM, t)
+        self.note_death(place, TERM, t)
 
     def suspend(self, place: int, seconds: float) -> None:
         """SIGSTOP for longer than the session, and back: a zombie."""
@@ -237,10 +237,10 @@ class KafkaTrial:
         process = self._alive(place).process
         process.send_signal(signal.SIGSTOP)
         try:
-            self._note_death(place, "SIGSTOP", t, gone=False)
+            self.note_death(place, "SIGSTOP", t, gone=False)
             time.sleep(max(0.0, t + seconds - time.time()))
             # What others have recorded meanwhile must not be asked for again by the zombie.
-            self._note_death(place, "SIGCONT", time.time(), gone=False)
+            self.note_death(place, "SIGCONT", time.time(), gone=False)
         finally:
             process.send_signal(signal.SIGCONT)
 
@@ -256,7 +256,8 @@ class KafkaTrial:
         assert worker.process.poll() is None, f"it had ended:\n{worker.text()[-3000:]}"
         return worker
 
-    def _note_death(self, place: int, how: str, t: float, *, gone: bool = True) -> None:
+    def note_death(self, place: int, how: str, t: float, *, gone: bool = True) -> None:
+        """The worker at `place` has ended at `t`, and this is what was durable by then."""
         if gone:
             del self.workers[place]
         # First what is durable, then where the server's log is: what is asked after that and was

@@ -6,7 +6,7 @@ import pytest
 
 from tests.chaos.crashing_worker import KAFKA_POINTS
 from tests.chaos.kafka_trials import SESSION_S, KafkaTrial
-from tests.chaos.trials import LONG, SLOW, Verdict
+from tests.chaos.trials import KILL, LONG, SLOW, Verdict
 
 pytestmark = pytest.mark.timeout(900 if LONG else 180)
 
@@ -119,6 +119,24 @@ def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
     assert not verdict.repeats
     assert worker.text().count("does not answer") == worker.text().count("answers again") == 1
     assert "Traceback" not in worker.text()
+
+
+def test_a_worker_stops_while_the_broker_is_away_and_loses_nothing(
+    kafka_trial: KafkaTrial, judged: list[Verdict]
+) -> None:
+    trial = kafka_trial
+    trial.start(1, PENSTOCK_DRAIN_S="1")
+    trial.submit(RUNS // 4)
+    trial.wait_for_a_crowd(answered=0.2, count=CROWD)
+    worker = trial.workers[1]
+    t = time.time()
+    with trial.without_broker():
+        assert worker.stop() == 0
+    # What was answered meanwhile could not be recorded, as at a kill.
+    trial.note_death(1, KILL, t)
+    assert "Traceback" not in worker.text() and "[ERROR]" not in worker.text()
+    trial.start(1)
+    judge(trial, judged)
 
 
 @twelve

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import os
 import pathlib
+import signal
 import subprocess
 
 import pytest
 
-from tests.acceptance.test_stress import children, is_well
+from tests.acceptance.test_stress import ended, is_well, workers_of
 from tests.programs import PENSTOCK, ROOT, environment, wait_until
 
 
@@ -35,13 +37,11 @@ def test_tasks_at_once_on_kafka_also_over_a_kill(
         stderr=subprocess.PIPE,
         text=True,
     )
-    try:
-        (worker,) = wait_until(lambda: children(process), "a worker")
+    with ended(process):
+        (worker,) = wait_until(lambda: workers_of(process), "a worker")
         wait_until(history.exists, "the first row")
-        subprocess.run(["kill", "-9", str(worker)], check=True)
+        os.kill(worker, signal.SIGKILL)
         out, err = process.communicate(timeout=200)
-    finally:
-        process.kill()
     assert process.returncode == 0, err
     assert "The worker has ended (-9); another goes on." in err
     is_well(json.loads(out), 40)

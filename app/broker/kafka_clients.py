@@ -1,0 +1,82 @@
+"""Faust's clients of Kafka, which stop without it: what is buffered for a Kafka that is away is
+given up when the worker stops, where aiokafka's own would wait for ever."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from aiokafka.errors import IllegalStateError, KafkaError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a worker which stops waits for Kafka, all in all.
+FAREWELL_S = 10.0
+
+
+class Farewell:
+    """The time that a stopping worker still gives Kafka. It runs from the first wait on."""
+
+    def __init__(self, limit_s: float = FAREWELL_S) -> None:
+        self._limit_s = limit_s
+        self._until: float | None = None
+
+    async def wait(self, work: Coroutine[Any, Any, Any]) -> bool:
+        """Whether `work` was done in what is left of the time; else it is cancelled."""
+        now = time.monotonic()
+        self._until = self._until or now + self._limit_s
+        task = asyncio.ensure_future(work)
+        try:
+            # It always gets a moment: some of it only lets go of what there is.
+            await asyncio.wait({task}, timeout=max(0.1, self._until - now))
+        finally:
+            task.cancel()  # without waiting for that: it may be what does not end
+        # aiokafka's consumer cancels its own fetches as it stops, and is cancelled by them.
+        if not task.done() or task.cancelled():
+            return False
+        try:
+            task.result()
+        except KafkaError as exc:
+            log.debug("Kafka takes no farewell: %s", exc)
+            return False
+        return True
+
+
+def farewell_of(client: Any) -> Farewell:
+    """The one that all clients of an app share."""
+    farewell: Farewell = client.transport.farewell
+    return farewell
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """The thread of a consumer, which is a member of the group."""
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        committed: Mapping[TP, int] = await self.call_thread(self._seek_to_committed)
+        return committed
+
+    async def _seek_to_committed(self) -> Any:
+        consumer = self._ensure_consumer()
+        if not consumer.assignment():
+            # aiokafka asserts that there is one; for this, Faust waits for the next.
+            raise IllegalStateError("No partitions are assigned")
+        return await consumer.seek_to_committed()
+
+    async def on_thread_stop(self) -> None:
+        if not await farewell_of(self).wait(super().on_thread_stop()):
+            log.debug("the consumer ends without Kafka")
+
+
+class Producer(driver.Producer):
+    """A producer whose stop does not wait for ever."""
+
+    async def on_stop(self) -> None:
+        producer: Any = self._producer
+        if not await farewell_of(self).wait(super().on_stop()) and producer is not None:
+            log.debug("the producer ends without Kafka")
+            # Its sender would go on asking.
+            producer._sender.sender_task.cancel()
+            await producer.client.close()
