@@ -19,6 +19,7 @@ from faust.transport.producer import Producer as FaustProducer
 from faust.transport.producer import ProducerBuffer
 from faust.types import TP, ConsumerMessage, RecordMetadata
 
+from app.broker.acks import Acks
 from app.broker.store import Record, Store
 
 #: Records read at once from one partition.
@@ -107,36 +108,6 @@ class Producer(FaustProducer):
         return True
 
 
-class Acks(dict[TP, "TopicAcks"]):
-    """In place of Faust's lists and sets of acked offsets, by partition."""
-
-    def __init__(self, consumer: "Consumer") -> None:
-        super().__init__()
-        self.consumer = consumer
-
-    def __missing__(self, tp: TP) -> "TopicAcks":
-        acks = self[tp] = TopicAcks(self.consumer, tp)
-        return acks
-
-
-class TopicAcks:
-    """What Faust's compiled stream writes its acks to: it does so past `Consumer.ack`, so without
-    this the messages of an agent that is no stage would come again after every restart."""
-
-    def __init__(self, consumer: "Consumer", tp: TP) -> None:
-        self.consumer = consumer
-        self.tp = tp
-
-    def __contains__(self, offset: int) -> bool:
-        return False  # finishing it again changes nothing
-
-    def add(self, offset: int) -> None:
-        self.consumer.finish(self.tp, offset)
-
-    def append(self, offset: int) -> None:
-        pass  # the same offset, for the other list
-
-
 class Consumer(FaustConsumer):
     """Delivers every record that one of its readers has not finished.
 
@@ -151,7 +122,7 @@ class Consumer(FaustConsumer):
         self._assigned: set[TP] = set()
         self._next: dict[TP, int] = {}
         self._wake = asyncio.Event()
-        self._acked: Any = Acks(self)
+        self._acked: Any = Acks(self.finish)
         self._acked_index: Any = self._acked
         self.store = self.transport.store
         self.store.wake = self._wake.set

@@ -15,6 +15,7 @@ from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from app.broker.acks import Acks
 from app.broker.delivery import Tracker
 from app.broker.kafka_clients import ConsumerThread, Farewell, Producer, farewell_of
 from app.settings import Settings
@@ -74,40 +75,6 @@ class CarefulRecovery(Recovery):
         await super()._resume_streams(generation_id)
 
 
-class Acks(dict[TP, "TopicAcks"]):
-    """In place of Faust's lists and sets of acked offsets, by partition."""
-
-    def __init__(self, consumer: "Consumer") -> None:
-        super().__init__()
-        self.consumer = consumer
-
-    def __missing__(self, tp: TP) -> "TopicAcks":
-        acks = self[tp] = TopicAcks(self.consumer, tp)
-        return acks
-
-
-class TopicAcks:
-    """What Faust's compiled stream writes its acks to, past `Consumer.ack`."""
-
-    def __init__(self, consumer: "Consumer", tp: TP) -> None:
-        self.consumer = consumer
-        self.tp = tp
-
-    def __contains__(self, offset: int) -> bool:
-        return False  # acking it again changes nothing
-
-    def add(self, offset: int) -> None:
-        tracker = self.consumer.trackers.get(self.tp)
-        message = tracker.open.get(offset) if tracker is not None else None
-        # The stream has marked the very message that it acks, so another one that is open at its
-        # offset, of after a seek, is not taken for it.
-        if tracker is not None and message is not None and message.acked:
-            tracker.ack(message)
-
-    def append(self, offset: int) -> None:
-        pass  # the same offset, for the other list
-
-
 class Consumer(driver.Consumer):
     """Faust's consumer on aiokafka, with a `Tracker` for each partition.
 
@@ -130,7 +97,7 @@ class Consumer(driver.Consumer):
         #: Partitions that seemed to have more than was delivered: it may be no records.
         self._doubted: set[TP] = set()
         self._seeking = asyncio.Lock()
-        self._acked: Any = Acks(self)
+        self._acked: Any = Acks(self._stream_acked)
         self._acked_index: Any = self._acked
 
     def _new_consumer_thread(self) -> ConsumerThread:
@@ -152,6 +119,14 @@ class Consumer(driver.Consumer):
         if self._waiting_for_ack is not None and not self._waiting_for_ack.done():
             self._waiting_for_ack.set_result(None)
         return done
+
+    def _stream_acked(self, tp: TP, offset: int) -> None:
+        tracker = self.trackers.get(tp)
+        message = tracker.open.get(offset) if tracker is not None else None
+        # The stream has marked the very message that it acks, so another one that is open at its
+        # offset, of after a seek, is not taken for it.
+        if tracker is not None and message is not None and message.acked:
+            tracker.ack(message)
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Any:
         return [tp for tp in self.trackers if topics is None or tp in topics or tp.topic in topics]

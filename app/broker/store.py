@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from aiokafka.partitioner import murmur2
 from faust.types import TP
 
-from app.broker.batches import Batch, SubmitWaiter, Waiter, Writer, read_end
-from app.broker.database import SHIFT, WorkerLock, connect, explain
+from app.broker.batches import Batch, SubmitWaiter, Waiter, read_end
+from app.broker.database import SHIFT, WorkerLock
 from app.broker.positions import Position
+from app.broker.topic_names import Topics
 from app.errors import BrokerUnavailable
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ CHECKPOINT_PAGES = 2000
 Record = tuple[int, int, bytes | None, bytes | None, bytes | None]
 
 
-class Store:
+class Store(Topics):
     """One embedded file. `append`, `enter` and `finish` fill the open batch; nothing waits.
 
     A process that only submits or reads uses the same class without `start()`: then every batch is
@@ -40,10 +40,8 @@ class Store:
     """
 
     def __init__(self, path: pathlib.Path) -> None:
-        self.path = path
+        super().__init__(path)
         self.lock = WorkerLock(path)
-        self.writer = Writer(connect(path))
-        self.reader = connect(path)
         #: The journal's entries by step, of unfinished steps only.
         self.entries: dict[str, dict[str, bytes]] = {}
         #: Set while the worker may take new work: cleared when the disk is behind or refuses.
@@ -57,9 +55,6 @@ class Store:
         self._busy = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ends: dict[TP, int] = {}
-        self._partitions: dict[str, int] = {}
-        self._parts: dict[TP, int] = {}
-        self._names: dict[int, TP] = {}
         self._cost = 0.0
 
     # -- life
@@ -103,62 +98,6 @@ class Store:
         self.reader.close()
         self.writer.db.close()
         self.lock.release()
-
-    # -- names
-
-    def partitions(self, topic: str) -> int | None:
-        count = self._partitions.get(topic)
-        if count is None:
-            row = self.reader.execute(
-                "select partitions from topic where name = ?", (topic,)
-            ).fetchone()
-            if row is None:
-                return None
-            count = self._partitions[topic] = int(row[0])
-        return count
-
-    def topics(self) -> dict[str, int]:
-        """Every topic of the file and its number of partitions."""
-        return dict(self.reader.execute("select name, partitions from topic order by name"))
-
-    def create(self, topic: str, partitions: int) -> None:
-        """`topic` is there; one that is there already keeps its partitions."""
-        if self.partitions(topic) is not None:
-            return
-
-        def job(db: sqlite3.Connection) -> None:
-            db.execute("insert or ignore into topic values (?, ?)", (topic, partitions))
-            db.executemany(
-                "insert or ignore into part (topic, part) values (?, ?)",
-                [(topic, part) for part in range(partitions)],
-            )
-
-        try:
-            self.writer.run(job)
-        except sqlite3.Error as exc:
-            raise BrokerUnavailable(self._why(exc)) from exc
-
-    def part(self, tp: TP) -> int:
-        """The number under which the file keeps a partition."""
-        number = self._parts.get(tp)
-        if number is None:
-            row = self.reader.execute(
-                "select id from part where topic = ? and part = ?", (tp.topic, tp.partition)
-            ).fetchone()
-            if row is None:
-                raise BrokerUnavailable(
-                    f"{self.path}: there is no partition {tp.partition} of a topic '{tp.topic}'"
-                )
-            number = self._parts[tp] = int(row[0])
-            self._names[number] = tp
-        return number
-
-    def partition_of(self, topic: str, key: bytes | None) -> int:
-        """The partition of `key`, chosen as Kafka's default partitioner does."""
-        count = self.partitions(topic)
-        if count is None:
-            raise BrokerUnavailable(f"{self.path}: there is no topic '{topic}'")
-        return 0 if key is None else _hash(key) % count
 
     # -- reading
 
@@ -299,7 +238,7 @@ class Store:
         try:
             self.writer.write_patiently(batch)
         except sqlite3.Error as exc:
-            raise BrokerUnavailable(self._why(exc)) from exc
+            raise BrokerUnavailable(self.explain(exc)) from exc
         self._note(batch)
         return batch
 
@@ -353,7 +292,7 @@ class Store:
 
     def _stuck(self, error: sqlite3.Error | None) -> None:
         if error is not None:
-            self.trouble = self._why(error)
+            self.trouble = self.explain(error)
             self.room.clear()
             log.error(
                 "%s. No new work is taken; trying again until it can be written", self.trouble
@@ -395,9 +334,6 @@ class Store:
                 except Exception:
                     log.exception("%s: whoever waited for a commit failed", self.path)
 
-    def _why(self, error: Exception) -> str:
-        return explain(self.path, error)
-
     def checkpoint(self) -> None:
         """The write-ahead log is copied into the database, on the caller's thread, without making
         the writer wait; when it has grown far past its size, the writer waits once."""
@@ -418,8 +354,3 @@ def _settle(future: asyncio.Future[None], _: int) -> None:
 def step_of(key: str) -> str:
     """The step that a journal key belongs to: `STAGE/EVENT` of `STAGE/EVENT/CALL`."""
     return key[: key.rindex("/")]
-
-
-@functools.lru_cache(maxsize=65536)
-def _hash(key: bytes) -> int:
-    return int(murmur2(key)) & 0x7FFFFFFF

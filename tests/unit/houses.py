@@ -1,0 +1,168 @@
+"""A stage on a real embedded store and without a worker, and what it needs of the app."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, cast
+
+import pytest
+from faust.types import TP
+
+from app import events
+from app.broker.store import Store
+from app.chains import StageSpec
+from app.deadletters import DeadLetter
+from app.events import Event, first_event
+from app.journal import EmbeddedJournal
+from app.settings import Settings
+from app.stage import Stage
+from app.steps import Work
+from app.work import Answer, StepWork, python_step
+from tests.unit.conftest import Opener, messages, run_leaping
+
+SPEC = StageSpec(pipeline="tale", name="teller", reads="idea", writes="draft", step="tell")
+LETTERS = "penstock-dead-letters"
+TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+
+class Log:
+    """An event log that keeps its lines."""
+
+    writing = True
+
+    def __init__(self) -> None:
+        self.room = asyncio.Event()
+        self.room.set()
+        self.lines: list[dict[str, Any]] = []
+
+    def write(self, event: str, topic: str, trace_id: str, message: Any, **fields: Any) -> None:
+        self.lines.append(
+            {"event": event, "topic": topic, "trace_id": trace_id, "message": message, **fields}
+        )
+
+
+class House:
+    """What a stage needs of the app around it."""
+
+    suspects = None
+    open_memory = None
+
+    def __init__(self, store: Store, **settings: Any) -> None:
+        self.store = store
+        self.settings = Settings(**settings)
+        self.journal = EmbeddedJournal(store)
+        self.event_log = Log()
+        self.consumer_generation_id = None
+        self.cancelled: set[bytes] = set()
+        self.shown: list[str] = []
+        self.ended: list[Event] = []
+        self.progress = asyncio.Event()
+        self.letters: list[DeadLetter] = []
+
+    def card_label(self, agent: str | None) -> str | None:
+        return None
+
+    def show(self, text: str) -> None:
+        self.shown.append(text)
+
+    def finished(self, spec: StageSpec, event: Event, answer: Answer, topics: str) -> None:
+        self.ended.append(event)
+        self.progress.set()
+
+    def buried(self, spec: StageSpec, letter: DeadLetter) -> None:
+        self.letters.append(letter)
+        self.progress.set()
+
+    # -- for the tests
+
+    def stage(
+        self,
+        do: Callable[[StepWork], Awaitable[Answer]] | Callable[[Work], Any],
+        spec: StageSpec = SPEC,
+        limit: int = 100,
+    ) -> Stage:
+        """A stage that does `do`, a Python step."""
+        return Stage(cast(Any, self), spec, python_step(do), limit)
+
+    async def put(self, *records: Event | bytes | tuple[bytes | None, bytes | None]) -> list[Any]:
+        """The records stand on the stage's topic; all messages there."""
+        for record in records:
+            if isinstance(record, Event):
+                record = (record.key, events.dump(record))
+            elif isinstance(record, bytes):
+                record = (b"a run", record)
+            durable: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            self.store.append(TP("idea", 0), 0, *record, None, durable.set_result)
+            await durable
+        return messages(self.store, "idea")
+
+    async def over(self, count: int = 1) -> None:
+        """So many events have ended, well or as dead letters."""
+        while len(self.ended) + len(self.letters) < count:
+            self.progress.clear()
+            await self.progress.wait()
+
+    def outputs(self) -> list[Event]:
+        return [events.load(message.value) for message in messages(self.store, "draft")]
+
+    def done(self) -> list[int]:
+        """The offsets that the stage has finished, as they stand in the file."""
+        part = self.store.part(TP("idea", 0))
+        stored = self.store.stored_position(self.store.writer.db, "teller", part)
+        return [offset for offset in range(20) if stored.is_done(offset)]
+
+
+Body = Callable[[House], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture
+def live(open_store: Opener) -> Callable[..., None]:
+    """Runs a coroutine function on the worker's loop, with a house. With `leaping`, on a clock
+    that leaps over pauses."""
+
+    def run(body: Body, leaping: bool = False, **settings: Any) -> None:
+        async def main() -> None:
+            store = open_store()
+            for topic in ("idea", "draft", LETTERS):
+                store.create(topic, 1)
+            store.start(asyncio.get_running_loop())
+            await body(House(store, **settings))
+            if not leaping:
+                await store.flush()
+
+        (run_leaping if leaping else asyncio.run)(main())
+
+    return run
+
+
+def take(stage: Stage, found: Iterable[Any]) -> None:
+    for message in found:
+        stage._take(message)
+
+
+def idea(text: str = "a snail", trace_id: str = TRACE) -> Event:
+    return first_event("tale", {"idea": text}, trace_id)
+
+
+async def tell(work: Work) -> str:
+    return f"once {work.parts['idea']}"
+
+
+class Gate:
+    """A step that says when it begins and waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.open: dict[str, asyncio.Event] = {}
+
+    async def __call__(self, work: Work) -> str:
+        name = work.parts["idea"]
+        self.begun.append(name)
+        await self.open.setdefault(name, asyncio.Event()).wait()
+        return "x"
+
+    def let(self, *names: str) -> None:
+        for name in names:
+            self.open.setdefault(name, asyncio.Event()).set()
+
+    async def step(self, work: Work) -> str:
+        return await self(work)

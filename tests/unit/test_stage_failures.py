@@ -1,0 +1,331 @@
+"""A stage's failures: what becomes a dead letter, and what is tried again."""
+
+import asyncio
+import base64
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import pytest
+
+from app import deadletters, events
+from app.chains import StageSpec
+from app.deadletters import DeadLetter
+from app.errors import ModelRefused, ModelUnavailable, Unavailable
+from app.processing import Flight
+from app.stage import Stage
+from app.steps import Work
+from app.work import Answer, StepWork
+from tests.unit.conftest import messages
+from tests.unit.houses import LETTERS, SPEC, TRACE, House, idea, live, take, tell
+
+__all__ = ["live"]
+
+
+# -- dead letters
+
+
+def letter_of(house: House) -> DeadLetter:
+    """The one dead letter, as it stands on its topic."""
+    (message,) = messages(house.store, LETTERS)
+    letter = deadletters.load(message.value or b"")
+    assert house.letters == [letter]
+    return letter
+
+
+def test_a_step_that_fails_ends_its_event_as_a_dead_letter_with_all_that_is_known(live, caplog):
+    async def body(house: House) -> None:
+        async def fail(work: Work) -> str:
+            raise KeyError("mood")
+
+        event = idea()
+        take(house.stage(fail), await house.put(event))
+        await house.over()
+        letter = letter_of(house)
+        assert (letter.cause, letter.message) == ("StepFailed", "KeyError: 'mood'")
+        assert "in fail" in letter.detail and 'raise KeyError("mood")' in letter.detail
+        assert (letter.pipeline, letter.stage, letter.attempts) == ("tale", "teller", 1)
+        assert (letter.topic, letter.partition, letter.offset) == ("idea", 0, 0)
+        assert (letter.trace_id, letter.event_id) == (TRACE, event.id)
+        assert letter.raw is not None and events.load(letter.raw.encode()) == event
+        assert (house.outputs(), house.done()) == ([], [0])
+        assert house.event_log.lines[-1]["topic"] == LETTERS
+
+    live(body)
+    (record,) = [r for r in caplog.records if getattr(r, "action", "") == "dead_letter"]
+    assert f"run {TRACE} ends as a dead letter in teller" in record.getMessage()
+
+
+def test_a_dead_letter_keeps_its_journal_so_that_a_replay_pays_nothing_again(live, rows):
+    async def body(house: House) -> None:
+        bought: list[str] = []
+
+        async def buy(what: str) -> str:
+            bought.append(what)
+            return what.upper()
+
+        async def fail(work: Work) -> str:
+            assert await work.call("buy", buy, "paper") == "PAPER"
+            raise ValueError("too late")
+
+        stage = house.stage(fail)
+        found = await house.put(idea())
+        take(stage, found)
+        await house.over()
+        (key,) = rows().journal()
+        assert key.startswith(f"teller/{idea().id}/")
+        await stage._processing._step(Flight(found[0]))
+        assert bought == ["paper"]
+
+    live(body)
+
+
+@pytest.mark.parametrize(
+    ("raw", "text", "coded"),
+    [(b"hello", "hello", None), (b"\xff\x00", None, base64.b64encode(b"\xff\x00").decode())],
+)
+def test_a_record_that_is_no_event_is_a_dead_letter_with_its_bytes(live, raw, text, coded):
+    async def body(house: House) -> None:
+        take(house.stage(tell), await house.put(raw))
+        await house.over()
+        letter = letter_of(house)
+        assert letter.cause == "MalformedEvent"
+        assert (letter.raw, letter.raw_base64) == (text, coded)
+        assert (letter.trace_id, letter.event_id, letter.attempts) == ("a run", None, 0)
+        assert house.done() == [0]
+
+    live(body)
+
+
+def test_an_empty_record_without_a_key_is_a_dead_letter_too(live):
+    async def body(house: House) -> None:
+        take(house.stage(tell), await house.put((None, None)))
+        await house.over()
+        letter = letter_of(house)
+        assert (letter.message, letter.trace_id) == ("the record is empty", "idea/0/0")
+
+    live(body)
+
+
+def test_a_record_larger_than_allowed_is_a_dead_letter_and_is_not_run(live):
+    async def body(house: House) -> None:
+        take(house.stage(tell), await house.put(idea("x" * 3000)))
+        await house.over()
+        letter = letter_of(house)
+        assert letter.cause == "EventTooLarge"
+        assert "bytes on 'idea'; the largest event is 2000 (PENSTOCK_MAX_EVENT_BYTES)" in (
+            letter.message
+        )
+        assert house.outputs() == []
+
+    live(body, max_event_bytes=2000)
+
+
+def test_an_output_larger_than_allowed_is_a_dead_letter_that_says_what_to_do(live):
+    async def body(house: House) -> None:
+        async def long(work: Work) -> str:
+            return "x" * 3000
+
+        take(house.stage(long), await house.put(idea()))
+        await house.over()
+        letter = letter_of(house)
+        assert letter.cause == "EventTooLarge"
+        assert letter.message.startswith("'tell' made an event of 3")
+        assert "for 'draft'; the largest is 2000 (PENSTOCK_MAX_EVENT_BYTES)" in letter.message
+        assert "carries" in letter.message
+        assert house.outputs() == []
+
+    live(body, max_event_bytes=2000)
+
+
+def recursive() -> list[Any]:
+    made: list[Any] = []
+    made.append(made)
+    return made
+
+
+@pytest.mark.parametrize(
+    "answer", [object(), {("a", "b"): 1}, "\ud800", recursive(), {"a": [1, {2: object()}]}]
+)
+def test_an_answer_that_json_cannot_hold_is_a_dead_letter_that_says_so(live, answer):
+    async def body(house: House) -> None:
+        async def odd(work: Work) -> Any:
+            return answer
+
+        take(house.stage(odd), await house.put(idea()))
+        await house.over()
+        letter = letter_of(house)
+        assert letter.cause == "StepFailed"
+        assert "'tell' answered with something that JSON cannot hold: " in letter.message
+
+    live(body)
+
+
+def test_an_error_whose_text_is_no_text_is_a_dead_letter_all_the_same(live):
+    """A file name that is not UTF-8 has lone surrogates in it."""
+
+    async def body(house: House) -> None:
+        async def fail(work: Work) -> str:
+            raise ValueError("no file " + b"caf\xe9".decode(errors="surrogateescape"))
+
+        take(house.stage(fail), await house.put(idea()))
+        await house.over()
+        assert letter_of(house).message == "ValueError: no file caf?"
+        assert house.done() == [0]
+
+    live(body)
+
+
+def test_secrets_do_not_get_into_dead_letters(live):
+    async def body(house: House) -> None:
+        async def fail(work: Work) -> str:
+            raise ValueError("with sk-secret")
+
+        take(house.stage(fail), await house.put(idea()))
+        await house.over()
+        letter = letter_of(house)
+        assert letter.message == "ValueError: with [secret]"
+        assert "sk-secret" not in letter.detail
+
+    live(body, openai_api_key="sk-secret")
+
+
+def test_an_event_that_cannot_be_finished_stays_undone_and_holds_nobody_up(live, caplog):
+    async def body(house: House) -> None:
+        spec = StageSpec(pipeline="tale", name="teller", reads="idea", writes="nowhere", step="t")
+
+        async def last_only(work: Work) -> str | None:
+            return None if work.parts["idea"] == "last" else "x"
+
+        stage = house.stage(last_only, spec)
+        take(stage, await house.put(idea("first"), idea("last")))
+        await house.over()
+        await house.store.flush()
+        assert (house.done(), stage.in_flight) == ([1], 0)
+        assert house.letters == []
+
+    live(body)
+    (record,) = [r for r in caplog.records if getattr(r, "action", "") == "stage_fault"]
+    assert f"run {TRACE}: teller could neither finish nor bury an event" in record.getMessage()
+
+
+# -- tries
+
+
+def failing(*errors: BaseException) -> Callable[[Work], Awaitable[str]]:
+    """A step that fails by each of `errors` and then answers."""
+    left = list(errors)
+
+    async def step(work: Work) -> str:
+        if left:
+            raise left.pop(0)
+        return "x"
+
+    return step
+
+
+def away(counts: bool = True) -> Unavailable:
+    error = ModelUnavailable("away")
+    error.counts = counts
+    return error
+
+
+@pytest.mark.parametrize("error", [away(), ConnectionError("reset"), TimeoutError("late")])
+def test_what_may_pass_is_tried_again(live, error):
+    async def body(house: House) -> None:
+        take(house.stage(failing(error, error)), await house.put(idea()))
+        await house.over()
+        (output,) = house.outputs()
+        assert output.attempt == 3
+
+    live(body, leaping=True)
+
+
+def test_what_does_not_pass_is_a_dead_letter_after_the_last_try(live):
+    async def body(house: House) -> None:
+        take(house.stage(failing(*[away()] * 10)), await house.put(idea()))
+        await house.over()
+        letter = letter_of(house)
+        assert (letter.cause, letter.message, letter.attempts) == ("ModelUnavailable", "away", 4)
+
+    live(body, leaping=True, attempts=4)
+
+
+def test_a_refusal_is_a_dead_letter_at_once(live):
+    async def body(house: House) -> None:
+        async def ask(work: StepWork) -> Answer:
+            raise ModelRefused("no")
+
+        stage = Stage(cast(Any, house), SPEC, ask, 100)
+        take(stage, await house.put(idea()))
+        await house.over()
+        letter = letter_of(house)
+        assert (letter.cause, letter.message, letter.attempts) == ("ModelRefused", "no", 1)
+        assert letter.detail == "", "the place in our code tells nobody anything"
+
+    live(body)
+
+
+def test_failures_of_a_provider_that_is_down_are_not_counted(live):
+    async def body(house: House) -> None:
+        errors = [away(), *[away(counts=False)] * 20]
+        take(house.stage(failing(*errors)), await house.put(idea()))
+        await house.over()
+        (output,) = house.outputs()
+        assert output.attempt == 22
+
+    live(body, leaping=True, attempts=2)
+
+
+def test_a_next_try_does_not_pay_for_what_is_recorded(live):
+    async def body(house: House) -> None:
+        bought: list[str] = []
+        errors = [away(), away()]
+
+        async def buy(what: str) -> str:
+            bought.append(what)
+            return what
+
+        async def step(work: Work) -> str:
+            first = await work.call("buy", buy, "paper")
+            second = await work.call("buy", buy, "ink")
+            if errors:
+                raise errors.pop()
+            return f"{first} and {second}"
+
+        take(house.stage(step), await house.put(idea()))
+        await house.over()
+        assert house.outputs()[0].parts["draft"] == "paper and ink"
+        assert bought == ["paper", "ink"]
+
+    live(body, leaping=True)
+
+
+def test_a_step_that_is_cancelled_by_its_own_doing_ends_as_a_dead_letter(live):
+    async def body(house: House) -> None:
+        async def clumsy(work: Work) -> str:
+            inner = asyncio.create_task(asyncio.sleep(60))
+            asyncio.get_running_loop().call_soon(inner.cancel)
+            await inner
+            return "x"
+
+        stage = house.stage(clumsy)
+        take(stage, await house.put(idea()))
+        await house.over()
+        letter = letter_of(house)
+        assert letter.cause == "StepFailed" and "cancelled" in letter.message
+        assert (house.done(), stage.in_flight) == ([0], 0)
+
+    live(body)
+
+
+def test_a_retry_is_said_with_its_reason_and_its_pause(live, caplog):
+    async def body(house: House) -> None:
+        take(house.stage(failing(away())), await house.put(idea()))
+        await house.over()
+
+    with caplog.at_level(logging.WARNING):
+        live(body, leaping=True)
+    (record,) = [r for r in caplog.records if getattr(r, "action", "") == "retry"]
+    assert record.getMessage().startswith(f"run {TRACE}: teller failed (away); again in 0.")
+    assert getattr(record, "trace_id", None) == TRACE
