@@ -8,8 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.chaos.evidence import KILL, TERM
 from tests.chaos.kafka_trials import KafkaTrial
-from tests.chaos.trials import DELAY_S, JITTER, KILL, LONG, SEED, TERM, Trial, Verdict
+from tests.chaos.trials import DELAY_S, JITTER, LONG, SEED, Trial
+from tests.chaos.verdicts import Verdict
 from tests.servers import ScriptedServer, scripted_server
 from tests.servers.kafka import KafkaMissing, KafkaServer
 

@@ -20,6 +20,8 @@ from typing import Any
 SHIFT = 40
 #: The topics of topics/story.yaml in the order of a run; all but the first hold an answer.
 TOPICS = ("premise", "plot", "story", "critique", "final")
+#: How workers die.
+KILL, TERM, END = "kill -9", "SIGTERM", "kill -9 after the end"
 READERS = {
     "premise": "plotter_agent_stream",
     "plot": "writer_agent_stream",

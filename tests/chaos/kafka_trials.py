@@ -25,25 +25,18 @@ from app.settings import Settings
 from tests import programs
 from tests.chaos.evidence import (
     ANSWER,
+    END,
+    KILL,
     READERS,
     RESPONSE_ID,
+    TERM,
     TOPICS,
     Death,
     Stored,
     find_repeats,
 )
-from tests.chaos.trials import (
-    CRASHED,
-    END,
-    KILL,
-    SEED,
-    SLOW,
-    TERM,
-    Verdict,
-    check_calls,
-    check_repeats,
-    premise_of,
-)
+from tests.chaos.trials import CRASHED, SEED, SLOW, premise_of
+from tests.chaos.verdicts import Verdict, check_calls, check_repeats
 from tests.programs import Worker, wait_until
 from tests.servers import ScriptedServer
 from tests.servers.kafka import KafkaServer

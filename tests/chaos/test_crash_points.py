@@ -3,7 +3,8 @@ alone, where the file must hold exactly what the point says, then with several i
 
 import pytest
 
-from tests.chaos.trials import LONG, Trial, Verdict
+from tests.chaos.trials import LONG, Trial
+from tests.chaos.verdicts import Verdict
 
 #: Whether the call whose life was cut at this point is durable, and so must not be made again.
 #: None: its journal entry may have gone into a batch before the one of the step's end, or not.

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.chaos.evidence import read_file
-from tests.chaos.trials import LONG, SLOW, Trial, Verdict
+from tests.chaos.trials import LONG, SLOW, Trial
+from tests.chaos.verdicts import Verdict
 from tests.programs import wait_until
 
 #: Looks at the file before a try counts as missed: a checkpoint comes once a second.

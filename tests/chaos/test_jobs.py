@@ -16,8 +16,9 @@ from app.jobs import TOPICS, trace_id_of
 from app.runs import DONE
 from app.settings import Settings
 from tests import programs
-from tests.chaos.evidence import ANSWER, RESPONSE_ID, SHIFT, Death, find_repeats, reading
-from tests.chaos.trials import KILL, LONG, check_repeats
+from tests.chaos.evidence import ANSWER, KILL, RESPONSE_ID, SHIFT, Death, find_repeats, reading
+from tests.chaos.trials import LONG
+from tests.chaos.verdicts import check_repeats
 from tests.programs import Worker, wait_until
 from tests.servers import ScriptedServer
 

@@ -5,8 +5,10 @@ import time
 import pytest
 
 from tests.chaos.crashing_worker import KAFKA_POINTS
+from tests.chaos.evidence import KILL
 from tests.chaos.kafka_trials import SESSION_S, KafkaTrial
-from tests.chaos.trials import KILL, LONG, SLOW, Verdict
+from tests.chaos.trials import LONG, SLOW
+from tests.chaos.verdicts import Verdict
 
 pytestmark = pytest.mark.timeout(900 if LONG else 180)
 

@@ -12,7 +12,8 @@ from app.runs import DONE
 from tests.chaos.conftest import kafka_server
 from tests.chaos.evidence import ANSWER
 from tests.chaos.kafka_trials import KafkaTrial
-from tests.chaos.trials import LONG, SEED, Verdict
+from tests.chaos.trials import LONG, SEED
+from tests.chaos.verdicts import Verdict
 from tests.servers import ScriptedServer
 
 pytestmark = pytest.mark.timeout(900 if LONG else 180)

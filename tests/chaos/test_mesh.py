@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.evidence import ANSWER, RESPONSE_ID, Death, find_repeats, reading
-from tests.chaos.trials import CRASHED, KILL, LONG, SEED, check_calls, check_repeats
+from tests.chaos.evidence import ANSWER, KILL, RESPONSE_ID, Death, find_repeats, reading
+from tests.chaos.trials import CRASHED, LONG, SEED
+from tests.chaos.verdicts import check_calls, check_repeats
 from tests.mesh import ECHO, Mesh
 from tests.programs import Worker, wait_until
 from tests.servers import ScriptedServer

@@ -16,10 +16,11 @@ import confluent_kafka.admin
 import pytest
 
 from tests.chaos.conftest import kafka_server
-from tests.chaos.evidence import ANSWER, Death, find_repeats
+from tests.chaos.evidence import ANSWER, KILL, TERM, Death, find_repeats
 from tests.chaos.kafka_trials import SESSION_S
 from tests.chaos.plain_faust import STAGES, TOPICS
-from tests.chaos.trials import KILL, LONG, SEED, TERM, Verdict
+from tests.chaos.trials import LONG, SEED
+from tests.chaos.verdicts import Verdict
 from tests.programs import Worker, environment, wait_until
 from tests.servers import ScriptedServer
 from tests.servers.kafka import KafkaServer

@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.chaos.trials import KILL, LONG, SLOW, Trial, Verdict
+from tests.chaos.evidence import KILL
+from tests.chaos.trials import LONG, SLOW, Trial
+from tests.chaos.verdicts import Verdict
 
 RUNS = 1000 if LONG else 200
 #: Runs that begin before each kill.
