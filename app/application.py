@@ -281,6 +281,8 @@ class PenstockApp(faust.App):
             await asyncio.to_thread(importlib.import_module, "app.runner")
         if self.kafka is not None:
             await self.kafka.reach()
+            # Not as a task of the app's: those begin when the worker has its partitions.
+            self.add_future(self.kafka.watch_group())
         await super().on_start()
 
     async def on_started(self) -> None:

@@ -1,5 +1,5 @@
-"""Faust's clients of Kafka, which stop without it: what is buffered for a Kafka that is away is
-given up when the worker stops, where aiokafka's own would wait for ever."""
+"""Faust's clients of Kafka, which say what the group refuses, and stop without Kafka: what is
+buffered for one that is away is given up then, where aiokafka's own would wait for ever."""
 
 import asyncio
 import logging
@@ -64,6 +64,26 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             # aiokafka asserts that there is one; for this, Faust waits for the next.
             raise IllegalStateError("No partitions are assigned")
         return await consumer.seek_to_committed()
+
+    async def refusal(self) -> KafkaError | None:
+        """Why the group refuses this member, if it has since this was called before. aiokafka's
+        consumer asks it again only when it was told so, which Faust's never does."""
+        found: KafkaError | None = await self.call_thread(self._refusal)
+        return found
+
+    async def _refusal(self) -> KafkaError | None:
+        consumer: Any = self._consumer
+        if consumer is None or consumer._coordinator is None:
+            return None  # not started
+        try:
+            consumer._coordinator.check_errors()
+        except KafkaError as exc:
+            return exc
+        return None
+
+    def _stopped_set(self) -> None:
+        if not self.thread_loop.is_closed():  # as it is when the worker ends by an error
+            super()._stopped_set()
 
     async def on_thread_stop(self) -> None:
         if not await farewell_of(self).wait(super().on_thread_stop()):

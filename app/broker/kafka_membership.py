@@ -6,7 +6,12 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import (
+    IllegalStateError,
+    InconsistentGroupProtocolError,
+    InvalidSessionTimeoutError,
+    KafkaError,
+)
 
 from app import cancels
 from app.broker import kafka_topics
@@ -16,6 +21,7 @@ from app.broker.kafka_connection import check_access, connection
 from app.broker.kafka_lag import Lag
 from app.broker.kafka_outages import ANSWER_S, Watch
 from app.broker.kafka_transport import Consumer, consumer_of
+from app.errors import SettingsError
 
 if TYPE_CHECKING:
     from app.application import PenstockApp
@@ -24,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a worker waits for Kafka to take what is finished, before it gives partitions up.
 FLUSH_S = 5.0
+#: Seconds between looks for what the group refuses.
+LOOK_S = 1.0
 
 
 def _note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -92,6 +100,28 @@ class Membership:
                 for sentence in differ:
                     log.warning("Kafka: %s", sentence)
                 return
+
+    async def watch_group(self) -> None:
+        """What the group refuses is said, and asked for again; what no waiting mends ends the
+        worker with a `SettingsError`."""
+        app_id, said = self.settings.app_id, ""
+        while not self.app.should_stop:
+            await self.app.sleep(LOOK_S)
+            error = None if self.app.should_stop else await consumer_of(self.app).refusal()
+            if isinstance(error, InvalidSessionTimeoutError):
+                raise SettingsError(
+                    f"PENSTOCK_SESSION_S={self.settings.session_s:g}: Kafka does not allow it. Its"
+                    " brokers say what they do: group.min.session.timeout.ms (6000 when it is not"
+                    " set) and group.max.session.timeout.ms (1800000)"
+                )
+            if isinstance(error, InconsistentGroupProtocolError):
+                raise SettingsError(
+                    f"another program is in the group '{app_id}' on Kafka, and shares work out in"
+                    " another way. Give this app a PENSTOCK_APP_ID of its own"
+                )
+            if error is not None and str(error) != said:
+                said = str(error)
+                log.warning("Kafka: the group '%s' refuses this worker: %s", app_id, said)
 
     async def watch_lease(self) -> None:
         """After a suspension no call is made before the group has said what is ours."""

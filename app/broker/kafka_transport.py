@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: The scheme under which Faust finds this transport; people write kafka://.
 SCHEME = "penstock+kafka"
+#: Seconds that Faust gives a request.
+REQUEST_S = 90.0
 #: Seconds that a fetch may wait for records.
 FETCH_WAIT_S = 1.0
 #: The same while records are held for a reader that may have room again at any moment.
@@ -39,7 +41,10 @@ def faust_url(url: str) -> str:
 
 def faust_settings(settings: Settings) -> dict[str, Any]:
     """What Faust has to be told of Kafka; its defaults are not for this work."""
-    return {
+    told: dict[str, Any] = {}
+    if settings.session_s > REQUEST_S:
+        told["broker_request_timeout"] = settings.session_s  # Faust wants it no shorter
+    return told | {
         # How long a killed worker's partitions stand still; Faust's is a minute.
         "broker_session_timeout": settings.session_s,
         "broker_heartbeat_interval": settings.session_s / 4,
@@ -73,6 +78,11 @@ class CarefulRecovery(Recovery):
     async def _resume_streams(self, generation_id: int = 0) -> None:
         self.app.consumer.stop_flow()
         await super()._resume_streams(generation_id)
+
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:
+        # Faust takes a seek that lasts longer than a request may (90 s) for the end of the worker,
+        # which then stands there for ever, a member of the group, and delivers nothing.
+        await super()._wait(coro)
 
 
 class Consumer(driver.Consumer):
@@ -154,6 +164,11 @@ class Consumer(driver.Consumer):
     async def verify_all_partitions_active(self) -> None:
         """Faust looks for partitions that stand still in what the driver's thread is changing, and
         ends the worker when a rebalance takes it away meanwhile. `lag` tells who stands still."""
+
+    async def refusal(self) -> KafkaError | None:
+        """Why the group refuses this worker, if it has since this was called before."""
+        thread = cast(ConsumerThread, self._thread)
+        return await thread.refusal()
 
     async def is_member(self) -> bool:
         """Whether the group still takes commits of ours. Of a worker that was silent for longer

@@ -115,12 +115,19 @@ def test_the_producer_on_kafka_is_held_back_and_a_killed_worker_pays_for_no_idea
     cluster.env["PENSTOCK_MODEL"] = f"{scripted.base_url}#scripted"
     scripted.script([{"fault": "timeout", "told": CODER, "times": 1000}])
     cluster.start_workers("one", PENSTOCK_START="mesh", PENSTOCK_EVERY_S="0.1")
+    looks: list[set[str]] = [set()]
+
+    def held_back() -> set[str]:
+        """The ideas, when all of them wait for the coder and there are no more than a look ago: at
+        ten a second there would be."""
+        (row,) = [row for row in cluster.run("lag", "--json").json() if row["topic"] == "ai_topic"]
+        ideas = {event.trace_id for event in cluster.begun("ai_ideas")}
+        waits = row["lag"] == len(ideas) == len(calls_of(scripted, CODER)) > 3
+        looks.append(ideas if waits and row["governor"]["state"] == "THROTTLED" else set())
+        return looks[-1] if looks[-1] == looks[-2] else set()
+
+    ideas = wait_until(held_back, "a producer that is held back")
     cluster.workers["one"].wait_for("🛑 LAG TOO HIGH. Throttling... mesh: ")
-    ideas = {event.trace_id for event in cluster.begun("ai_ideas")}
-    wait_until(lambda: len(calls_of(scripted, CODER)) == len(ideas), "the tasks of all ideas")
-    (row,) = [row for row in cluster.run("lag", "--json").json() if row["topic"] == "ai_topic"]
-    assert row["lag"] == len(ideas) > 3 and row["governor"]["state"] == "THROTTLED"
-    assert {event.trace_id for event in cluster.begun("ai_ideas")} == ideas
     cluster.workers["one"].kill()
 
     scripted.release()
@@ -134,7 +141,9 @@ def test_the_producer_on_kafka_is_held_back_and_a_killed_worker_pays_for_no_idea
     # The first question of each was in flight at the kill, and nothing else was asked twice.
     assert len(calls_of(scripted, CODER)) == (4 + 1) * len(ideas)
     assert len(calls_of(scripted, FIX)) == 3 * len(ideas)
-    assert [one["state"] for one in cluster.telemetry("governor")] == ["THROTTLED"]
+    # The ideas themselves may have gathered before their tasks did.
+    states = [one["state"] for one in cluster.telemetry("governor")]
+    assert states[::2] == ["THROTTLED"] * len(states[::2]) and len(states) % 2
 
 
 @pytest.mark.timeout(180)
