@@ -5,7 +5,6 @@ library, from the model server's log, and from `app.client`.
 """
 
 import asyncio
-import collections
 import contextlib
 import dataclasses
 import json
@@ -24,7 +23,6 @@ from app.runs import DONE
 from app.settings import Settings
 from tests import programs
 from tests.chaos.evidence import (
-    ANSWER,
     END,
     KILL,
     READERS,
@@ -36,7 +34,7 @@ from tests.chaos.evidence import (
     find_repeats,
 )
 from tests.chaos.trials import CRASHED, SEED, SLOW, premise_of
-from tests.chaos.verdicts import Verdict, check_calls, check_repeats
+from tests.chaos.verdicts import Verdict, check_calls, check_repeats, check_stories
 from tests.programs import Worker, wait_until
 from tests.servers import ScriptedServer
 from tests.servers.kafka import KafkaServer
@@ -338,29 +336,10 @@ class KafkaTrial:
     def _check_runs(self, lines: list[dict[str, Any]]) -> tuple[int, list[str]]:
         """How many runs do not have one event on each topic, by its id: a crash may send an output
         twice, and nobody downstream makes anything of the second."""
-        stories: dict[str, dict[str, dict[str, Stored]]] = collections.defaultdict(dict)
+        first: dict[tuple[str, str], Stored] = {}
         for stored in self.evidence.events:
-            stories[stored.key].setdefault(stored.topic, {}).setdefault(stored.event["id"], stored)
-        given = {(line["trace"], line["key"][:8]) for line in lines if line["phase"] == "answered"}
-        lost, faults = 0, []
-        for trace_id in self.submitted:
-            story = stories[trace_id]
-            counts = {topic: len(story.get(topic, ())) for topic in TOPICS}
-            if counts != dict.fromkeys(TOPICS, 1):
-                lost += 1
-                faults.append(f"run {trace_id} has {counts}")
-                continue
-            before = None
-            for topic in TOPICS:
-                (stored,) = story[topic].values()
-                if stored.event.get("parent_id") != before:
-                    faults.append(f"run {trace_id}: {topic} was not made from the event before it")
-                text = json.dumps(stored.event["parts"].get(topic))
-                calls = {(trace_id, digest) for digest in ANSWER.findall(text)}
-                if topic != TOPICS[0] and not calls & given:
-                    faults.append(f"run {trace_id}: {topic} has an answer that nobody gave")
-                before = stored.event["id"]
-        return lost, faults
+            first.setdefault((stored.topic, stored.event["id"]), stored)
+        return check_stories(self.submitted, first.values(), lines)
 
     async def _read_as_a_client(self) -> list[str]:
         faults = []

@@ -304,7 +304,9 @@ class Trial:
             if set(counts.values()) != {len(self.submitted)}:
                 faults.append(f"{len(self.submitted)} runs made {counts}")
         else:
-            lost, found = check_stories([t for t in self.submitted if t not in dead], file, lines)
+            lost, found = check_stories(
+                [t for t in self.submitted if t not in dead], file.events, lines
+            )
             faults += found + asyncio.run(self._read_as_a_client(dead))
             faults += check_event_log(self.folder / "logs", file, len(self.deaths))
         repeats = find_repeats(lines, self.deaths)

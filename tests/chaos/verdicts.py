@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tests.chaos.evidence import TERM, TOPICS, Death, File, Repeat, Stored
@@ -59,12 +59,12 @@ def check_calls(wanted: dict[str, int], lines: list[dict[str, Any]]) -> list[str
 
 
 def check_stories(
-    submitted: Sequence[str], file: File, lines: list[dict[str, Any]]
+    submitted: Sequence[str], events: Iterable[Stored], lines: list[dict[str, Any]]
 ) -> tuple[int, list[str]]:
     """How many runs do not have one event on each topic, and all that is wrong with the runs: each
     event is made from the one before it, from an answer that the server gave to that run."""
     stories: dict[str, dict[str, list[Stored]]] = collections.defaultdict(dict)
-    for stored in file.events:
+    for stored in events:
         stories[stored.key].setdefault(stored.topic, []).append(stored)
     given = {(line["trace"], line["key"][:8]) for line in lines if line["phase"] == "answered"}
     lost, faults = 0, []
