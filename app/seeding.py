@@ -5,6 +5,7 @@ import logging
 import math
 import time
 import uuid
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
@@ -29,7 +30,7 @@ def add_seeding(app: PenstockApp) -> None:
     async def initiate_pipeline_once() -> None:
         # Side by side: on Kafka each is the business of whoever has its partition.
         seeds = [_seed(app, chain) for chain in app.starts if chain.seed is not None]
-        await app.wait(asyncio.gather(*seeds))
+        await app.wait(_all(seeds))
 
     @app.task
     async def create_runs_at_interval() -> None:
@@ -40,7 +41,12 @@ def add_seeding(app: PenstockApp) -> None:
             and chain.seed is not None
             and (every_s := app.settings.every_s or chain.every_s)
         ]
-        await app.wait(asyncio.gather(*timers))
+        await app.wait(_all(timers))
+
+
+async def _all(work: list[Coroutine[Any, Any, None]]) -> None:
+    # In a coroutine, whose cancelling is quiet: a gathering future's is complained of.
+    await asyncio.gather(*work)
 
 
 async def _seed(app: PenstockApp, chain: Chain) -> None:
