@@ -1,21 +1,5 @@
-"""Penstock: multi-agent LLM pipelines on topics. `faust -A app worker` runs them."""
+"""This repository's Faust app: `faust -A app worker`."""
 
-from typing import TYPE_CHECKING, Any
+from app.main import app
 
-if TYPE_CHECKING:
-    from app.application import PenstockApp
-
-    app: PenstockApp
-
-__version__ = "0.1.0"
-
-
-def __getattr__(name: str) -> Any:
-    # Built when somebody asks for it: `import app.client` reads no project and makes no app.
-    if name == "app":
-        import app.commands  # noqa: F401 - registers the commands with Faust's command line
-        from app.main import build
-
-        value = globals()["app"] = build()
-        return value
-    raise AttributeError(f"module 'app' has no attribute {name!r}")
+__all__ = ["app"]

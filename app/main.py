@@ -1,15 +1,13 @@
-"""Builds the Faust App from the settings; nothing else."""
+"""Builds the Faust App from the chains in topics/ and the cards in agents/; nothing else."""
 
-from app.application import PenstockApp
-from app.project import read_project
-from app.seeding import add_seeding
-from app.settings import Settings
+import penstock.commands  # noqa: F401 - `faust -A app NAME` has Penstock's commands, too
+from penstock.project.project import read_project
+from penstock.settings import Settings
+from penstock.worker.application import PenstockApp
+from penstock.worker.seeding import add_seeding
 
+settings = Settings.read()
+project = read_project(settings.root)
 
-def build(settings: Settings | None = None) -> PenstockApp:
-    """The app of the project that the settings name. Raises `SettingsError`; what is wrong with
-    the project itself is in `app.project.problems`, so that `check` can say it all."""
-    settings = settings or Settings.read()
-    app = PenstockApp(settings, read_project(settings.root))
-    add_seeding(app)
-    return app
+app = PenstockApp(settings, project)
+add_seeding(app)

@@ -13,15 +13,15 @@ from typing import Any
 
 from faust.types import TP
 
-from app import events
-from app.broker.embedded import LOOK_S
-from app.broker.kafka_records import journal_of
-from app.client import Client
-from app.main import build
-from app.settings import Settings
-from app.submitting import submit
 from bench.figures import Options, Result, peak_mb, percentile
 from bench.projects import PARTS, PIPELINE, STAGES, write_project
+from penstock.broker.embedded.transport import LOOK_S
+from penstock.broker.kafka.records import journal_of
+from penstock.client import Client
+from penstock.main import build
+from penstock.record import events
+from penstock.record.beginnings import submit
+from penstock.settings import Settings
 
 #: Runs that have begun and not ended, at most, while a worker is kept busy: all stages have work,
 #: and the memory stays that of a busy worker rather than that of the feeder's own queue.

@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from app.memory import KINDS, Found, Memory
-from app.memory.outbox import Outbox
-from app.models import coder
-from app.settings import Settings
+from penstock.memory import KINDS, Found, Memory
+from penstock.memory.outbox import Outbox
+from penstock.models.offline import coder
+from penstock.settings import Settings
 from tests.acceptance.places import Place
 from tests.programs import ROOT, wait_until
 from tests.servers import ScriptedServer

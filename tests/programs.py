@@ -13,7 +13,7 @@ from typing import Any
 
 ROOT = pathlib.Path(__file__).parent.parent
 #: `penstock`, which a checkout has not on its PATH.
-PENSTOCK = (sys.executable, "-m", "app")
+PENSTOCK = (sys.executable, "-m", "penstock")
 #: `faust -A app`, Faust's own script: it says otherwise than `-m` where modules are looked for.
 FAUST = (sys.executable, str(pathlib.Path(sys.executable).with_name("faust")), "-A", "app")
 #: Seconds that a condition may take on a machine that is busy with other things.
@@ -76,7 +76,7 @@ class Worker:
         folder: pathlib.Path,
         *,
         cwd: pathlib.Path = ROOT,
-        command: tuple[str, ...] = ("-m", "app", "worker", "-l", "info"),
+        command: tuple[str, ...] = ("-m", "penstock", "worker", "-l", "info"),
         python: str = sys.executable,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -13,12 +13,12 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from app import events
-from app.client import Client
-from app.events import Event
-from app.project import read_project
-from app.runs import DONE, Run
-from app.settings import Settings
+from penstock.client import Client
+from penstock.project.project import read_project
+from penstock.record import events
+from penstock.record.events import Event
+from penstock.runs.runs import DONE, Run
+from penstock.settings import Settings
 from tests import programs
 from tests.programs import PATIENCE_S, PENSTOCK, ROOT, Worker
 

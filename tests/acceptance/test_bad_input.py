@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from faust.types import TP
 
-from app import events
-from app.events import first_event
-from app.runs import DEAD, DONE, Run
+from penstock.record import events
+from penstock.record.events import first_event
+from penstock.runs.runs import DEAD, DONE, Run
 from tests.acceptance.places import TRACEBACK, Place, Screen, copy_project, side_by_side
 from tests.programs import PENSTOCK, Worker, wait_until
 from tests.servers import ScriptedServer

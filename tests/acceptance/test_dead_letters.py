@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from app.runs import DEAD
+from penstock.runs.runs import DEAD
 from tests.acceptance.places import Place
 from tests.programs import wait_until
 
 STEPS = """
 import os, pathlib
-from app.steps import Work, step
+from penstock.steps import Work, step
 
 NOTES = pathlib.Path(os.environ["NOTES"])
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.runs import DEAD, Run
+from penstock.runs.runs import DEAD, Run
 from tests.acceptance.places import LABEL, Place, finals
 from tests.programs import ROOT, Worker, read_json_lines, wait_until
 from tests.servers import ScriptedServer

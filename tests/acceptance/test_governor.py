@@ -19,7 +19,7 @@ telemetry: told
 """
 STEPS = """
 import asyncio, os, pathlib
-from app.steps import Work, step
+from penstock.steps import Work, step
 
 @step("slow")
 async def slow(work: Work) -> str:

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from app.client import Client
-from app.errors import JobRefused, NotFound
-from app.events import first_event
-from app.jobs import PROMPT_BYTES, TOPICS, job_event, read_job, trace_id_of
-from app.pushed import JobStatus
-from app.settings import Settings
-from app.submitting import encode
+from penstock.client import Client
+from penstock.errors import JobRefused, NotFound
+from penstock.jobs.status import JobStatus
+from penstock.record.beginnings import encode
+from penstock.record.events import first_event
+from penstock.record.jobs import PROMPT_BYTES, TOPICS, job_event, read_job, trace_id_of
+from penstock.settings import Settings
 from tests.acceptance.places import LABEL, TRACEBACK, Place, side_by_side
 from tests.programs import ROOT, wait_until
 from tests.servers import ScriptedServer
@@ -115,7 +115,7 @@ def test_a_job_from_the_shell_becomes_a_file_and_has_a_status(place: Place) -> N
 
 PROGRAM = """
 import json, sys
-from app.client import Client
+from penstock.client import Client
 job = json.loads(sys.argv[1])
 client = Client()
 one = client.push_job("one", job)

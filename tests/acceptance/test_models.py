@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.runs import DEAD, Run
+from penstock.runs.runs import DEAD, Run
 from tests.acceptance.places import Place, copy_project
 from tests.programs import Worker, wait_until
 from tests.servers import ScriptedServer, scripted_server

@@ -65,7 +65,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """Built from a copy, because a build leaves folders behind, and installed beside the packages
     of the environment that runs the tests."""
     folder = tmp_path_factory.mktemp("installed")
-    for name in ("app", "agents", "topics"):
+    for name in ("penstock", "agents", "topics"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / "tree" / name, ignore=ignore)
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
@@ -101,7 +101,7 @@ def build_tools() -> list[str]:
 
 def test_the_wheel_has_no_package_that_shadows_the_sdk(installed: Installed) -> None:
     names = zipfile.ZipFile(installed.wheel).namelist()
-    assert {name.split("/")[0] for name in names if name.endswith(".py")} == {"app"}
+    assert {name.split("/")[0] for name in names if name.endswith(".py")} == {"penstock"}
     tops = {name.split("/")[0] for name in names}
     assert "agents" not in tops and "topics" not in tops, tops
 
@@ -157,7 +157,7 @@ def test_a_new_project_is_made_checked_and_run_outside_the_checkout(
 
 STEPS = """
 import asyncio, os, pathlib
-from app.steps import Work, step
+from penstock.steps import Work, step
 
 NOTES = pathlib.Path(os.environ["NOTES"])
 

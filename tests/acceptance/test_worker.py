@@ -27,7 +27,7 @@ class Starts:
     first: str  # faust -A app worker -l info
     second_beside_it: Screen
     doctor_beside_it: Screen
-    restarted: str  # python -m app worker
+    restarted: str  # python -m penstock worker
     again: str  # PENSTOCK_SEED=again
 
 

@@ -19,16 +19,16 @@ from typing import Any
 
 from agents import OpenAIChatCompletionsModel
 
-import app.__main__
-from app.broker.batches import Batch, Writer
-from app.broker.crash_file import FileSuspects as Suspects
-from app.broker.kafka import KafkaJournal
-from app.broker.kafka_records import IDS
-from app.broker.kafka_transport import Consumer
-from app.broker.store import Store
-from app.history import History
-from app.journal import Calls, EmbeddedJournal
-from app.memory.outbox import Outbox
+import penstock.__main__
+from penstock.broker.embedded.crash_file import FileSuspects as Suspects
+from penstock.broker.embedded.store import Store
+from penstock.broker.embedded.writer import Batch, Writer
+from penstock.broker.kafka.journal import KafkaJournal
+from penstock.broker.kafka.records import IDS
+from penstock.broker.kafka.transport import Consumer
+from penstock.journal import Calls, EmbeddedJournal
+from penstock.memory.outbox import Outbox
+from penstock.steps.history import History
 from tests.programs import read_json_lines
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -356,7 +356,7 @@ def main() -> None:
     point, _, at = os.environ["PENSTOCK_TEST_CRASH"].rpartition(":")
     embedded = not os.environ.get("PENSTOCK_BROKER", "").startswith("kafka:")
     (POINTS if embedded else KAFKA_POINTS)[point](Crash(point, int(at)))
-    app.__main__.main()
+    penstock.__main__.main()
 
 
 if __name__ == "__main__":

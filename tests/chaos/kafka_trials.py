@@ -1,7 +1,7 @@
 """A trial on a real Kafka: one worker or several, a broker that goes away, and the verdict.
 
 The verdict is made from outside: from the topics and the group's commits, read by another client
-library, from the model server's log, and from `app.client`.
+library, from the model server's log, and from `penstock.client`.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from typing import Any
 
 import confluent_kafka
 
-from app.client import Client
-from app.runs import DONE
-from app.settings import Settings
+from penstock.client import Client
+from penstock.runs.runs import DONE
+from penstock.settings import Settings
 from tests import programs
 from tests.chaos.evidence import (
     END,
@@ -188,7 +188,7 @@ class KafkaTrial:
 
     def start(self, *places: int, crash: str | None = None, **settings: str) -> None:
         """Workers at `places` are ready. With `crash`, they kill themselves there some time."""
-        command = ("-m", "app", "worker", "-l", "info")
+        command = ("-m", "penstock", "worker", "-l", "info")
         env = self.env | settings
         if crash is not None:
             command = ("-m", "tests.chaos.crashing_worker", *command[2:])

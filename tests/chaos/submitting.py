@@ -7,7 +7,7 @@ again with the same ids it begins no run twice.
 import asyncio
 import sys
 
-from app.client import Client
+from penstock.client import Client
 from tests.chaos.trials import premise_of
 
 #: Seconds between two: together they last as long as some deaths of a worker.

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from app.client import Client
-from app.jobs import TOPICS, trace_id_of
-from app.runs import DONE
-from app.settings import Settings
+from penstock.client import Client
+from penstock.record.jobs import TOPICS, trace_id_of
+from penstock.runs.runs import DONE
+from penstock.settings import Settings
 from tests import programs
 from tests.chaos.evidence import ANSWER, KILL, RESPONSE_ID, SHIFT, Death, find_repeats, reading
 from tests.chaos.trials import LONG

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.jobs import TOPICS, trace_id_of
-from app.runs import DONE
+from penstock.record.jobs import TOPICS, trace_id_of
+from penstock.runs.runs import DONE
 from tests.chaos.conftest import kafka_server
 from tests.chaos.evidence import ANSWER
 from tests.chaos.kafka_trials import KafkaTrial

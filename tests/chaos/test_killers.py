@@ -20,7 +20,7 @@ stages:
 """
 STEPS = """
 import asyncio, os, pathlib, signal
-from app.steps import Work, step
+from penstock.steps import Work, step
 
 @step("echo")
 async def echo(work: Work) -> str:

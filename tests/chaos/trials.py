@@ -4,7 +4,7 @@
     trial.start().kill()          # or crash(POINT, N), or terminate()
     verdict = trial.judge()       # a last worker ends what is left
 
-The verdict is made from outside: from the file, the model server's log and `app.client`.
+The verdict is made from outside: from the file, the model server's log and `penstock.client`.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 
-from app.client import Client
-from app.runs import DEAD, DONE
-from app.settings import Settings
+from penstock.client import Client
+from penstock.runs.runs import DEAD, DONE
+from penstock.settings import Settings
 from tests import programs
 from tests.chaos.evidence import (
     END,
@@ -116,7 +116,7 @@ class Trial:
     def start(self, crash: str | None = None) -> "Trial":
         """A worker is at work: something was finished since it began. With `crash`, one that kills
         itself there, and nothing is waited for."""
-        command = ("-m", "app", "worker", "-l", "info")
+        command = ("-m", "penstock", "worker", "-l", "info")
         env = self.env
         if crash is not None:
             command = ("-m", "tests.chaos.crashing_worker", *command[2:])
@@ -317,7 +317,7 @@ class Trial:
         )
 
     async def _read_as_a_client(self, dead: Sequence[str]) -> list[str]:
-        """What is wrong with the runs as `app.client` shows them."""
+        """What is wrong with the runs as `penstock.client` shows them."""
         faults = []
         async with self.client() as client:
             for trace_id in self.submitted:

@@ -16,9 +16,9 @@ import faust
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from faust.types import RecordMetadata
 
-from app.broker.embedded import Transport as EmbeddedTransport
-from app.broker.kafka_transport import faust_url
-from app.faust_parts import Boot, Tables
+from penstock.broker.embedded.transport import Transport as EmbeddedTransport
+from penstock.broker.kafka.transport import faust_url
+from penstock.worker.faust_parts import Boot, Tables
 
 #: Partitions of every topic: what librdkafka's mock cluster gives a topic that nobody declared.
 PARTITIONS = 4

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from app.memory import Memory, Status
-from app.settings import Settings
+from penstock.memory import Memory, Status
+from penstock.settings import Settings
 
 #: Seconds that a step of a test may take on a machine that is busy with other things.
 PATIENCE_S = 30.0

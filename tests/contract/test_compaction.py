@@ -10,11 +10,11 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from app.broker.kafka_records import CALL, journal_of
-from app.broker.kafka_topics import JOURNAL
-from app.client import Client
-from app.project import read_project
-from app.settings import Settings
+from penstock.broker.kafka.records import CALL, journal_of
+from penstock.broker.kafka.topics import JOURNAL
+from penstock.client import Client
+from penstock.project.project import read_project
+from penstock.settings import Settings
 from tests.programs import PATIENCE_S, environment, wait_until, worker
 from tests.servers.fixtures import kafka_or_skip
 
@@ -35,7 +35,7 @@ EARLY = 20
 
 STEPS = """
 import asyncio, pathlib
-from app.steps import Work, step
+from penstock.steps import Work, step
 
 FOLDER = pathlib.Path(__file__).parents[2]
 

@@ -1,4 +1,4 @@
-"""What Faust 0.15.3 gets wrong on Kafka and `app.broker.kafka_transport` mends, a test of each,
+"""What Faust 0.15.3 gets wrong on Kafka and our transport mends, a test of each,
 and what is held there for a reader that is full.
 
 One more is in test_acks, as it holds on every broker: a commit that passes what is not acked (issue

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.client import Client
-from app.pushed import JobStatus
-from app.settings import Settings
+from penstock.client import Client
+from penstock.jobs.status import JobStatus
+from penstock.settings import Settings
 from tests.programs import ROOT, environment, penstock, wait_until, worker
 from tests.servers import ScriptedServer
 from tests.servers.fixtures import scripted, scripted_process

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from app.broker.kafka_connection import credentials
-from app.errors import SettingsError
-from app.settings import Settings
+from penstock.broker.kafka.connection import credentials
+from penstock.errors import SettingsError
+from penstock.settings import Settings
 from tests.acceptance.places import TRACEBACK, copy_project
 from tests.programs import PATIENCE_S, environment, penstock, worker
 from tests.servers.fixtures import kafka_or_skip

@@ -13,7 +13,7 @@ from tests.programs import Worker, environment, penstock, wait_until, worker
 
 STEPS = """
 import asyncio, os, pathlib
-from app.steps import Work, step
+from penstock.steps import Work, step
 
 FOLDER = pathlib.Path(os.environ["NOTES"])
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.memory import KINDS, Memory
+from penstock.memory import KINDS, Memory
 from tests.contract.memories import (
     AGAIN,
     PATIENCE_S,
@@ -184,8 +184,8 @@ async def test_the_loop_goes_on_while_qdrant_is_busy(tmp_path):
 
 CHILD = """
 import asyncio, pathlib, sys
-from app.memory import Memory
-from app.settings import Settings
+from penstock.memory import Memory
+from penstock.settings import Settings
 
 what, folder, url = sys.argv[1:4]
 settings = Settings(data=pathlib.Path(folder) / "data", qdrant_url=url)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.errors import ModelRefused
-from app.memory.embeddings import LocalEmbeddings
-from app.settings import Settings
+from penstock.errors import ModelRefused
+from penstock.memory.embeddings import LocalEmbeddings
+from penstock.settings import Settings
 from tests.contract.memories import (
     AGAIN,
     PATIENCE_S,

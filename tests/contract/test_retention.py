@@ -9,8 +9,8 @@ import faust
 import pytest
 from faust.types import TP
 
-from app.broker.embedded import Transport
-from app.broker.retention import delete_finished
+from penstock.broker.embedded.retention import delete_finished
+from penstock.broker.embedded.transport import Transport
 from tests.contract.brokers import PATIENCE_S, Broker, place, raw_topic, started, values
 
 

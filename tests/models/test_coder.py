@@ -7,11 +7,11 @@ import pytest
 from agents import ModelSettings, ModelTracing
 from agents.items import ItemHelpers
 
-from app.cards import Card, read_card
-from app.models import coder
-from app.models.coder.tasks import known
-from app.models.offline import OfflineModel
-from app.runner import CardOutput
+from penstock.models.offline import coder
+from penstock.models.offline.coder.tasks import known
+from penstock.models.offline.model import OfflineModel
+from penstock.project.cards import Card, read_card
+from penstock.worker.runner import CardOutput
 from tests.programs import ROOT
 
 CARDS = {"ai_topic": "producer", "ai_solutions": "coder", "ai_reviews": "reviewer"}

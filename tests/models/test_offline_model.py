@@ -18,8 +18,8 @@ from agents import (
 from agents.items import ItemHelpers, TResponseInputItem
 from pydantic import BaseModel, Field
 
-from app.models import storyteller
-from app.models.offline import LABEL, OfflineModel
+from penstock.models.offline import storyteller
+from penstock.models.offline.model import LABEL, OfflineModel
 
 PREMISE = {"premise": "Tim the Flying Dog"}
 

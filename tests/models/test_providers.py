@@ -13,7 +13,7 @@ import openai
 import pytest
 from agents import ModelBehaviorError, OpenAIChatCompletionsModel, OpenAIResponsesModel
 
-from app.errors import (
+from penstock.errors import (
     ModelError,
     ModelLocked,
     ModelMisbehaved,
@@ -21,9 +21,9 @@ from app.errors import (
     ModelUnavailable,
     Unavailable,
 )
-from app.journal import asking
-from app.models.names import Target
-from app.models.providers import Providers, explain, retry_after_s
+from penstock.journal import asking
+from penstock.models.names import Target
+from penstock.models.providers import Providers, explain, retry_after_s
 from tests.programs import ROOT
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
@@ -294,5 +294,5 @@ def test_a_request_leaves_only_while_its_event_is_ours(looks: int):
 
 def test_no_call_is_made_while_another_thread_loads_the_http_client_of_the_memory() -> None:
     """openai's client looks at a loaded httpx for its classes, and finds none in half of one."""
-    look = "import sys, app.models.providers; sys.exit('httpx' not in sys.modules)"
+    look = "import sys, penstock.models.providers; sys.exit('httpx' not in sys.modules)"
     assert subprocess.run([sys.executable, "-c", look], cwd=ROOT, check=False).returncode == 0

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import jsonschema  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
-from app.models import LABEL
-from app.models.storyteller import KINDS, book, fill, outlines, premises, reply, tell
+from penstock.models import LABEL
+from penstock.models.offline.storyteller import KINDS, book, fill, outlines, premises, reply, tell
 
 SEEDS = ("a", "b", "c", "d")
 

@@ -10,7 +10,7 @@ from openai.types.responses.response_reasoning_item import (
     Summary,
 )
 
-from app.models.thinking import LONGEST, set_apart, thinking_of
+from penstock.models.thinking import LONGEST, set_apart, thinking_of
 
 
 def response(*items: str | ResponseReasoningItem) -> ModelResponse:

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from app.errors import SandboxUnavailable
-from app.sandbox import scratch, self_test, wasm_module
+from penstock.errors import SandboxUnavailable
+from penstock.sandbox import scratch, self_test, wasm_module
 
 #: Says where its canary is in memory, holds a file open, and waits. Some systems let only those
 #: trace a process whom it has named; this one names everybody (PR_SET_PTRACER_ANY).

@@ -7,8 +7,8 @@ import asyncio
 import math
 import sys
 
-from app.sandbox import Limits, Outcome, scratch
-from app.sandbox.processes import run_process, to_the_end
+from penstock.sandbox import Limits, Outcome, scratch
+from penstock.sandbox.processes import run_process, to_the_end
 
 _LAUNCHER = """\
 import os, resource, sys

@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from app.sandbox import Limits, Outcome, landlock, native
+from penstock.sandbox import Limits, Outcome, landlock, native
 from tests.sandbox.attacks import ATTACKS, OLD_CALLS, PRELUDE
 from tests.sandbox.plain import run_plainly
 

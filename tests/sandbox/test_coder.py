@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from app.models import coder
-from app.models.coder.kinds import Kind
-from app.sandbox import Limits, run_code, verdict
+from penstock.models.offline import coder
+from penstock.models.offline.coder.kinds import Kind
+from penstock.sandbox import Limits, run_code, verdict
 
 SEEDS = range(25)
 #: They never come to an end, so they are only run where something ends them.

@@ -12,8 +12,8 @@ import sys
 
 import pytest
 
-from app.errors import SandboxUnavailable
-from app.sandbox import Limits, docker, run_code, self_test, verdict
+from penstock.errors import SandboxUnavailable
+from penstock.sandbox import Limits, docker, run_code, self_test, verdict
 
 _DOCKER = """\
 #!{python}

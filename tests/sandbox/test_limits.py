@@ -7,7 +7,7 @@ import resource
 
 import pytest
 
-from app.sandbox import Limits, run_code
+from penstock.sandbox import Limits, run_code
 from tests.programs import wait_until
 
 pytestmark = pytest.mark.usefixtures("native")
@@ -192,7 +192,7 @@ def test_a_script_dies_with_its_worker(tmp_path, tier):
     code = """
 import asyncio, sys, tempfile
 tempfile.tempdir = sys.argv[1]
-from app.sandbox import run_code
+from penstock.sandbox import run_code
 code = "import os; os.mkdir('running'); input()\\nwhile True: pass"
 asyncio.run(run_code(code, "x", tier=sys.argv[2]))
 """

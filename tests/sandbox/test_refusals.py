@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from app.errors import OperatorError, SandboxUnavailable
-from app.sandbox import Limits, landlock, native, run_code, seccomp, self_test, selftest
+from penstock.errors import OperatorError, SandboxUnavailable
+from penstock.sandbox import Limits, landlock, native, run_code, seccomp, self_test, selftest
 from tests.programs import ROOT
 from tests.sandbox.plain import run_plainly
 
@@ -80,8 +80,8 @@ def test_a_sandbox_that_cannot_be_closed_runs_nothing(broken, tmp_path):
 #: A process in which one system call fails, as on a kernel that has it not or has it switched off.
 WITHOUT = """\
 import asyncio, ctypes, sys
-from app.errors import SandboxUnavailable
-from app.sandbox import run_code, seccomp
+from penstock.errors import SandboxUnavailable
+from penstock.sandbox import run_code, seccomp
 number, argument, error = map(int, sys.argv[1:])
 deny = (0x06, 0, 0, seccomp.ERRNO | error)
 lines = [(0x20, 0, 0, 0), (0x15, 0, 3, number)]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.sandbox import Limits, run_code, verdict
+from penstock.sandbox import Limits, run_code, verdict
 from tests.sandbox.plain import run_plainly
 
 pytestmark = pytest.mark.usefixtures("native")

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from app.sandbox import seccomp
+from penstock.sandbox import seccomp
 
 DENIED = seccomp.ERRNO | errno.EPERM
 THREAD = 0x3D0F00  # as glibc makes one

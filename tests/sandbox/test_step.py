@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from app.cards import read_card
-from app.errors import Unavailable
-from app.events import Event, first_event
-from app.history import COLUMNS
-from app.journal import Calls
-from app.models import coder
-from app.project import read_project
-from app.sandbox import Limits, run_code
-from app.settings import Settings
-from app.steps import persist as persisting
-from app.steps import sandbox as sandboxing
-from app.steps.persist import row_of
-from app.steps.sandbox import AT_ONCE, QUOTED_CHARS, judge, sandbox
-from app.work import StepWork
+from penstock.errors import Unavailable
+from penstock.journal import Calls
+from penstock.models.offline import coder
+from penstock.project.cards import read_card
+from penstock.project.project import read_project
+from penstock.record.events import Event, first_event
+from penstock.sandbox import Limits, run_code
+from penstock.settings import Settings
+from penstock.steps import persist as persisting
+from penstock.steps import sandbox as sandboxing
+from penstock.steps.history import COLUMNS
+from penstock.steps.persist import row_of
+from penstock.steps.sandbox import AT_ONCE, QUOTED_CHARS, judge, sandbox
+from penstock.worker.work import StepWork
 from tests.programs import ROOT
 from tests.unit.test_work import Notebook
 
@@ -191,7 +191,7 @@ def test_a_disk_that_is_full_pauses_the_stage_and_nobody_keeps_the_turn(
 
     monkeypatch.setattr(sandboxing, "run_code", full)
     # The prober of an outage asks at once.
-    monkeypatch.setattr("app.outages.FIRST_PROBE_S", 0.0)
+    monkeypatch.setattr("penstock.models.gate.FIRST_PROBE_S", 0.0)
 
     async def main() -> None:
         async def run(trace: str) -> dict[str, Any]:

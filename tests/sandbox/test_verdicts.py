@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.sandbox import Outcome, Verdict, run_code, verdict
+from penstock.sandbox import Outcome, Verdict, run_code, verdict
 
 
 def outcome(stdout="", **rest):

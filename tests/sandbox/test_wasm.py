@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from app.errors import SandboxUnavailable
-from app.sandbox import Limits, run_code, self_test, verdict, wasm_module
+from penstock.errors import SandboxUnavailable
+from penstock.sandbox import Limits, run_code, self_test, verdict, wasm_module
 from tests.programs import environment, penstock
 from tests.sandbox.attacks import ATTACKS
 from tests.sandbox.plain import run_plainly

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import pytest
 from faust.types import TP, ConsumerMessage
 
-from app.broker.store import Store
-from app.project import Project, read_project
+from penstock.broker.embedded.store import Store
+from penstock.project.project import Project, read_project
 
 #: A chain of two stages, one of them an agent; the smallest that has everything.
 CHAIN = """\

@@ -7,16 +7,16 @@ from typing import Any, cast
 import pytest
 from faust.types import TP
 
-from app import events
-from app.broker.store import Store
-from app.chains import StageSpec
-from app.deadletters import DeadLetter
-from app.events import Event, first_event
-from app.journal import EmbeddedJournal
-from app.settings import Settings
-from app.stage import Stage
-from app.steps import Work
-from app.work import Answer, StepWork, python_step
+from penstock.broker.embedded.store import Store
+from penstock.journal import EmbeddedJournal
+from penstock.project.chains import StageSpec
+from penstock.record import events
+from penstock.record.dead_letters import DeadLetter
+from penstock.record.events import Event, first_event
+from penstock.settings import Settings
+from penstock.steps import Work
+from penstock.worker.stage import Stage
+from penstock.worker.work import Answer, StepWork, python_step
 from tests.unit.conftest import Opener, messages, run_leaping
 
 SPEC = StageSpec(pipeline="tale", name="teller", reads="idea", writes="draft", step="tell")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 import pytest
 from faust.types import TP
 
-from app.broker.store import Store
+from penstock.broker.embedded.store import Store
 from tests.unit.conftest import Opener
 
 IDEA, DRAFT = TP("idea", 0), TP("draft", 0)

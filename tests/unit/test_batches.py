@@ -6,8 +6,8 @@ import threading
 import pytest
 from faust.types import TP
 
-from app.broker.batches import CHUNKS, Batch, Writer, chunked, read_end
-from app.broker.database import SHIFT, connect
+from penstock.broker.embedded.file import SHIFT, connect
+from penstock.broker.embedded.writer import CHUNKS, Batch, Writer, chunked, read_end
 
 IDEA = TP("idea", 0)
 
@@ -73,7 +73,7 @@ def test_a_batch_that_fails_leaves_nothing_behind_and_can_be_written_again(write
 
 
 def test_positions_are_what_they_are_when_the_batch_is_cut():
-    from app.broker.positions import Position
+    from penstock.broker.embedded.positions import Position
 
     batch, position = Batch(), Position()
     batch.touched["reader", 1] = position

@@ -4,8 +4,8 @@ import pathlib
 
 import pytest
 
-from app.cards import Card, read_card
-from app.errors import CardError, ModelMisbehaved
+from penstock.errors import CardError, ModelMisbehaved
+from penstock.project.cards import Card, read_card
 
 FULL = """\
 ---

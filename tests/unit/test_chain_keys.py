@@ -1,7 +1,7 @@
 """A chain's telemetry, its start, its single workers, and agents that are asked again."""
 
-from app.chains import Chain
-from app.project import read_project
+from penstock.project.chains import Chain
+from penstock.project.project import read_project
 from tests.unit.conftest import CHAIN, make_project
 from tests.unit.test_chains import read, refused
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.chains import Chain, GovernorSpec, read_chain
-from app.errors import ChainError, StepFailed
+from penstock.errors import ChainError, StepFailed
+from penstock.project.chains import Chain, GovernorSpec, read_chain
 
 SOUND = """\
 pipeline: tale

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from app import events
-from app.broker.store import Store
-from app.client import Client
-from app.errors import (
+from penstock.broker.embedded.store import Store
+from penstock.client import Client
+from penstock.errors import (
     BrokerUnavailable,
     ChainError,
     EventTooLarge,
@@ -22,9 +21,10 @@ from app.errors import (
     ProjectError,
     SettingsError,
 )
-from app.events import Event, derive_id
-from app.runs import DONE, RUNNING
-from app.settings import Settings
+from penstock.record import events
+from penstock.record.events import Event, derive_id
+from penstock.runs.runs import DONE, RUNNING
+from penstock.settings import Settings
 from tests.unit.conftest import CHAIN, make_project, messages
 
 TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"

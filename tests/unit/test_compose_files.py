@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.settings import PREFIX, Settings
+from penstock.settings import PREFIX, Settings
 
 ROOT = pathlib.Path(__file__).parents[2]
 FILES = [ROOT / "redpanda-compose.yml", ROOT / "examples" / "mesh-compose.yml"]

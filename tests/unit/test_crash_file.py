@@ -5,7 +5,7 @@ import pathlib
 import resource
 from collections.abc import Iterator
 
-from app.broker.crash_file import NOWHERE, SLOT, InFlight
+from penstock.broker.embedded.crash_file import NOWHERE, SLOT, InFlight
 
 
 @contextlib.contextmanager

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.broker.database import APPLICATION_ID, VERSION, WorkerLock, connect
-from app.broker.store import Store
-from app.commands.command import exits_cleanly
-from app.errors import BrokerUnavailable, DatabaseUnusable, WorkerRunning
+from penstock.broker.embedded.file import APPLICATION_ID, VERSION, WorkerLock, connect
+from penstock.broker.embedded.store import Store
+from penstock.commands.command import exits_cleanly
+from penstock.errors import BrokerUnavailable, DatabaseUnusable, WorkerRunning
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -174,7 +174,7 @@ def test_who_only_looks_does_not_keep_a_worker_from_starting(path):
 
 def test_the_lock_of_a_worker_that_was_killed_is_free(path):
     program = (
-        "import sys, pathlib\nfrom app.broker.database import WorkerLock\n"
+        "import sys, pathlib\nfrom penstock.broker.embedded.file import WorkerLock\n"
         "lock = WorkerLock(pathlib.Path(sys.argv[1]))\nlock.take()\n"
         "print('held', flush=True)\nsys.stdin.read()\n"
     )

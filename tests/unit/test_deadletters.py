@@ -5,9 +5,10 @@ import base64
 import pytest
 from faust.types import TP, ConsumerMessage
 
-from app import deadletters, events
-from app.errors import MalformedEvent, StepFailed
-from app.events import first_event
+from penstock.errors import MalformedEvent, StepFailed
+from penstock.record import dead_letters as deadletters
+from penstock.record import events
+from penstock.record.events import first_event
 
 
 def message(value: bytes | None, key: bytes | None = b"a run") -> ConsumerMessage:

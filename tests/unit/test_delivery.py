@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from app.broker.delivery import Tracker
+from penstock.broker.delivery import Tracker
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -5,8 +5,8 @@ import pathlib
 import pydantic
 import pytest
 
-from app.documents import Document
-from app.errors import CardError
+from penstock.errors import CardError
+from penstock.project.documents import Document
 
 FILE = pathlib.Path("agents/x.md")
 

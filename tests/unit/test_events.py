@@ -5,9 +5,9 @@ import uuid
 
 import pytest
 
-from app import events
-from app.errors import MalformedEvent
-from app.events import Event, Usage, derive_id, first_event, seed_trace_id
+from penstock.errors import MalformedEvent
+from penstock.record import events
+from penstock.record.events import Event, Usage, derive_id, first_event, seed_trace_id
 
 TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
 

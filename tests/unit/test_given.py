@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from app.cards import Card, Front, Recall
-from app.errors import StepFailed
-from app.events import first_event
-from app.prompts import given_parts, look_up, told_by, write_prompt
+from penstock.errors import StepFailed
+from penstock.project.cards import Card, Front, Recall
+from penstock.record.events import first_event
+from penstock.worker.prompts import given_parts, look_up, told_by, write_prompt
 
 EVENT = first_event(
     "p", {"job": {"tone": "Be kind.", "ask": "Why?", "more": ""}, "style": "Short."}

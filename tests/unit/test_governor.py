@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from app.chains import Chain, GovernorSpec
-from app.errors import BrokerUnavailable
-from app.governor import ACTIVE, THROTTLED, Governor, governed, judge
+from penstock.errors import BrokerUnavailable
+from penstock.project.chains import Chain, GovernorSpec
+from penstock.worker.governor import ACTIVE, THROTTLED, Governor, governed, judge
 
 SPEC = GovernorSpec("idea", 3)
 
@@ -61,7 +61,7 @@ def test_within_the_limit_nothing_waits_and_nothing_is_said(caplog):
 
 
 def test_above_it_the_timer_waits_and_both_changes_are_said_once(caplog):
-    caplog.set_level(logging.INFO, "app.governor")
+    caplog.set_level(logging.INFO, "penstock.worker.governor")
     worker = Worker(9, 7, 4, 3)
     assert admitted(worker)
     assert worker.slept == 3

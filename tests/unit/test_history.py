@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app import history
-from app.errors import StepFailed
-from app.history import CELL_CHARS, COLUMNS, HEADER, History, cell, defuse, write_row
+from penstock.errors import StepFailed
+from penstock.steps import history
+from penstock.steps.history import CELL_CHARS, COLUMNS, HEADER, History, cell, defuse, write_row
 
 WRITTEN = "2026-01-02T03:04:05Z"
 TRICKY = 'a "quoted"\nline, with\r\neverything;\r'

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from app.errors import SettingsError
-from app.events import Event
-from app.interactions import FILE_NAME, EventLog, RotatingFile
+from penstock.errors import SettingsError
+from penstock.record.event_log import FILE_NAME, EventLog, RotatingFile
+from penstock.record.events import Event
 from tests.unit.conftest import until
 
 

@@ -5,9 +5,16 @@ from typing import Any
 
 import pytest
 
-from app.errors import JobRefused
-from app.events import Event
-from app.jobs import PROMPT_BYTES, TOPICS, check_priority, job_event, read_job, trace_id_of
+from penstock.errors import JobRefused
+from penstock.record.events import Event
+from penstock.record.jobs import (
+    PROMPT_BYTES,
+    TOPICS,
+    check_priority,
+    job_event,
+    read_job,
+    trace_id_of,
+)
 
 JOB: dict[str, Any] = {
     "system_prompt": "You are helpful.",

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from app.broker.store import Store
-from app.journal import Calls, EmbeddedJournal
+from penstock.broker.embedded.store import Store
+from penstock.journal import Calls, EmbeddedJournal
 from tests.unit.conftest import Opener, Rows, messages, until
 
 IDEA, STEP = TP("idea", 0), "teller/event-1"

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from app.broker.lease import Lease
+from penstock.broker.kafka.lease import Lease
 
 
 def test_a_lease_is_lost_by_an_absence_and_held_again_when_the_group_has_answered():

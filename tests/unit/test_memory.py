@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.errors import SettingsError, Unavailable
-from app.memory.embeddings import LOCAL, LocalEmbeddings, ProviderEmbeddings, choose
-from app.memory.notes import LONGEST, Note, clean
-from app.memory.outbox import Outbox
-from app.memory.points import Points, collections
-from app.memory.words import DIMENSION, hashed_words, stem
-from app.settings import Settings
+from penstock.errors import SettingsError, Unavailable
+from penstock.memory.embeddings import LOCAL, LocalEmbeddings, ProviderEmbeddings, choose
+from penstock.memory.outbox import Outbox
+from penstock.memory.points import Points, collections
+from penstock.memory.words import DIMENSION, hashed_words, stem
+from penstock.record.notes import LONGEST, Note, clean
+from penstock.settings import Settings
 
 #: A small programming task, and the same in other words.
 REWORDED = [
@@ -62,7 +62,7 @@ MORE = [
     ("Count the islands in a grid", "How many islands are on a map of land and water?"),
     ("Implement a stack with push and pop", "A stack class: pushing, popping, peeking"),
 ]
-#: Written after the lists of app/memory/words.py, which were not changed for them.
+#: Written after the lists of penstock/memory/words.py, which were not changed for them.
 LATER = [
     (
         "Evaluate an arithmetic expression in postfix notation",
@@ -130,7 +130,7 @@ def test_words_are_not_meanings_a_few_go_astray_among_many():
 
 def test_a_vector_is_the_same_in_every_process_and_has_length_one():
     text = "Convert an integer to Roman numerals, XIV for 14"
-    program = f"from app.memory.words import hashed_words; print(hashed_words({text!r}))"
+    program = f"from penstock.memory.words import hashed_words; print(hashed_words({text!r}))"
     root = pathlib.Path(__file__).parents[2]
     printed = subprocess.run(
         [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
@@ -185,7 +185,7 @@ def test_each_model_and_dimension_has_collections_of_its_own():
 
 def test_importing_the_memory_imports_neither_qdrant_nor_numpy_nor_the_sdk():
     program = (
-        "import sys, app, app.memory\n"
+        "import sys, app, penstock.memory\n"
         "print([name for name in ('qdrant_client', 'numpy', 'openai') if name in sys.modules])"
     )
     root = pathlib.Path(__file__).parents[2]

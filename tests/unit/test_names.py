@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from app.errors import SettingsError
-from app.models.names import FORMS, MISTRAL_URL, resolve
-from app.settings import Settings
+from penstock.errors import SettingsError
+from penstock.models.names import FORMS, MISTRAL_URL, resolve
+from penstock.settings import Settings
 
 NOTHING = Settings()
 KEYS = Settings(openai_api_key="sk-open-sesame", mistral_api_key="mi-open-sesame")

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from app.errors import ModelLocked, ModelUnavailable, Unavailable
-from app.outages import DOWN_AFTER, FIRST_PROBE_S, LAST_PROBE_S, Outage
+from penstock.errors import ModelLocked, ModelUnavailable, Unavailable
+from penstock.models.gate import DOWN_AFTER, FIRST_PROBE_S, LAST_PROBE_S, Outage
 from tests.unit.conftest import run_leaping
 
 AWAY = ModelUnavailable("it does not answer")

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from app.output_files import check_name, write_whole
+from penstock.steps.output_files import check_name, write_whole
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
-from app.branches import Branches, Outcome
-from app.chains import StageSpec
-from app.events import Event, Usage, dump, first_event
-from app.outputs import make_outputs
-from app.work import Answer
+from penstock.project.branches import Branches, Outcome
+from penstock.project.chains import StageSpec
+from penstock.record.events import Event, Usage, dump, first_event
+from penstock.worker.outputs import make_outputs
+from penstock.worker.work import Answer
 
 CODER = StageSpec(
     pipeline="mesh", name="coder", reads="task", agent="coder", again="fix", writes="code",

@@ -5,7 +5,7 @@ import random
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.broker.positions import TRIM_BYTES, Position
+from penstock.broker.embedded.positions import TRIM_BYTES, Position
 
 #: Some offsets close together and some far away, in any order, some of them twice.
 OFFSETS = st.lists(st.one_of(st.integers(0, 40), st.integers(0, 3 * TRIM_BYTES)), max_size=60)

@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from app.broker.progress import Progress, Stretch
+from penstock.broker.kafka.progress import Progress, Stretch
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Stretch).decode

@@ -4,12 +4,12 @@ import pathlib
 
 import pytest
 
-from app.errors import ChainError, ProjectError
-from app.project import Project, read_project
+from penstock.errors import ChainError, ProjectError
+from penstock.project.project import Project, read_project
 from tests.unit.conftest import CARD, CHAIN, make_project
 
 STEP = """\
-from app.steps import step, tool
+from penstock.steps import step, tool
 
 @step("shout")
 async def shout(work):
@@ -116,16 +116,16 @@ def test_a_missing_tool_is_named_with_the_tools_that_there_are(read):
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("import app.steps\n\nraise KeyError('x')\n", "steps/bad.py:3: KeyError: 'x'"),
+        ("import penstock.steps\n\nraise KeyError('x')\n", "steps/bad.py:3: KeyError: 'x'"),
         ("import nowhere\n", "steps/bad.py:1: ModuleNotFoundError: No module named 'nowhere'"),
         ("x = 1\nif True\n", "steps/bad.py:2: SyntaxError: expected ':'"),
         ("x = 1\nraise SystemExit(3)\n", "steps/bad.py:2: SystemExit: 3"),
         (
-            "from app.steps import step\n@step('two')\ndef two(a, b): ...\n",
+            "from penstock.steps import step\n@step('two')\ndef two(a, b): ...\n",
             "steps/bad.py: the step 'two' takes one argument, the work",
         ),
         (
-            "from app.steps import step\n@step('present')\ndef mine(work): ...\n",
+            "from penstock.steps import step\n@step('present')\ndef mine(work): ...\n",
             "steps/bad.py: 'present' is already registered by Penstock",
         ),
     ],

@@ -5,9 +5,9 @@ import time
 import pytest
 from faust.types import TP
 
-from app.broker.readers import introduce
-from app.broker.retention import delete_finished
-from app.broker.store import Store
+from penstock.broker.embedded.renames import introduce
+from penstock.broker.embedded.retention import delete_finished
+from penstock.broker.embedded.store import Store
 from tests.unit.conftest import Opener
 
 IDEA = TP("idea", 0)

@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 from faust.types import TP, ConsumerMessage
 
-from app import deadletters, events
-from app.broker.reading import EmbeddedReader, Found
-from app.broker.store import Store
-from app.deadletters import DeadLetter
-from app.errors import NotFound, StepFailed
-from app.events import Event, derive_id, first_event
-from app.project import Project, read_project
-from app.runs import DEAD, DONE, RUNNING, Entry, Run, Runs
-from app.settings import Settings
+from penstock.broker.embedded.reading import EmbeddedReader, Found
+from penstock.broker.embedded.store import Store
+from penstock.errors import NotFound, StepFailed
+from penstock.project.project import Project, read_project
+from penstock.record import dead_letters as deadletters
+from penstock.record import events
+from penstock.record.dead_letters import DeadLetter
+from penstock.record.events import Event, derive_id, first_event
+from penstock.runs.runs import DEAD, DONE, RUNNING, Entry, Run, Runs
+from penstock.settings import Settings
 from tests.unit.conftest import CHAIN, Opener, make_project
 
 TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"

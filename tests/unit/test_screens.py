@@ -4,8 +4,8 @@ from typing import Any, cast
 
 import pytest
 
-from app.application import PenstockApp
-from app.screens import printable
+from penstock.commands.screens import printable
+from penstock.worker.application import PenstockApp
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,15 @@ from typing import Any, cast
 import pytest
 from faust.utils.urls import urllist
 
-from app import events
-from app.application import PenstockApp
-from app.broker.embedded import Transport
-from app.chains import Chain
-from app.errors import SettingsError
-from app.events import Event
-from app.project import Project
-from app.seeding import AGAIN_S, _run_timer, _seed
-from app.settings import Settings
+from penstock.broker.embedded.transport import Transport
+from penstock.errors import SettingsError
+from penstock.project.chains import Chain
+from penstock.project.project import Project
+from penstock.record import events
+from penstock.record.events import Event
+from penstock.settings import Settings
+from penstock.worker.application import PenstockApp
+from penstock.worker.seeding import AGAIN_S, _run_timer, _seed
 from tests.unit.conftest import messages
 
 

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from app import settings
-from app.errors import SettingsError
-from app.settings import Settings
+from penstock import settings
+from penstock.errors import SettingsError
+from penstock.settings import Settings
 
 
 def refused(**environ: str) -> str:

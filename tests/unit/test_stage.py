@@ -2,10 +2,10 @@
 
 import asyncio
 
-from app import events
-from app.chains import StageSpec
-from app.events import derive_id, first_event
-from app.steps import FanOut, Work
+from penstock.project.chains import StageSpec
+from penstock.record import events
+from penstock.record.events import derive_id, first_event
+from penstock.steps import FanOut, Work
 from tests.unit.conftest import messages, until
 from tests.unit.houses import TRACE, Gate, House, idea, live, take, tell
 

@@ -8,14 +8,15 @@ from typing import Any, cast
 
 import pytest
 
-from app import deadletters, events
-from app.chains import StageSpec
-from app.deadletters import DeadLetter
-from app.errors import ModelRefused, ModelUnavailable, Unavailable
-from app.processing import Flight
-from app.stage import Stage
-from app.steps import Work
-from app.work import Answer, StepWork
+from penstock.errors import ModelRefused, ModelUnavailable, Unavailable
+from penstock.project.chains import StageSpec
+from penstock.record import dead_letters as deadletters
+from penstock.record import events
+from penstock.record.dead_letters import DeadLetter
+from penstock.steps import Work
+from penstock.worker.processing import Flight
+from penstock.worker.stage import Stage
+from penstock.worker.work import Answer, StepWork
 from tests.unit.conftest import messages
 from tests.unit.houses import LETTERS, SPEC, TRACE, House, idea, live, take, tell
 

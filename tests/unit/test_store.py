@@ -8,9 +8,9 @@ import time
 import pytest
 from faust.types import TP
 
-from app.broker.retention import delete_finished
-from app.broker.store import CROWDED, Store, step_of
-from app.errors import BrokerUnavailable, WorkerRunning
+from penstock.broker.embedded.retention import delete_finished
+from penstock.broker.embedded.store import CROWDED, Store, step_of
+from penstock.errors import BrokerUnavailable, WorkerRunning
 from tests.unit.conftest import Rows, until
 from tests.unit.stores import DRAFT, IDEA, STEP, append, as_worker, statements, store
 

@@ -7,9 +7,9 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from faust.types import TP
 
-from app.broker.retention import delete_finished
-from app.broker.store import Store
-from app.errors import BrokerUnavailable
+from penstock.broker.embedded.retention import delete_finished
+from penstock.broker.embedded.store import Store
+from penstock.errors import BrokerUnavailable
 from tests.unit.conftest import until
 from tests.unit.stores import IDEA, append, appended, as_worker, store
 

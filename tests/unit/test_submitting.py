@@ -8,13 +8,13 @@ from typing import Any, cast
 import pytest
 from faust.utils.urls import urllist
 
-from app import events
-from app.broker.embedded import Transport
-from app.errors import EventTooLarge, MalformedEvent
-from app.events import first_event
-from app.project import Project
-from app.settings import Settings
-from app.submitting import encode, submit
+from penstock.broker.embedded.transport import Transport
+from penstock.errors import EventTooLarge, MalformedEvent
+from penstock.project.project import Project
+from penstock.record import events
+from penstock.record.beginnings import encode, submit
+from penstock.record.events import first_event
+from penstock.settings import Settings
 from tests.unit.conftest import messages, until
 
 TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"

@@ -4,10 +4,10 @@ import asyncio
 import types
 from typing import Any
 
-from app.events import first_event
-from app.journal import CLAIMS, Calls, EmbeddedJournal
-from app.stage import Stage
-from app.work import Answer, StepWork, checked
+from penstock.journal import CLAIMS, Calls, EmbeddedJournal
+from penstock.record.events import first_event
+from penstock.worker.stage import Stage
+from penstock.worker.work import Answer, StepWork, checked
 from tests.unit.conftest import Opener, messages, run_leaping, until
 
 TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from app.errors import ModelUnavailable, StepFailed, Unavailable
-from app.events import Event, Usage, first_event
-from app.journal import Calls, Places
-from app.memory import KINDS, Found
-from app.steps import FanOut, Work
-from app.work import Answer, StepWork, Tries, python_step
+from penstock.errors import ModelUnavailable, StepFailed, Unavailable
+from penstock.journal import Calls, Places
+from penstock.memory import KINDS, Found
+from penstock.record.events import Event, Usage, first_event
+from penstock.steps import FanOut, Work
+from penstock.worker.work import Answer, StepWork, Tries, python_step
 
 
 class Notebook:

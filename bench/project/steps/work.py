@@ -2,8 +2,8 @@
 
 import asyncio
 
-from app.steps import Work, step
 from bench.calls import TEXT, answer_at_once, answer_slowly
+from penstock.steps import Work, step
 
 
 class Gate:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.steps import Work, step
+from penstock.steps import Work, step
 
 MOST_WORDS = 8
 

@@ -1,0 +1,1 @@
+"""The embedded broker: topics in one SQLite file."""

@@ -1,0 +1,152 @@
+"""What was in flight at a crash, on the embedded broker.
+
+It stands in a small file that is mapped into memory. It is never synced: it has to survive the
+death of the process, not of the machine, and so it costs under a microsecond an event. When a
+worker starts and finds the file of one that died, everything in it was present at a crash.
+"""
+
+import mmap
+import os
+import pathlib
+import sqlite3
+import struct
+import zlib
+from typing import Any
+
+from penstock.broker.embedded.file import SHIFT
+from penstock.broker.embedded.store import Store
+from penstock.broker.suspects import DEAD_AFTER, Crew, KilledWorker
+
+#: Crashes at which an event may be present with others before it runs alone.
+ALONE_AFTER = 2
+#: The stage (a CRC-32 of its name) and the record's id; a free slot is all zeros.
+SLOT = struct.Struct("<QQ")
+GROW = 4096
+#: The slot of an event that found no room in the file.
+NOWHERE = -1
+
+
+class InFlight:
+    """The slots of the events in flight, in a file that outlives the process."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+        self._file = open(path, "a+b")  # noqa: SIM115 - mapped for as long as the worker runs
+        self._free: list[int] = []
+        self._map: mmap.mmap | None = None
+        self._size = 0
+
+    def left_behind(self) -> list[tuple[int, int]]:
+        """Stage and record of what was in flight when the last worker died; the file is empty
+        afterwards."""
+        self._file.seek(0)
+        raw = self._file.read()
+        whole = len(raw) - len(raw) % SLOT.size
+        found = [slot for slot in SLOT.iter_unpack(raw[:whole]) if slot != (0, 0)]
+        self._file.truncate(0)
+        return found
+
+    def enter(self, stage: int, record: int) -> int:
+        """The event stands in the file, unless the disk is full; the slot to `leave`."""
+        if not self._free and not self._grow():
+            return NOWHERE
+        assert self._map is not None
+        slot = self._free.pop()
+        SLOT.pack_into(self._map, slot, stage, record)
+        return slot
+
+    def leave(self, slot: int) -> None:
+        if slot == NOWHERE:
+            return
+        assert self._map is not None
+        SLOT.pack_into(self._map, slot, 0, 0)
+        self._free.append(slot)
+
+    def _grow(self) -> bool:
+        """There are more slots; False when the disk has no room for them."""
+        more = bytes(GROW * SLOT.size)
+        # Written, not only made longer: a page of a hole that the disk has no room for kills the
+        # process (SIGBUS) when it is first touched.
+        try:
+            written = os.write(self._file.fileno(), more)
+        except OSError:
+            written = 0
+        if written < len(more):
+            self._file.truncate(self._size)
+            return False
+        size = self._size + len(more)
+        if self._map is None:
+            self._map = mmap.mmap(self._file.fileno(), size)
+        else:
+            self._map.resize(size)
+        self._free += range(self._size, size, SLOT.size)
+        self._size = size
+        return True
+
+    def close(self) -> None:
+        if self._map is not None:
+            self._map.close()
+        self._file.close()
+
+
+class FileSuspects:
+    """What was present at the crashes of earlier workers, by stage and record."""
+
+    def __init__(self, store: Store, stages: list[str]) -> None:
+        self.store = store
+        self.crew = Crew()
+        self.in_flight = InFlight(store.path.with_name(store.path.name + ".in-flight"))
+        self._marks = {name: zlib.crc32(name.encode()) | 1 << 32 for name in stages}
+        self._known: dict[tuple[str, int], tuple[int, int]] = {}
+
+    def convict(self) -> int:
+        """Count the last worker's death, if it died, against what was in flight; how many."""
+        names = {mark: name for name, mark in self._marks.items()}
+        found = {
+            (names[stage], record)
+            for stage, record in self.in_flight.left_behind()
+            if stage in names
+        }
+        column = "alone" if len(found) == 1 else "present"
+
+        def job(db: sqlite3.Connection) -> None:
+            for stage, record in found:
+                position = self.store.stored_position(db, stage, record >> SHIFT)
+                if position.is_done(record & ((1 << SHIFT) - 1)):
+                    continue  # it had finished, and only its slot had not been cleared yet
+                db.execute(
+                    f"insert into suspect (reader, record, present, alone) values (?, ?, ?, ?)"
+                    f" on conflict (reader, record) do update set {column} = {column} + 1",
+                    (stage, record, int(column == "present"), int(column == "alone")),
+                )
+            for stage, record, present, alone in db.execute("select * from suspect").fetchall():
+                position = self.store.stored_position(db, stage, record >> SHIFT)
+                if position.is_done(record & ((1 << SHIFT) - 1)):
+                    db.execute(
+                        "delete from suspect where reader = ? and record = ?", (stage, record)
+                    )
+                else:
+                    self._known[stage, record] = (present, alone)
+
+        self.store.writer.run(job)
+        return len(found)
+
+    def _record(self, message: Any) -> int:
+        return (self.store.part(message.tp) << SHIFT) + int(message.offset)
+
+    def check(self, stage: str, message: Any) -> bool:
+        if not self._known:
+            return False
+        present, alone = self._known.get((stage, self._record(message)), (0, 0))
+        if alone >= DEAD_AFTER:
+            raise KilledWorker(alone)
+        return present >= ALONE_AFTER or alone > 0
+
+    def enter(self, stage: str, message: Any, alone: bool) -> int:
+        return self.in_flight.enter(self._marks[stage], self._record(message))
+
+    def written(self, slot: int) -> None:
+        return None  # the file is memory
+
+    def leave(self, slot: int) -> None:
+        self.in_flight.leave(slot)

@@ -1,0 +1,127 @@
+"""Retention: finished runs leave the embedded file when they are old enough; nothing else does."""
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+
+from faust.types import TP
+
+from penstock.broker.embedded.file import SHIFT
+from penstock.broker.embedded.store import Store
+from penstock.broker.embedded.writer import read_end
+from penstock.journal import CLAIMS, claimed_at
+
+#: Rows deleted in one transaction: the writer waits for so many, a few milliseconds.
+ROWS = 1000
+
+
+def delete_finished(
+    store: Store,
+    pipelines: Sequence[Mapping[str, Sequence[str]]],
+    before_s: float,
+    cancels: str = "",
+    gone: set[bytes] | None = None,
+) -> int:
+    """Every record is gone that is older than `before_s` (seconds since 1970) and whose run has
+    nothing unfinished; how many that were.
+
+    `pipelines` gives each pipeline's topics with their readers. Topics that are in none of them,
+    the dead letters' among them, are left alone, save `cancels`; the keys of which its records are
+    gone are put into `gone`. Runs on the caller's thread, a few rows at a time.
+    """
+    cutoff = int(before_s * 1000)
+    deleted = 0
+    unfinished: set[bytes] = set()
+    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None, timeout=10)) as db:
+        for topics in pipelines:
+            known = [topic for topic in topics if store.partitions(topic)]
+            for partition in range(max((store.partitions(t) or 0 for t in known), default=0)):
+                busy = _unfinished_keys(db, store, topics, known, partition)
+                unfinished |= busy
+                for topic in known:
+                    deleted += _delete(db, store, store.part(TP(topic, partition)), cutoff, busy)
+        for partition in range(store.partitions(cancels) or 0 if cancels else 0):
+            part = store.part(TP(cancels, partition))
+            deleted += _delete(db, store, part, cutoff, unfinished, gone)
+    store.writer.run(
+        lambda db: db.execute("delete from submission where ts < ? and not kept", (cutoff,))
+    )
+    _forget_claims(store, before_s, unfinished)
+    return deleted
+
+
+def _forget_claims(store: Store, before_s: float, unfinished: set[bytes]) -> None:
+    """The claims of runs that are over go as their records do."""
+    gone = [
+        (step, key)
+        for step, entries in list(store.entries.items())
+        if step.startswith(CLAIMS) and step.removeprefix(CLAIMS).encode() not in unfinished
+        for key, claim in list(entries.items())
+        if claimed_at(claim) < before_s
+    ]
+    for step, _ in gone:
+        store.entries.pop(step, None)
+    if gone:
+        keys = [(key,) for _, key in gone]
+        store.writer.run(lambda db: db.executemany("delete from journal where key = ?", keys))
+
+
+def _unfinished_keys(
+    db: sqlite3.Connection,
+    store: Store,
+    topics: Mapping[str, Sequence[str]],
+    known: Sequence[str],
+    partition: int,
+) -> set[bytes]:
+    """The keys of runs that some stage has not finished. Read from the file, where a step's outputs
+    and its end stand together."""
+    keys: set[bytes] = set()
+    db.execute("begin")  # one view of all topics: a run between two of them is not missed
+    for topic in known:
+        part = store.part(TP(topic, partition))
+        base = part << SHIFT
+        for reader in topics[topic]:
+            position = store.stored_position(db, reader, part)
+            rows = db.execute(
+                "select id - ?, key from record where id >= ? and id < ?",
+                (base, base + position.low, base + (1 << SHIFT)),
+            )
+            keys.update(key for offset, key in rows if not position.is_done(offset))
+    db.execute("commit")
+    return keys
+
+
+def _delete(
+    db: sqlite3.Connection,
+    store: Store,
+    part: int,
+    cutoff: int,
+    busy: set[bytes],
+    gone: set[bytes] | None = None,
+) -> int:
+    base = part << SHIFT
+    deleted, after = 0, base
+    while True:
+        rows = db.execute(
+            "select id, key from record where id >= ? and id < ? and ts < ? order by id limit ?",
+            (after, base + (1 << SHIFT), cutoff, ROWS),
+        ).fetchall()
+        if not rows:
+            return deleted
+        after = rows[-1][0] + 1
+        ids = [(id_,) for id_, key in rows if key not in busy]
+
+        def job(writing: sqlite3.Connection, ids: list[tuple[int]] = ids) -> None:
+            # Next offsets are stored, never derived from the records that are left: an offset
+            # that was given out again would be taken for done.
+            end = read_end(writing, part)
+            writing.execute("update part set floor = max(floor, ?) where id = ?", (end, part))
+            writing.executemany("delete from record where id = ?", ids)
+
+        if ids:
+            store.writer.run(job)
+            deleted += len(ids)
+            if gone is not None:
+                gone.update(key for _, key in rows if key not in busy)
+            time.sleep(0.005)  # let the hot path in between

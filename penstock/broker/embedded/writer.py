@@ -1,0 +1,293 @@
+"""Batches: everything that the loop wants durable, committed one batch a transaction.
+
+The loop puts records, journal entries and positions into the one open batch. Whenever the writer
+is free, the batch is cut and committed whole by the writer's thread, with one hand-over and one
+call back however many steps are in it.
+"""
+
+import asyncio
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from penstock.broker.embedded.file import SHIFT
+
+log = logging.getLogger(__name__)
+
+#: Rows a statement: one release of the interpreter's lock for many rows, few statements to cache.
+CHUNKS = (128, 32, 8, 2, 1)
+#: Seconds between tries of a batch that could not be written.
+RETRY_S = 0.5
+#: Seconds to wait for another process that is writing before it is worth a word.
+LOCKED_S = 10.0
+
+#: A record before it has an offset: partition, milliseconds, key, value, headers.
+Pending = tuple[int, int, bytes | None, bytes | None, bytes | None]
+Waiter = Callable[[int], None]
+Ender = Callable[[list[int]], None]
+SubmitWaiter = Callable[[int | None], None]
+
+
+def _many(sql: str, one: str) -> dict[int, str]:
+    return {n: sql.format(",".join([one] * n)) for n in CHUNKS}
+
+
+INSERT = _many("insert into record (id, ts, key, value, headers) values {}", "(?,?,?,?,?)")
+ENTER = _many("insert or replace into journal (key, value) values {}", "(?,?)")
+DROP = _many("delete from journal where key in ({})", "?")
+SUBMIT = "insert or ignore into submission (id, ts, kept) values (?,?,?)"
+PLACE = "insert or replace into position (reader, part, low, marks) values (?,?,?,?)"
+
+
+def chunked(db: sqlite3.Connection, sqls: dict[int, str], rows: Sequence[Sequence[Any]]) -> None:
+    done = 0
+    for size in CHUNKS:
+        while len(rows) - done >= size:
+            db.execute(sqls[size], [value for row in rows[done : done + size] for value in row])
+            done += size
+
+
+class Batch:
+    """What becomes durable together. All of it, or none of it."""
+
+    __slots__ = (
+        "drop",
+        "durable",
+        "enders",
+        "ends",
+        "enter",
+        "offsets",
+        "places",
+        "records",
+        "submissions",
+        "submitted",
+        "touched",
+        "waiters",
+    )
+
+    def __init__(self) -> None:
+        self.records: list[Pending] = []
+        #: Journal entries by key: of two words on one key in a batch, the later one stands.
+        self.enter: dict[str, bytes] = {}
+        self.drop: dict[str, None] = {}
+        #: Done when all of it is durable; made for the first entry.
+        self.durable: asyncio.Future[None] | None = None
+        self.touched: dict[tuple[str, int], Any] = {}
+        #: Called on the loop once the batch is durable, with the offset of record `index`.
+        self.waiters: list[tuple[Waiter, int]] = []
+        #: The same for steps' ends, with the offsets of records `first` to `last`. What is called
+        #: must not hold the batch: a circle keeps all of its records until the collector comes.
+        self.enders: list[tuple[Ender, int, int]] = []
+        #: Beginnings of runs, by an id: one that was submitted before is left out.
+        self.submissions: list[tuple[str, bool, Pending, SubmitWaiter | None]] = []
+        self.submitted: list[int | None] = []
+        self.places: list[tuple[str, int, int, bytes]] = []
+        self.offsets: list[int] = []
+        #: The offset after the last one, for each partition that got records.
+        self.ends: dict[int, int] = {}
+
+    def __bool__(self) -> bool:
+        # Waiters alone too: who flushes waits for a batch of its own when another is being written.
+        return bool(
+            self.records
+            or self.enter
+            or self.drop
+            or self.touched
+            or self.submissions
+            or self.waiters
+        )
+
+    def cut(self) -> None:
+        """The positions as they are now: with all that this batch and those before it finished."""
+        self.places = [
+            (reader, part, *position.dump()) for (reader, part), position in self.touched.items()
+        ]
+
+
+class Writer:
+    """Commits batches on one connection, in the order in which they come, skipping none.
+
+    A batch that cannot be written is tried again before any later one: a later batch's positions
+    would cover its lost outputs.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+        #: Held while somebody uses the connection: the writer's thread, or the loop for a small
+        #: batch when the thread is idle.
+        self.turn = threading.Lock()
+        self._next: dict[int, int] = {}
+        self._version: int | None = None
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
+        #: A batch was never written: nothing may be written after it.
+        self.gave_up = False
+        self.retry_s = RETRY_S
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="penstock-writer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when all that was handed over before is written, or cannot be."""
+        self._closing.set()
+        self._jobs.put(None)
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
+        # What came in behind the end mark is run here, so that nobody waits for it in vain.
+        while not self._jobs.empty():
+            job = self._jobs.get()
+            if job is not None:
+                job()
+
+    def put(
+        self,
+        batch: Batch,
+        committed: Callable[[Batch], None],
+        stuck: Callable[[sqlite3.Error | None], None],
+    ) -> None:
+        """Commit `batch` on the writer's thread, then call `committed`, also there. `stuck` is
+        called with the error when it cannot be written now, with `None` when it can again."""
+
+        def job() -> None:
+            failed = False
+            while not self.gave_up:
+                last = self._closing.is_set()
+                try:
+                    self.write_patiently(batch)
+                    break
+                except sqlite3.Error as exc:
+                    if not failed:
+                        stuck(exc)
+                    failed = True
+                    self.gave_up = last
+                    self._closing.wait(self.retry_s)
+            if self.gave_up:
+                return
+            if failed:
+                stuck(None)
+            committed(batch)
+
+        self._jobs.put(job)
+
+    def write_patiently(self, batch: Batch) -> None:
+        """`write`, waiting up to `LOCKED_S` for another process that is writing."""
+        self._patiently(lambda: self.write(batch))
+
+    def _patiently(self, action: Callable[[], None]) -> None:
+        deadline = time.monotonic() + LOCKED_S
+        while True:
+            try:
+                with self.turn:
+                    action()
+                return
+            except sqlite3.OperationalError as exc:
+                if "locked" not in str(exc) or time.monotonic() > deadline:
+                    raise
+
+    def run(self, job: Callable[[sqlite3.Connection], Any]) -> Any:
+        """What `job` gives, run between two batches in a transaction of its own."""
+        done = threading.Event()
+        result: list[Any] = []
+
+        def transaction() -> None:
+            try:
+                self.db.execute("begin immediate")
+                made = job(self.db)
+                self.db.execute("commit")
+            except BaseException:
+                self._roll_back()
+                raise
+            result.append(made)
+
+        def call() -> None:
+            try:
+                self._patiently(transaction)
+            except Exception as exc:
+                result.append(exc)
+            done.set()
+
+        if self._thread is None:
+            call()
+        else:
+            self._jobs.put(call)
+            done.wait()
+        if isinstance(result[0], Exception):
+            raise result[0]
+        return result[0]
+
+    def _roll_back(self) -> None:
+        if self.db.in_transaction:
+            self.db.execute("rollback")
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+    def write(self, batch: Batch) -> None:
+        """`batch` is durable, and `batch.offsets` are its records' offsets, in their order.
+
+        Raises `sqlite3.Error` when it cannot be written, and then nothing of it is. The caller
+        holds `turn`.
+        """
+        try:
+            self._write(batch)
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _write(self, batch: Batch) -> None:
+        db = self.db
+        db.execute("begin immediate")
+        (version,) = db.execute("pragma data_version").fetchone()
+        if version != self._version:
+            # Another process has appended since: the ends that we remember are old.
+            self._version = version
+            self._next.clear()
+        after: dict[int, int] = {}
+        rows, offsets = [], []
+        for part, ts, key, value, headers in batch.records:
+            offset = after.get(part)
+            if offset is None:
+                offset = self._next.get(part)
+                if offset is None:
+                    offset = read_end(db, part)
+            rows.append(((part << SHIFT) + offset, ts, key, value, headers))
+            offsets.append(offset)
+            after[part] = offset + 1
+        submitted: list[int | None] = []
+        for id_, kept, (part, ts, key, value, headers), _ in batch.submissions:
+            if not db.execute(SUBMIT, (id_, ts, kept)).rowcount:
+                submitted.append(None)
+                continue
+            offset = after.get(part, self._next.get(part))
+            offset = read_end(db, part) if offset is None else offset
+            rows.append(((part << SHIFT) + offset, ts, key, value, headers))
+            submitted.append(offset)
+            after[part] = offset + 1
+        chunked(db, INSERT, rows)
+        if batch.enter:
+            chunked(db, ENTER, list(batch.enter.items()))
+        if batch.drop:
+            chunked(db, DROP, [(key,) for key in batch.drop])
+        if batch.places:
+            db.executemany(PLACE, batch.places)
+        db.execute("commit")
+        self._next.update(after)
+        batch.offsets, batch.submitted, batch.ends = offsets, submitted, after
+
+
+def read_end(db: sqlite3.Connection, part: int) -> int:
+    """The offset that the next record of partition `part` gets."""
+    base = part << SHIFT
+    (floor,) = db.execute("select floor from part where id = ?", (part,)).fetchone()
+    (last,) = db.execute(
+        "select max(id) from record where id >= ? and id < ?", (base, base + (1 << SHIFT))
+    ).fetchone()
+    return max(int(floor), 0 if last is None else last - base + 1)

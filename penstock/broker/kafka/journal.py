@@ -1,0 +1,397 @@
+"""The journal on Kafka.
+
+A step's end is a row of sends: its recorded answers, then its outputs, each acknowledged before
+what follows; then, for all steps that ended in the same 20 ms, what is finished, by offset and by
+the ids of the events. Then their messages are acked, and their recorded answers deleted. Killed
+between two of these, an event comes again: its calls are recalled, its outputs are sent again with
+the same ids, and whoever reads them knows the ids.
+
+All of it is on one compacted topic, in the partition of the event, so whoever is given the
+partition reads it back first.
+"""
+
+import asyncio
+import dataclasses
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from faust.types import TP, RecordMetadata
+
+from penstock.broker.embedded.reading import ONE_WORKER
+from penstock.broker.kafka.lease import Lease
+from penstock.broker.kafka.log import Log, Send
+from penstock.broker.kafka.progress import Progress, Stretch
+from penstock.broker.kafka.records import (
+    BEGUN,
+    CALL,
+    IDS,
+    OWNER,
+    STRETCH,
+    Known,
+    Part,
+    id_of,
+    journal_of,
+    step_of,
+)
+from penstock.broker.kafka.suspects import KafkaSuspects
+from penstock.broker.kafka.transport import consumer_of, partitions_of
+from penstock.journal import CLAIMS, Output, Places, claimed_at
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which a finished event is known by its id, of the time in which its stage runs.
+DEDUPE_S = 3600.0
+#: Seconds for which ends of steps gather before they are written.
+GATHER_S = 0.02
+#: Ends of steps that may wait to be written before no new work is taken.
+CROWDED = 5000
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclasses.dataclass
+class Ends:
+    """Steps of one stage in one partition whose ends are still to be written."""
+
+    progress: Progress
+    ids: list[str] = dataclasses.field(default_factory=list)
+    steps: list[bytes] = dataclasses.field(default_factory=list)
+    messages: list[Any] = dataclasses.field(default_factory=list)
+
+
+class KafkaJournal:
+    """The verbs on Kafka."""
+
+    def __init__(self, app: Any, connection: dict[str, Any], session_s: float) -> None:
+        self.app = app
+        self.held = Lease(session_s)
+        self.log = Log(app, journal_of(app.conf.id), connection)
+        self.room = self.log.room
+        self.suspects = KafkaSuspects(self)
+        self._owner = uuid.uuid4().hex[:8]
+        self._epoch = 0
+        self._number = 0
+        self._parts: dict[int, Part] = {}
+        self._progress: dict[tuple[str, TP], Progress] = {}
+        #: Stretches of before the last seek, by partition and key, that are still to be written.
+        self._final: list[tuple[int, bytes, Stretch]] = []
+        self._ends: dict[tuple[str, TP], Ends] = {}
+        self._recording: dict[bytes, list[asyncio.Future[None]]] = {}
+        self._count = 0
+        self._writing: asyncio.Task[None] | None = None
+        self._given = asyncio.Condition()
+        # asyncio keeps only weak references to tasks.
+        self._tasks: set[asyncio.Future[Any]] = set()
+
+    # -- which partitions are ours
+
+    async def load(self) -> None:
+        """The journal of every partition that is assigned is in memory, and of no other."""
+        generation = self.app.consumer_generation_id
+        consumer = consumer_of(self.app)
+        if consumer.missed_generation:
+            consumer.missed_generation = False
+            self._parts.clear()
+            self._progress.clear()
+            self._ends.clear()
+        wanted = partitions_of(
+            tp for tp in self.app.consumer.assignment() if tp.topic in self.app.readers
+        )
+        for partition in self._parts.keys() - wanted:
+            del self._parts[partition]
+        for stage, tp in list(self._progress):
+            if tp.partition not in wanted:
+                del self._progress[stage, tp]
+        new = {partition: Part() for partition in wanted - self._parts.keys()}
+        started = time.monotonic()
+        count = 0
+
+        def take(partition: int, key: bytes, value: bytes | None) -> None:
+            nonlocal count
+            count += 1
+            new[partition].take(key, value)
+
+        if new:
+            await self.log.read(set(new), take)
+            log.info(
+                "Journal: %d records of %d partitions read in %.1f s",
+                count,
+                len(new),
+                time.monotonic() - started,
+            )
+        if generation != self.app.consumer_generation_id:
+            return  # rebalanced again meanwhile: this is done again, too
+        dead = {partition for partition, part in new.items() if part.owners - {self._name}}
+        if dead:
+            tps = [tp for tp in consumer.assignment() if tp.partition in dead]
+            self.suspects.be_careful(dict(await consumer.highwaters(*tps)))
+            for partition in dead:
+                self.delete([(partition, name) for name in new[partition].owners - {self._name}])
+        await self._sign(wanted, b"1")
+        if generation != self.app.consumer_generation_id:
+            return
+        self._parts |= new
+        async with self._given:
+            self._given.notify_all()
+
+    @property
+    def _name(self) -> bytes:
+        return OWNER + self._owner.encode()
+
+    async def _sign(self, partitions: Iterable[int], value: bytes | None) -> None:
+        await asyncio.gather(*(self._keep(one, self._name, value) for one in partitions))
+
+    async def give_up(self) -> None:
+        """What is finished is written, and so is that this worker has nothing any more: else who
+        comes next takes it for dead."""
+        await self.flush()
+        await self._sign(self._parts, None)
+
+    def part(self, partition: int) -> Part | None:
+        return self._parts.get(partition)
+
+    def sought(self) -> None:
+        """Every record above the group's commit is delivered again from here on."""
+        for (stage, tp), progress in self._progress.items():
+            key = self._stretch_key(stage, tp)
+            stretch = progress.stretch()
+            if stretch.last > stretch.start:
+                self._final.append((tp.partition, key, stretch))
+                progress.earlier[key] = stretch
+            self._progress[stage, tp] = Progress(progress.earlier.items(), self.committed(tp))
+        self._epoch += 1
+        self.suspects.begin(consumer_of(self.app).trackers)
+        self.held.begin()
+        if self._final:
+            self._write_soon()
+
+    def lease(self) -> Awaitable[None] | None:
+        return self.held.wait() if self.held.is_lost() else None
+
+    def _progress_of(self, stage: str, tp: TP) -> Progress:
+        progress = self._progress.get((stage, tp))
+        if progress is None:
+            earlier = self._parts[tp.partition].stretches.get((stage, tp.topic), {})
+            progress = Progress(earlier.items(), self.committed(tp))
+            self._progress[stage, tp] = progress
+        return progress
+
+    def committed(self, tp: TP) -> int | None:
+        tracker = consumer_of(self.app).trackers.get(tp)
+        return None if tracker is None else tracker.committed
+
+    def unfinished(self, stage: str, tp: TP, end: int, behind: int) -> int:
+        """How many events of `tp` below `end` the stage has not finished; `behind` where nothing
+        is known of it here."""
+        progress = self._progress.get((stage, tp))
+        if progress is None or progress.start is None:
+            return behind
+        above = sum(one >= progress.end for one in progress.above)
+        return max(0, end - progress.end + len(progress.open) - above)
+
+    def _known(self, stage: str, partition: int) -> Known:
+        return self._parts[partition].known.setdefault(stage, Known())
+
+    # -- what was delivered
+
+    def owns(self, message: Any) -> bool:
+        return message.partition in self._parts
+
+    def delivered(self, stage: str, message: Any) -> bool:
+        progress = self._progress_of(stage, message.tp)
+        return progress.deliver(message.offset) or self._is_known(progress, stage, message)
+
+    def is_done(self, stage: str, message: Any) -> bool:
+        # Not a delivery: `message` may be of before a seek, and has its turn again after it.
+        progress = self._progress_of(stage, message.tp)
+        return progress.is_done(message.offset) or self._is_known(progress, stage, message)
+
+    def _is_known(self, progress: Progress, stage: str, message: Any) -> bool:
+        """A crash upstream can send an event twice, at two offsets."""
+        known = id_of(message) in self._known(stage, message.partition).ids
+        if known:
+            progress.finish(message.offset)
+        return known
+
+    def again(self, stage: str, message: Any) -> None:
+        # Not acked at once: that it is finished may not be written yet.
+        self._ends_of(stage, message.tp).messages.append(message)
+        self._write_soon()
+
+    # -- the verbs
+
+    def recall(self, key: str, message: Any) -> bytes | None:
+        name = CALL + key.encode()
+        calls = self._parts[message.partition].calls.get(step_of(name))
+        return None if calls is None else calls.get(name)
+
+    def record(self, key: str, message: Any, answer: bytes) -> asyncio.Future[None]:
+        name = CALL + key.encode()
+        step = step_of(name)
+        part = self._parts[message.partition]
+        part.calls.setdefault(step, {})[name] = answer
+        recording = self._hold(self._keep_answer(message.partition, part, name, answer))
+        if not key.startswith(CLAIMS):  # it belongs to no step that ends
+            self._recording.setdefault(step, []).append(recording)
+        return recording
+
+    async def finish(
+        self,
+        stage: str,
+        message: Any,
+        outputs: Sequence[Output],
+        step: str | None,
+        then: Callable[[Places], None],
+    ) -> None:
+        if step is not None:
+            # An answer that Kafka does not take is not recorded; the step's end makes up for that.
+            recording = self._recording.pop(step.encode(), ())
+            await asyncio.gather(*recording, return_exceptions=True)
+        if self.held.is_lost():
+            await self.held.wait()
+        sent = await self.log.send(self._placed(outputs)) if outputs else []
+        id_ = id_of(message)
+        self._progress_of(stage, message.tp).finish(message.offset)
+        self._known(stage, message.partition).ids.add(id_)
+        ends = self._ends_of(stage, message.tp)
+        ends.ids.append(id_)
+        ends.messages.append(message)
+        if step is not None:
+            ends.steps.append(step.encode())
+        self._count += 1
+        if self._count > CROWDED:
+            self.room.clear()
+        self._write_soon()
+        then([(one.partition, one.offset) for one in sent])
+
+    def _placed(self, outputs: Sequence[Output]) -> list[Send]:
+        """The records with their partitions: the key's, but on topics that one worker reads."""
+        single: frozenset[str] = self.app.one_worker_topics
+        return [(*output, ONE_WORKER if output[0] in single else None) for output in outputs]
+
+    async def begin(
+        self, topic: str, id_: str, key: bytes, value: bytes, kept: bool
+    ) -> RecordMetadata | None:
+        """A run has begun with the event `id_` on `topic`; None when it had before. The worker that
+        has the run's partition begins it: for a `kept` id, known for ever, this waits until this
+        one has it; for another it is None then, too."""
+        partition = await self.log.partition_of(topic, key)
+        async with self._given:
+            if partition not in self._parts and not kept:
+                return None
+            await self._given.wait_for(lambda: partition in self._parts)
+        part, mark = self._parts[partition], BEGUN + id_.encode()
+        if mark in part.begun:
+            return None
+        (sent,) = await self.log.send(self._placed([(topic, key, value)]))
+        at = None if kept else time.time()
+        await self._keep(partition, mark, _encode(at))
+        part.begun[mark] = at
+        before = time.time() - DEDUPE_S
+        old = [mark for mark, at in part.begun.items() if at is not None and at < before]
+        for mark in old:
+            del part.begun[mark]
+        self.delete([(partition, mark) for mark in old])
+        return sent
+
+    def forget_claims(self, before_s: float) -> None:
+        """Claims from before `before_s` (seconds since 1970) are gone."""
+        for partition, part in self._parts.items():
+            for step, calls in list(part.calls.items()):
+                if step.startswith(CLAIMS.encode()) and all(
+                    claimed_at(answer) < before_s for answer in calls.values()
+                ):
+                    del part.calls[step]
+                    self.delete([(partition, key) for key in calls])
+
+    # -- writing
+
+    def _ends_of(self, stage: str, tp: TP) -> Ends:
+        ends = self._ends.get((stage, tp))
+        if ends is None:
+            ends = self._ends[stage, tp] = Ends(self._progress_of(stage, tp))
+        return ends
+
+    def _write_soon(self) -> None:
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.get_running_loop().create_task(self._write_after(GATHER_S))
+
+    async def _write_after(self, pause_s: float) -> None:
+        await asyncio.sleep(pause_s)
+        while self._ends or self._final:
+            await self._write()
+
+    async def flush(self) -> None:
+        """Every end of a step up to here is written, and its message acked."""
+        while self._ends or self._final or (self._writing and not self._writing.done()):
+            self._write_soon()
+            assert self._writing is not None
+            await asyncio.shield(self._writing)
+
+    async def _write(self) -> None:
+        """What is finished is on the topic; then messages are acked, and what is over deleted."""
+        final, self._final = self._final, []
+        written, self._ends, self._count = self._ends, {}, 0
+        now = time.time()
+        rows = [(partition, key, _encode(stretch)) for partition, key, stretch in final]
+        gone: list[tuple[int, bytes]] = []
+        for (stage, tp), ends in written.items():
+            progress = self._progress.get((stage, tp))
+            if progress is ends.progress:
+                progress.commit(self.committed(tp) or 0)
+                gone += [(tp.partition, key) for key in progress.outlived()]
+                rows.append(
+                    (tp.partition, self._stretch_key(stage, tp), _encode(progress.stretch()))
+                )
+            part = self._parts.get(tp.partition)
+            if part is not None and ends.ids:
+                self._number += 1
+                key = IDS + f"{stage}|{self._owner}|{self._number}".encode()
+                rows.append((tp.partition, key, _encode((now, ends.ids))))
+                known = self._known(stage, tp.partition)
+                known.add(now, key, ends.ids)
+                gone += [(tp.partition, key) for key in known.expired(now - DEDUPE_S)]
+        await asyncio.gather(*(self._keep(*row) for row in rows))
+        for (_, tp), ends in written.items():
+            for message in ends.messages:
+                message.ack(self.app.consumer)
+            part = self._parts.get(tp.partition)
+            if part is not None:
+                for step in ends.steps:
+                    gone += [(tp.partition, key) for key in part.calls.pop(step, ())]
+        self.delete(gone)
+        if self._count <= CROWDED and not self.log.look():
+            self.room.set()
+
+    def _stretch_key(self, stage: str, tp: TP) -> bytes:
+        return STRETCH + f"{stage}|{tp.topic}|{self._owner}-{self._epoch}".encode()
+
+    async def _keep_answer(self, partition: int, part: Part, key: bytes, answer: bytes) -> None:
+        if self.held.is_lost():
+            # Somebody else may have begun the call by now, and reads no late answer.
+            await self.held.wait()
+            if self._parts.get(partition) is not part:
+                return
+        await self._keep(partition, key, answer)
+
+    def keep(self, partition: int, key: bytes, value: bytes) -> asyncio.Future[None]:
+        return self._hold(self._keep(partition, key, value))
+
+    async def _keep(self, partition: int, key: bytes, value: bytes | None) -> None:
+        await self.log.send([(self.log.topic, key, value, partition)])
+
+    def delete(self, keys: list[tuple[int, bytes]]) -> None:
+        """`keys` are gone from the topic soon; nobody waits for that."""
+        if keys:
+            rows: list[Send] = [(self.log.topic, key, None, partition) for partition, key in keys]
+            self._hold(self.log.send(rows))
+
+    def _hold(self, work: Any) -> asyncio.Future[Any]:
+        task: asyncio.Future[Any] = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,78 @@
+"""Lag on Kafka: how many events of a topic are not finished, in the whole group."""
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from faust.types import TP
+
+from penstock.errors import BrokerUnavailable
+
+if TYPE_CHECKING:
+    from penstock.broker.kafka.journal import KafkaJournal
+
+
+class Lag:
+    """Asks Kafka for the ends and the group's commits; of this worker's own partitions it knows
+    better what is finished above them. Of others' it may be a commit's interval behind."""
+
+    def __init__(self, journal: "KafkaJournal", group: str, connection: dict[str, Any]) -> None:
+        self.journal = journal
+        self.group = group
+        self._connection = connection
+        self._admin: Any = None
+        self._consumer: Any = None
+        # Several governors ask.
+        self._one_at_a_time = asyncio.Lock()
+
+    async def of(self, topic: str, readers: tuple[str, ...]) -> int:
+        """Raises `BrokerUnavailable`."""
+        async with self._one_at_a_time:
+            return await self._ask(topic, readers)
+
+    async def _ask(self, topic: str, readers: tuple[str, ...]) -> int:
+        try:
+            await self._start()
+            (described,) = await self._admin.describe_topics([topic])
+            tps = [TopicPartition(topic, one["partition"]) for one in described["partitions"]]
+            ends = await self._consumer.end_offsets(tps)
+            found = await self._admin.list_consumer_group_offsets(self.group, partitions=tps)
+            firsts = await self._consumer.beginning_offsets(tps)
+        except (KafkaError, OSError) as exc:
+            await self.close()
+            raise BrokerUnavailable(f"Kafka does not say how far its topics are: {exc}") from exc
+        lag = 0
+        for tp in tps:
+            committed = found[tp].offset if tp in found else -1
+            behind = ends[tp] - (committed if committed >= 0 else firsts[tp])
+            ours = [self.journal.unfinished(name, TP(*tp), ends[tp], behind) for name in readers]
+            lag += max(ours, default=behind)
+        return lag
+
+    async def _start(self) -> None:
+        if self._admin is not None:
+            return
+        admin = AIOKafkaAdminClient(**self._connection)
+        consumer = AIOKafkaConsumer(**self._connection, enable_auto_commit=False)
+        try:
+            await admin.start()
+            await consumer.start()
+        except KafkaError:
+            await _close(admin, consumer)
+            raise
+        self._admin, self._consumer = admin, consumer
+
+    async def close(self) -> None:
+        admin, consumer, self._admin, self._consumer = self._admin, self._consumer, None, None
+        if admin is not None:
+            await _close(admin, consumer)
+
+
+async def _close(admin: Any, consumer: Any) -> None:
+    with contextlib.suppress(KafkaError, OSError):
+        await admin.close()
+    with contextlib.suppress(KafkaError, OSError):
+        await consumer.stop()

@@ -1,0 +1,227 @@
+"""The topics on Kafka: made before the group is joined, checked when they are there, kept small.
+
+Faust declares no topic that agents read, and ignores one that is missing for ever.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import (
+    CoordinatorNotAvailableError,
+    GroupAuthorizationFailedError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
+
+from penstock.errors import BrokerUnavailable, ChainError, SettingsError
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which all brokers of a cluster are asked for a topic that one has just made.
+SPREAD_S = 30.0
+
+#: Time must not delete what is not finished: Penstock deletes what is, see `trim`.
+EVENTS = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+#: Only closed segments are compacted, so small ones keep short what a worker reads when it starts.
+JOURNAL = {
+    "cleanup.policy": "compact",
+    "segment.bytes": str(8 * 1024 * 1024),
+    "segment.ms": str(10 * 60 * 1000),
+    "min.cleanable.dirty.ratio": "0.1",
+    "delete.retention.ms": str(60 * 1000),
+    "max.message.bytes": str(64 * 1024 * 1024),
+}
+
+
+async def declare(
+    connection: Mapping[str, Any],
+    topics: Sequence[str],
+    journal: str,
+    partitions: int,
+    replication: int,
+    max_event_bytes: int,
+) -> list[str]:
+    """Every one of `topics` is there, and the journal's. Topics that are there keep their
+    partitions, and new ones get as many. What else is not as it should be, in sentences.
+
+    Raises `ChainError` when topics have unequal numbers of partitions, `BrokerUnavailable` when
+    Kafka refuses to make one, `SettingsError` when it does not let this user make it, `KafkaError`
+    when it does not answer.
+    """
+    admin = AIOKafkaAdminClient(**connection)
+    await admin.start()
+    try:
+        wanted = [*topics, journal]
+        counts = await _counts(admin, wanted)
+        if unequal := _unequal(counts):
+            raise ChainError(unequal)
+        partitions = next(iter(counts.values()), partitions)
+        size = {"max.message.bytes": str(2 * max_event_bytes + 100_000)}
+        new = [
+            NewTopic(
+                name,
+                partitions,
+                replication,
+                topic_configs=JOURNAL if name == journal else EVENTS | size,
+            )
+            for name in wanted
+            if name not in counts
+        ]
+        if new:
+            await _create(admin, new)
+        differ = await _differences(admin, [name for name in wanted if name in counts], journal)
+        deadline = time.monotonic() + SPREAD_S
+        while len(await _counts(admin, wanted)) < len(wanted):
+            if time.monotonic() > deadline:
+                raise BrokerUnavailable("Kafka has made topics, and does not know them yet")
+            await asyncio.sleep(0.05)
+        return differ
+    finally:
+        await admin.close()
+
+
+async def require_equal(connection: Mapping[str, Any], topics: Sequence[str], journal: str) -> None:
+    """Raises `ChainError` when those topics that are there have unequal numbers of partitions, and
+    `KafkaError` when Kafka does not answer."""
+    admin = AIOKafkaAdminClient(**connection)
+    await admin.start()
+    try:
+        if unequal := _unequal(await _counts(admin, [*topics, journal])):
+            raise ChainError(unequal)
+    finally:
+        await admin.close()
+
+
+async def require_group(connection: Mapping[str, Any], group: str) -> None:
+    """Raises `SettingsError` when Kafka does not let this user into `group`: the client that joins
+    it would ask for ever. Raises `KafkaError` when Kafka does not answer."""
+    admin = AIOKafkaAdminClient(**connection)
+    await admin.start()
+    try:
+        await admin.find_coordinator(group)
+    except GroupAuthorizationFailedError as exc:
+        raise SettingsError(
+            f"Kafka does not let this user into the group '{group}', which PENSTOCK_APP_ID names."
+            " It needs the right to read it"
+        ) from exc
+    except CoordinatorNotAvailableError:
+        pass  # a new Kafka, which makes what it keeps groups in first
+    finally:
+        await admin.close()
+
+
+async def examine(connection: Mapping[str, Any], topics: Sequence[str], journal: str) -> list[str]:
+    """What is wrong with those topics that are there, in sentences; nothing is made. Raises
+    `KafkaError` when Kafka does not answer."""
+    admin = AIOKafkaAdminClient(**connection)
+    await admin.start()
+    try:
+        counts = await _counts(admin, [*topics, journal])
+        unequal = _unequal(counts)
+        return [*([unequal] if unequal else []), *await _differences(admin, list(counts), journal)]
+    finally:
+        await admin.close()
+
+
+def _unequal(counts: Mapping[str, int]) -> str | None:
+    if len(set(counts.values())) <= 1:
+        return None
+    listed = ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
+    return (
+        f"the topics on Kafka have unequal partition counts ({listed}), so a run would not stay in"
+        " one partition. Give them equal ones (kafka-topics.sh --alter), or rename those that"
+        " differ."
+    )
+
+
+async def _counts(admin: Any, names: Iterable[str]) -> dict[str, int]:
+    """The number of partitions of those that are there. All topics are asked for: a question after
+    one that is missing makes it, where brokers are set up so."""
+    wanted = set(names)
+    return {
+        topic["topic"]: len(topic["partitions"])
+        for topic in await admin.describe_topics()
+        if topic["topic"] in wanted and topic["error_code"] == 0
+    }
+
+
+async def _create(admin: Any, new: list[NewTopic]) -> None:
+    response = await admin.create_topics(new)
+    for name, code, *reason in response.topic_errors:
+        if code == TopicAuthorizationFailedError.errno:
+            raise SettingsError(
+                f"Kafka does not let this user make the topic '{name}'. If it is there, the user"
+                " needs the right to describe, read and write it"
+            )
+        if code not in (0, TopicAlreadyExistsError.errno):
+            raise BrokerUnavailable(
+                f"Kafka refuses to make the topic '{name}': {for_code(code).__name__}"
+                f" {reason[0] or '' if reason else ''}. Make it yourself, or mend the setting"
+                " (PENSTOCK_PARTITIONS, PENSTOCK_REPLICATION)."
+            )
+    log.info("Kafka: made the topics %s", ", ".join(one.name for one in new))
+
+
+async def _differences(admin: Any, names: list[str], journal: str) -> list[str]:
+    """What would lose events, or never be deleted, of topics that somebody else has made."""
+    if not names:
+        return []
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    found = []
+    for response in await admin.describe_configs(resources):
+        for _, _, _, name, entries in response.resources:
+            values = {entry[0]: entry[1] for entry in entries}
+            wanted = JOURNAL if name == journal else EVENTS
+            for key in ("cleanup.policy", "retention.ms", "retention.bytes"):
+                if key in wanted and values.get(key, wanted[key]) != wanted[key]:
+                    found.append(
+                        f"the topic '{name}' has {key}={values[key]}, not {wanted[key]}:"
+                        + (
+                            " it would grow for ever"
+                            if name == journal
+                            else " Kafka may delete events that are not finished"
+                        )
+                    )
+    return found
+
+
+async def trim(
+    connection: Mapping[str, Any], topics: Mapping[str, Mapping[int, int | None]], before_s: float
+) -> int:
+    """What is older than `before_s` (seconds since 1970) is deleted from the beginning of each
+    partition of `topics`, up to the offset that is given for it, None for all; how many records
+    that were. Raises `KafkaError`."""
+    consumer = AIOKafkaConsumer(**connection, enable_auto_commit=False)
+    admin = AIOKafkaAdminClient(**connection)
+    try:
+        await consumer.start()
+        await admin.start()
+        tps = [TopicPartition(name, part) for name, parts in topics.items() for part in parts]
+        if not tps:
+            return 0
+        young = await consumer.offsets_for_times({tp: int(before_s * 1000) for tp in tps})
+        ends = await consumer.end_offsets(tps)
+        firsts = await consumer.beginning_offsets(tps)
+        upto = {}
+        for tp in tps:
+            found = young.get(tp)
+            offset = ends[tp] if found is None else found.offset
+            limit = topics[tp.topic][tp.partition]
+            offset = offset if limit is None else min(offset, limit)
+            if offset > firsts[tp]:
+                upto[tp] = offset
+        if upto:
+            await admin.delete_records(
+                {tp: RecordsToDelete(before_offset=offset) for tp, offset in upto.items()}
+            )
+        return sum(offset - firsts[tp] for tp, offset in upto.items())
+    finally:
+        await consumer.stop()
+        await admin.close()

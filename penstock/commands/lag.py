@@ -1,0 +1,60 @@
+"""The command `lag`: how far behind the readers of each topic are."""
+
+import json
+
+import msgspec
+
+from penstock.client import Client
+from penstock.commands.command import Command, json_option
+from penstock.commands.screens import put
+from penstock.project.project import Project
+from penstock.worker.governor import THROTTLED, GovernorState, governed, judge
+
+
+def read_lags(client: Client, project: Project) -> list[tuple[str, str, int, GovernorState | None]]:
+    """Pipeline, topic, how many of its events are not finished, and its governor's state, for each
+    topic that somebody reads."""
+    found = []
+    for chain in project.chains.values():
+        for topic in chain.topics:
+            readers = [stage.name for stage in chain.stages if stage.reads == topic]
+            if not readers:
+                continue
+            lag = max(client.reader.unfinished(name, topic) for name in readers)
+            spec = chain.governor
+            held = spec is not None and topic in governed(chain, spec)
+            state = judge(spec, topic, lag) if spec is not None and held else None
+            found.append((chain.name, topic, lag, state))
+    return found
+
+
+class lag(Command):
+    """Show how many events of each topic are not finished, and what is held back."""
+
+    options = [json_option]
+
+    async def run(self, as_json: bool) -> None:  # type: ignore[override]
+        self.app.project.require_sound()
+        async with Client(self.app.settings, self.app.project) as client:
+            rows = read_lags(client, self.app.project)
+        if self.wants_json(as_json):
+            put(
+                json.dumps(
+                    [
+                        {
+                            "pipeline": pipeline,
+                            "topic": topic,
+                            "lag": count,
+                            "governor": None if state is None else msgspec.to_builtins(state),
+                        }
+                        for pipeline, topic, count, state in rows
+                    ]
+                )
+            )
+            return
+        for pipeline, topic, count, state in rows:
+            held = ""
+            if state is not None:
+                sign = "🛑 " if state.state == THROTTLED else ""
+                held = f"  {sign}{state.state} (limit {state.limit})"
+            put(f"{pipeline:<16} {topic:<24} {count:>8}{held}")

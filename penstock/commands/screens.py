@@ -1,0 +1,138 @@
+"""Screens: what the commands print, for people on a terminal.
+
+Model text is untrusted: it is printed without markup and without control characters, which could
+move the cursor, retitle the window or fake a prompt.
+"""
+
+import sys
+import time
+import unicodedata
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
+
+from penstock.models import LABEL, wrote_offline
+from penstock.runs.runs import DEAD, DONE, Entry, Run
+from penstock.steps.present import as_text
+
+#: Unicode categories that are not text: controls, and what reverses or hides text. (Cf also holds
+#: the joiners of some scripts and of emoji; losing those costs less than a faked line.)
+HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn")
+
+#: Progress and complaints; stdout is for what was asked for.
+progress = Console(stderr=True, highlight=False, soft_wrap=True)
+output = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+
+
+def printable(text: str) -> str:
+    """`text` without control characters, save line breaks and tabs."""
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in HIDDEN)
+
+
+def say(text: str, style: str = "") -> None:
+    progress.print(Text(printable(text)), style=style)
+
+
+def put(text: str, style: str = "") -> None:
+    output.print(Text(printable(text)), style=style)
+
+
+def step_line(entry: Entry) -> Text:
+    """One line for one finished stage: who, how long, how many tokens."""
+    event, usage = entry.event, entry.event.usage
+    line = Text()
+    line.append(f"  {event.agent or event.stage:<12}", style="bold")
+    line.append(f" → {entry.topic:<10}")
+    if usage is not None:
+        line.append(f" {usage.seconds:6.1f} s")
+        if usage.requests:
+            line.append(f" {usage.input_tokens:6} → {usage.output_tokens} tokens", style="dim")
+    if event.attempt > 1:
+        line.append(f"  (try {event.attempt})", style="yellow")
+    return line
+
+
+def run_tree(run: Run) -> Tree:
+    """The run as a tree: each event under the one it was made from."""
+    colours = {DONE: "green", DEAD: "red"}
+    tokens = sum(e.event.usage.output_tokens for e in run.entries if e.event.usage)
+    title = Text.assemble(
+        (run.pipeline, "bold"),
+        f"  {run.trace_id}  ",
+        (run.state, colours.get(run.state, "yellow")),
+        (f"  {_span(run):.1f} s, {tokens} tokens", "dim"),
+    )
+    tree = Tree(title)
+    if any(e.event.usage and wrote_offline(e.event.usage.model) for e in run.entries):
+        tree.add(Text(LABEL, style="dim italic"))
+    begun = run.entries[0].event.created if run.entries else time.time()
+
+    def grow(branch: Tree, parent_id: str | None) -> None:
+        for entry in run.children(parent_id):
+            event, usage = entry.event, entry.event.usage
+            label = Text.assemble(
+                (entry.topic, "cyan"),
+                f"  +{event.created - begun:.2f} s  ",
+                (event.agent or event.stage, "bold"),
+            )
+            if event.card:
+                label.append(f"  {event.card}", style="dim")
+            if usage is not None:
+                label.append(f"  {usage.seconds:.2f} s")
+                if usage.requests:
+                    label.append(
+                        f"  {usage.input_tokens} → {usage.output_tokens} tokens  {usage.model}"
+                    )
+            if event.attempt > 1:
+                label.append(f"  try {event.attempt}", style="yellow")
+            text = printable(_glimpse(event.parts.get(entry.topic, ""))).strip()
+            first = text.split("\n")[0][:72]
+            if first:
+                label.append(f"\n{first}{'…' if len(first) < len(text) else ''}", style="dim")
+            for name in entry.waits_for:
+                label.append(f"\nwaits for {name}", style="yellow")
+            twig = branch.add(label)
+            for letter in run.letters:
+                if letter.event_id == event.id:
+                    twig.add(_letter_line(letter))
+            grow(twig, event.id)
+
+    grow(tree, None)
+    known = {entry.event.id for entry in run.entries}
+    for letter in run.letters:
+        if letter.event_id not in known:
+            tree.add(_letter_line(letter))
+    return tree
+
+
+def _glimpse(part: Any) -> str:
+    """The beginning of a part says what it is, also of one that is JSON."""
+    if isinstance(part, dict):
+        return ", ".join(f"{name}: {' '.join(as_text(one).split())}" for name, one in part.items())
+    return as_text(part)
+
+
+def _letter_line(letter: Any) -> Text:
+    return Text.assemble(
+        ("dead letter ", "bold red"),
+        f"{letter.id} in {letter.stage}, ",
+        f"{letter.attempts} tries: {letter.cause}: {printable(letter.message)}",
+    )
+
+
+def _span(run: Run) -> float:
+    times = [entry.event.created for entry in run.entries] or [0.0]
+    return max(times) - min(times)
+
+
+def show_answer(run: Run) -> None:
+    """The run's last part on stdout, labelled when no model wrote it."""
+    usage = run.last.event.usage
+    output.print(f"✅ Final {run.pipeline.title()} Output for Trace ID {run.trace_id}:")
+    if usage is not None and wrote_offline(usage.model):
+        output.print(Text(f"({LABEL})"))
+    output.print()
+    put(as_text(run.answer))
+    sys.stdout.flush()

@@ -1,0 +1,54 @@
+"""The command `status`: how the workers are, and all that they need."""
+
+import json
+import time
+
+import msgspec
+from rich.text import Text
+
+from penstock.commands.command import Command, json_option
+from penstock.commands.screens import output, printable, put
+from penstock.worker.health import DOWN, Health, read_all
+
+STYLES = {"up": "green", DOWN: "bold red"}
+
+
+class status(Command):
+    """Show how the workers are: their broker, models, memory and sandbox."""
+
+    options = [json_option]
+
+    async def run(self, as_json: bool) -> int:  # type: ignore[override]
+        settings = self.app.settings
+        found = read_all(settings.data, settings.app_id)
+        if self.wants_json(as_json):
+            rows = [{**msgspec.to_builtins(one), "silent": one.is_silent} for one in found]
+            put(json.dumps(rows))
+        elif not found:
+            put(
+                f"No worker says anything in {settings.data.absolute()}. Start one: penstock worker"
+            )
+        for health in () if self.wants_json(as_json) else found:
+            show(health)
+        well = all(
+            not one.is_silent and all(part.state != DOWN for part in one.parts) for one in found
+        )
+        return 0 if well and found else 1
+
+
+def show(health: Health) -> None:
+    line = Text(f"worker {health.worker} (pid {health.pid} on {health.host})", style="bold")
+    if health.is_silent:
+        line.append(f"  no word for {time.time() - health.told:.0f} s", style="bold red")
+    output.print(line)
+    for part in health.parts:
+        since = ""
+        if part.since is not None:
+            since = f" since {time.strftime('%H:%M:%S', time.localtime(part.since))}"
+        output.print(
+            Text.assemble(
+                f"  {part.what:<8} ",
+                (f"{part.state}{since}", STYLES.get(part.state, "yellow")),
+                f"  {printable(part.detail)}",
+            )
+        )

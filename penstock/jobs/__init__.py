@@ -1,0 +1,1 @@
+"""The jobs queue, as its users see it."""

@@ -1,0 +1,213 @@
+"""The journal: the durable record of each finished call, and the three verbs of a step.
+
+    recall   the recorded answer of a call, or nothing
+    record   a future that is done when the answer is durable
+    finish   the step's end: outputs appended, its entries gone, the event done
+
+One implementation a broker; the stage is the same on all of them.
+"""
+
+import asyncio
+import contextvars
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from faust.types import TP
+
+from penstock.broker.embedded.store import Store
+
+#: An output: its topic, its key, its value.
+Output = tuple[str, bytes, bytes]
+#: Where an output went, in the order of the outputs.
+Places = Sequence[tuple[int, int]]
+
+
+#: What the keys of claims begin with: no stage has such a name, so no step's end deletes them.
+CLAIMS = ".claims/"
+
+#: Of the call that is being made: the journal's `lease`, to be asked once more right before its
+#: request leaves the process, which can be suspended after the call has begun.
+asking: contextvars.ContextVar[Callable[[], Awaitable[None] | None] | None] = (
+    contextvars.ContextVar("asking", default=None)
+)
+
+
+def claimed_at(claim: bytes) -> float:
+    """When a claim was made, in seconds since 1970 UTC."""
+    return float(msgspec.json.decode(claim)[0])
+
+
+class Journal(Protocol):
+    """What a stage needs of a broker."""
+
+    #: Set while new work may be taken: cleared when the broker is behind, full or away.
+    room: asyncio.Event
+
+    def owns(self, message: Any) -> bool:
+        """Whether what is known of the partition of `message` is in memory. Where it is not, the
+        partition is on its way to or from this worker, and the message comes again."""
+
+    def delivered(self, stage: str, message: Any) -> bool:
+        """`message` has come, in its turn; whether `stage` has finished its event before."""
+
+    def is_done(self, stage: str, message: Any) -> bool:
+        """Whether `stage` has finished the event of `message`, as `message` or as another."""
+
+    def again(self, stage: str, message: Any) -> None:
+        """`message` was delivered, and its event is finished: let the broker forget it."""
+
+    def recall(self, key: str, message: Any) -> bytes | None:
+        """The recorded answer of a call, or nothing."""
+
+    def lease(self) -> Awaitable[None] | None:
+        """What is to be awaited before a call is made, if anything: whether the event is ours
+        still."""
+
+    def record(self, key: str, message: Any, answer: bytes) -> asyncio.Future[None]:
+        """Done when `answer` is durable: from then on, the call is never made again. Others may
+        wait for the same future."""
+
+    def finish(
+        self,
+        stage: str,
+        message: Any,
+        outputs: Sequence[Output],
+        step: str | None,
+        then: Callable[[Places], None],
+    ) -> Awaitable[None] | None:
+        """The step's end. `then` is called with each output's partition and offset when they are
+        durable. With `step`, that step's entries go; without, they stay (a dead letter's, so that
+        its replay pays nothing again). What is returned, if anything, is to be awaited."""
+
+
+class EmbeddedJournal:
+    """The verbs on the embedded broker, where `finish` is one transaction of all that it does."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.room = store.room
+
+    def owns(self, message: Any) -> bool:
+        return True
+
+    def is_done(self, stage: str, message: Any) -> bool:
+        return self.store.position(stage, message.tp).is_done(message.offset)
+
+    delivered = is_done
+
+    def again(self, stage: str, message: Any) -> None:
+        pass  # its position is in the file already
+
+    def recall(self, key: str, message: Any) -> bytes | None:
+        step = self.store.entries.get(key[: key.rindex("/")])
+        return None if step is None else step.get(key)
+
+    def lease(self) -> None:
+        return None  # nobody else can have it: the file is locked
+
+    def record(self, key: str, message: Any, answer: bytes) -> asyncio.Future[None]:
+        return self.store.record(key, answer)
+
+    def finish(
+        self,
+        stage: str,
+        message: Any,
+        outputs: Sequence[Output],
+        step: str | None,
+        then: Callable[[Places], None],
+    ) -> Awaitable[None] | None:
+        store = self.store
+        now = int(time.time() * 1000)
+        rows = [
+            (TP(topic, store.partition_of(topic, key)), now, key, value)
+            for topic, key, value in outputs
+        ]
+
+        def durable(offsets: list[int]) -> None:
+            then([(row[0].partition, offset) for row, offset in zip(rows, offsets, strict=True)])
+
+        store.finish(stage, message.tp, message.offset, rows, step, durable)
+        return None if self.room.is_set() else _wait(self.room)
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+class Calls:
+    """The journalled calls of one step over one event."""
+
+    __slots__ = ("_failed", "_made", "_pending", "journal", "message", "step")
+
+    def __init__(self, journal: Journal, step: str, message: Any) -> None:
+        self.journal = journal
+        self.step = step
+        self.message = message
+        #: How often each request was made.
+        self._made: dict[str, int] = {}
+        #: The numbers of calls that failed, by request: the next equal request is that call again.
+        self._failed: dict[str, list[int]] = {}
+        self._pending: list[asyncio.Future[None]] = []
+
+    @property
+    def place(self) -> str:
+        """Where the step's event stands."""
+        return f"{self.message.topic}/{self.message.partition}/{self.message.offset}"
+
+    async def claim(self, trace_id: str, value: Any) -> tuple[Any, str]:
+        """What the run is claimed for, and the place of the event that claimed it; durable. Between
+        looking and claiming nothing is awaited, and all the events of a run are in one partition,
+        whatever topic they stand on: only one of them is first."""
+        key = f"{CLAIMS}{trace_id}/claim"
+        held = self.journal.recall(key, self.message)
+        if held is None:
+            held = msgspec.json.encode([time.time(), value, self.place])
+            await self.journal.record(key, self.message, held)
+        _, held_value, place = msgspec.json.decode(held)
+        return held_value, place
+
+    async def once(self, request: bytes, call: Callable[[], Awaitable[bytes]]) -> bytes:
+        """The answer to `request`: the recorded one, or else that of `call`, which is recorded.
+
+        The key is the request's hash and its occurrence within the step. Nothing goes out before
+        the answers that came before are durable.
+        """
+        digest = hashlib.blake2b(request, digest_size=16).hexdigest()
+        if failed := self._failed.get(digest):
+            number = failed.pop(0)
+        else:
+            number = self._made.get(digest, 0)
+            self._made[digest] = number + 1
+        key = f"{self.step}/{digest}-{number}"
+        answer = self.journal.recall(key, self.message)
+        if answer is not None:
+            return answer
+        try:
+            if self._pending:
+                await self._recorded()
+            lease = self.journal.lease()
+            if lease is not None:
+                await lease
+            told = asking.set(self.journal.lease)
+            try:
+                answer = await call()
+            finally:
+                asking.reset(told)
+        except BaseException:
+            self._failed.setdefault(digest, []).append(number)
+            raise
+        self._pending.append(self.journal.record(key, self.message, answer))
+        return answer
+
+    async def _recorded(self) -> None:
+        """The answers so far are durable. Several calls of a step may wait for the same ones (a
+        model that asks for two tools), so each is left in place until it is done, and is not
+        cancelled with whoever waits."""
+        for recorded in tuple(self._pending):
+            if not recorded.done():
+                await asyncio.wait((recorded,))
+            recorded.result()
+        self._pending = [recorded for recorded in self._pending if not recorded.done()]

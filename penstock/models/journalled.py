@@ -1,0 +1,190 @@
+"""A model whose answers are recorded: asked once for each call of a step, whatever dies."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import openai
+from agents import (
+    AgentOutputSchemaBase,
+    Handoff,
+    Model,
+    ModelResponse,
+    ModelSettings,
+    ModelTracing,
+    Tool,
+    TResponseInputItem,
+)
+from agents.items import TResponseOutputItem, TResponseStreamEvent
+from agents.usage import Usage as TokenUsage
+from openai.types.responses.response_prompt_param import ResponsePromptParam
+from pydantic import BaseModel, TypeAdapter
+
+from penstock.errors import Unavailable
+from penstock.journal import Calls
+from penstock.models.providers import OBJECT, PLAIN, SCHEMA, Provider
+from penstock.models.thinking import set_apart
+
+_items: TypeAdapter[list[TResponseOutputItem]] = TypeAdapter(list[TResponseOutputItem])
+
+
+class JournalledModel(Model):
+    """Answers from the journal what was answered before; asks the provider for the rest."""
+
+    def __init__(self, inner: Model, provider: Provider, calls: Calls, timeout_s: float) -> None:
+        self.inner = inner
+        self.provider = provider
+        self.calls = calls
+        self.timeout_s = timeout_s
+
+    async def get_response(
+        self,
+        system_instructions: str | None,
+        input: str | list[TResponseInputItem],
+        model_settings: ModelSettings,
+        tools: list[Tool],
+        output_schema: AgentOutputSchemaBase | None,
+        handoffs: list[Handoff],
+        tracing: ModelTracing,
+        *,
+        previous_response_id: str | None,
+        conversation_id: str | None,
+        prompt: ResponsePromptParam | None,
+    ) -> ModelResponse:
+        request = msgspec.json.encode(
+            [
+                self.provider.target.label,
+                system_instructions,
+                input,
+                model_settings.temperature,
+                model_settings.max_tokens,
+                [tool.name for tool in tools],
+                output_schema.json_schema() if output_schema is not None else None,
+            ],
+            enc_hook=_plain,
+        )
+
+        async def ask(settings: ModelSettings, schema: AgentOutputSchemaBase | None) -> bytes:
+            async with asyncio.timeout(self.timeout_s):
+                response = await self.inner.get_response(
+                    system_instructions,
+                    input,
+                    settings,
+                    tools,
+                    schema,
+                    handoffs,
+                    tracing,
+                    previous_response_id=previous_response_id,
+                    conversation_id=conversation_id,
+                    prompt=prompt,
+                )
+            return _dump(response)
+
+        async def call() -> bytes:
+            return await self._call(ask, model_settings, output_schema)
+
+        return set_apart(_load(await self.calls.once(request, call)))
+
+    async def _call(self, ask: Any, settings: ModelSettings, schema: Any) -> bytes:
+        """One answer, once the provider is up; what went wrong, explained."""
+        outage = self.provider.outage
+        await outage.passage()
+        try:
+            answer: bytes = await self._ask_its_way(ask, settings, schema)
+        except asyncio.CancelledError:
+            outage.left()
+            raise
+        except Exception as exc:
+            error = self.provider.explain(exc, self.timeout_s)
+            if isinstance(error, Unavailable):
+                error.counts = not outage.failed(error)
+            else:
+                outage.succeeded()  # it is there, and said no
+            raise error from exc
+        outage.succeeded()
+        return answer
+
+    async def _ask_its_way(self, ask: Any, settings: ModelSettings, schema: Any) -> bytes:
+        """The answer, asked for in the way that this server understands."""
+        provider = self.provider
+        ways = [SCHEMA, OBJECT, PLAIN] if schema is not None else [PLAIN]
+        ways = ways[ways.index(provider.json_way) :] if schema is not None else ways
+        for way in ways:
+            try:
+                answer: bytes = await self._without_refused(ask, settings, schema, way)
+            except openai.APIStatusError as exc:
+                # Servers answer 400, 422, or 500 to a response format that they do not know; one
+                # that is simply down fails in every way, and the last failure is what counts.
+                if way == ways[-1] or exc.status_code not in (400, 422, 500, 501):
+                    raise
+                continue
+            if schema is not None:
+                provider.json_way = way
+            return answer
+        raise AssertionError("there is always a way")
+
+    async def _without_refused(
+        self, ask: Any, settings: ModelSettings, schema: Any, way: str
+    ) -> bytes:
+        """`ask`, leaving out the settings that this model refuses (reasoning ones take no
+        temperature)."""
+        provider = self.provider
+        if way == OBJECT:
+            form = {"type": "json_object", "schema": schema.json_schema()}
+            settings = settings.resolve(ModelSettings(extra_body={"response_format": form}))
+        schema = schema if way == SCHEMA else None
+        while True:
+            left_out: dict[str, Any] = dict.fromkeys(provider.refuses)
+            try:
+                answer: bytes = await ask(dataclasses.replace(settings, **left_out), schema)
+                return answer
+            except openai.BadRequestError as exc:
+                refused = next(
+                    (
+                        name
+                        for name in ("temperature", "max_tokens")
+                        if name in str(exc)
+                        and "upported" in str(exc)
+                        and name not in provider.refuses
+                    ),
+                    None,
+                )
+                if refused is None:
+                    raise
+                provider.refuses.add(refused)
+
+    def stream_response(self, *args: Any, **options: Any) -> AsyncIterator[TResponseStreamEvent]:
+        raise NotImplementedError("a step needs the whole answer: it is recorded as one")
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else str(value)
+
+
+def _dump(response: ModelResponse) -> bytes:
+    usage = response.usage
+    return msgspec.json.encode(
+        {
+            "output": [item.model_dump(exclude_unset=True) for item in response.output],
+            "usage": [usage.requests, usage.input_tokens, usage.output_tokens],
+            "response_id": response.response_id,
+        },
+        enc_hook=_plain,
+    )
+
+
+def _load(answer: bytes) -> ModelResponse:
+    read = msgspec.json.decode(answer)
+    requests, input_tokens, output_tokens = read["usage"]
+    return ModelResponse(
+        output=_items.validate_python(read["output"]),
+        usage=TokenUsage(
+            requests=requests,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            total_tokens=input_tokens + output_tokens,
+        ),
+        response_id=read["response_id"],
+    )

@@ -1,0 +1,100 @@
+"""Names of models: `PROVIDER/NAME`, or the address of any compatible server."""
+
+import dataclasses
+import difflib
+from urllib.parse import urlsplit
+
+from penstock.errors import SettingsError
+from penstock.settings import Settings
+
+OFFLINE = "offline/storyteller"
+MISTRAL_URL = "https://api.mistral.ai/v1"
+OLLAMA_URL = "http://localhost:11434"
+PROVIDERS = ("offline", "openai", "ollama", "mistral")
+FORMS = "offline, openai/NAME, ollama/NAME, mistral/NAME or http://HOST:PORT/v1#NAME"
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Where a model is: `name` as its server knows it, `label` as Penstock writes it down.
+
+    `base_url` is None for OpenAI itself. `name` is empty for the SDK's default model.
+    """
+
+    provider: str
+    name: str
+    base_url: str | None = None
+    api_key: str = dataclasses.field(default="", repr=False)
+
+    @property
+    def label(self) -> str:
+        return f"{self.provider}/{self.name or 'default'}"
+
+
+def resolve(text: str, settings: Settings) -> Target:
+    """The model that `text` names, or the settings' when it is empty.
+
+    Raises `SettingsError` that says which names there are, or which key is missing.
+    """
+    text = text or settings.model
+    if not text:
+        text = "openai/" if settings.openai_api_key or settings.openai_base_url else OFFLINE
+    if text.startswith(("http://", "https://")):
+        url, _, name = text.partition("#")
+        if not _host(url):
+            raise SettingsError(f"model {text!r}: there is no host in this address. Use {FORMS}.")
+        return Target("server", name or "default", url, _key_for(url, settings) or "none")
+    provider, _, name = text.partition("/")
+    if provider not in PROVIDERS:
+        close = difflib.get_close_matches(provider, PROVIDERS, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise SettingsError(f"model {text!r}: '{provider}' is not a provider.{hint} Use {FORMS}.")
+    if provider == "offline":
+        if name not in ("", "storyteller"):
+            raise SettingsError(f"model {text!r}: the offline model is '{OFFLINE}'")
+        return Target("offline", "storyteller")
+    if provider == "openai":
+        key, base_url = settings.openai_api_key, settings.openai_base_url or None
+        if not key and not base_url:
+            raise SettingsError(
+                f"model {text!r}: OPENAI_API_KEY is not set. Set it, or use another model: {FORMS}."
+            )
+        return Target("openai", name, base_url, key or "none")
+    if not name:
+        raise SettingsError(f"model {text!r}: the name is missing: {provider}/NAME")
+    if provider == "ollama":
+        return Target("ollama", name, f"{_ollama_url(settings.ollama_host)}/v1", "ollama")
+    if not settings.mistral_api_key:
+        raise SettingsError(
+            f"model {text!r}: MISTRAL_API_KEY is not set. Set it, or use another model: {FORMS}."
+        )
+    return Target("mistral", name, MISTRAL_URL, settings.mistral_api_key)
+
+
+def _key_for(url: str, settings: Settings) -> str:
+    """The key, when `url` is on the server that the settings give it to: a card comes from anybody,
+    and must not send it elsewhere by naming an address."""
+    own, there = urlsplit(settings.openai_base_url), urlsplit(url)
+    same = (own.scheme, own.hostname, own.port) == (there.scheme, there.hostname, there.port)
+    return settings.openai_api_key if same else ""
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def _ollama_url(host: str) -> str:
+    """The server's address from OLLAMA_HOST, as Ollama's own tools read it: without a scheme, what
+    is not there is localhost and port 11434."""
+    if not host or "://" in host:
+        return (host or OLLAMA_URL).rstrip("/")
+    try:
+        url = urlsplit(f"http://{host}")
+        port = url.port or 11434
+    except ValueError as exc:
+        raise SettingsError(f"OLLAMA_HOST={host!r}: {exc}. Expected HOST:PORT.") from exc
+    name = url.netloc.rpartition("@")[2].removesuffix(f":{url.port}") or "localhost"
+    return f"http://{name}:{port}{url.path.rstrip('/')}"

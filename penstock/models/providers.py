@@ -1,0 +1,201 @@
+"""Providers: a model of the SDK for each target, and what its errors mean."""
+
+import contextlib
+import dataclasses
+import email.utils
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import openai
+from agents import (
+    Model,
+    ModelBehaviorError,
+    OpenAIChatCompletionsModel,
+    OpenAIResponsesModel,
+    set_trace_processors,
+)
+from agents.models import get_default_model
+
+from penstock.errors import (
+    ModelError,
+    ModelLocked,
+    ModelRefused,
+    ModelUnavailable,
+)
+from penstock.journal import asking
+from penstock.models.gate import Outage
+from penstock.models.names import Target
+from penstock.models.offline.model import OfflineModel
+
+# The openai client looks at httpx where that is loaded, and fails with an answer in its hands while
+# another thread is half way through loading it, as the memory does for Qdrant. So it is loaded now,
+# before the first call; without it there is no Qdrant's client either.
+with contextlib.suppress(ImportError):
+    import httpx  # noqa: F401
+
+#: How a server is asked for JSON, the most exact way first. A server that cannot do one is asked
+#: in the next, and remembered.
+SCHEMA, OBJECT, PLAIN = "json_schema", "json_object", "plain"
+
+
+@dataclasses.dataclass
+class Provider:
+    """One target's client, what is known of it, and whether it is up."""
+
+    target: Target
+    outage: Outage
+    client: openai.AsyncOpenAI | None = None
+    model: Model | None = None
+    json_way: str = SCHEMA
+    #: Settings that the model has refused: 'temperature' for one that reasons.
+    refuses: set[str] = dataclasses.field(default_factory=set)
+    redact: Callable[[str], str] = str
+
+    @property
+    def label(self) -> str:
+        return f"{self.target.provider}/{self.target.name or get_default_model()}"
+
+    def explain(self, error: Exception, timeout_s: float) -> ModelError:
+        """What `error` means, without the key that some servers repeat in what they say."""
+        explained = explain(error, self.label, timeout_s)
+        explained.message = self.redact(explained.message)
+        return explained
+
+
+class Providers:
+    """A provider for each target, one client each, made on the loop that uses it."""
+
+    def __init__(self, redact: Callable[[str], str] = str) -> None:
+        self._redact = redact
+        # With a key in the environment the SDK posts traces, prompts included, to OpenAI.
+        set_trace_processors([])
+        self._providers: dict[Target, Provider] = {}
+
+    def __iter__(self) -> Any:
+        return iter(self._providers.values())
+
+    def get(self, target: Target) -> Provider:
+        provider = self._providers.get(target)
+        if provider is None:
+            provider = self._providers[target] = Provider(
+                target, Outage(target.label), redact=self._redact
+            )
+            if target.provider != "offline":
+                self._connect(provider)
+        return provider
+
+    def _connect(self, provider: Provider) -> None:
+        target = provider.target
+        # Retries and time limits are ours: the client's own sleep up to 120 s on Retry-After, and
+        # it would wait 600 s for an answer.
+        client = openai.AsyncOpenAI(
+            base_url=target.base_url or "https://api.openai.com/v1",
+            api_key=target.api_key,
+            max_retries=0,
+            timeout=openai.Timeout(None, connect=10.0),
+            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"request": [_watch]}),
+        )
+        name = target.name or get_default_model()
+        provider.client = client
+        if target.provider == "openai" and target.base_url is None:
+            provider.model = OpenAIResponsesModel(name, client)
+        else:
+            # Compatible servers know /chat/completions; few know /responses.
+            provider.model = OpenAIChatCompletionsModel(name, client)
+
+    def model(
+        self, provider: Provider, *, seed: str, writes: str, parts: Mapping[str, object]
+    ) -> Model:
+        """The SDK's model to ask: the provider's, or an offline one for these parts."""
+        if provider.model is not None:
+            return provider.model
+        return OfflineModel(provider.target.name, seed=seed, writes=writes, parts=parts)
+
+    async def close(self) -> None:
+        for provider in self._providers.values():
+            if provider.client is not None:
+                with contextlib.suppress(Exception):
+                    await provider.client.close()
+        self._providers.clear()
+
+
+async def _watch(request: Any) -> None:
+    """Lets `request` leave only while its event is ours, however long a connection took."""
+    lease = asking.get()
+    if lease is None:
+        return
+
+    async def look(event: str, _: Any) -> None:
+        # Between headers and body others have their turn, and a server waits for the body.
+        if event.endswith(("send_request_headers.started", "send_request_body.started")):
+            waiting = lease()
+            if waiting is not None:
+                await waiting
+
+    request.extensions["trace"] = look
+
+
+def explain(error: Exception, label: str, timeout_s: float) -> ModelError:
+    """What `error` means for the event: try again, wait for somebody, or give up."""
+    if isinstance(error, ModelError):
+        return error
+    if isinstance(error, (openai.APITimeoutError, TimeoutError)):
+        return ModelUnavailable(f"{label} did not answer within {timeout_s:g} s")
+    if isinstance(error, openai.APIStatusError):
+        return _explain_status(error, label)
+    if isinstance(error, openai.APIConnectionError):
+        cause = error.__cause__ or error
+        return ModelUnavailable(f"{label} cannot be reached: {cause}")
+    if isinstance(error, ModelBehaviorError):
+        if "finish_reason='length'" in str(error):
+            return ModelRefused(
+                f"{label} ran out of tokens before its first word: raise max_tokens"
+            )
+        return ModelUnavailable(f"{label}: {error}")
+    # A 200 whose body is a proxy's page, or JSON cut short: the client trips over it somewhere.
+    return ModelUnavailable(
+        f"{label} answered with something that is not a completion"
+        f" ({type(error).__name__}: {str(error)[:200]})"
+    )
+
+
+def _explain_status(error: openai.APIStatusError, label: str) -> ModelError:
+    status = error.status_code
+    text = f"{label} answered {status}: {_message(error)}"
+    if status in (401, 403):
+        if label.startswith("server/"):
+            return ModelLocked(f"{text}. The key is given to the server of OPENAI_BASE_URL only")
+        return ModelLocked(f"{text}. Check the key")
+    no_quota = "insufficient_quota" in (str(error.code), str(error.type))
+    if status == 402 or (status == 429 and no_quota):
+        return ModelLocked(f"{text}. Check the plan and the quota")
+    if status in (408, 409, 425, 429) or status >= 500:
+        return ModelUnavailable(text, retry_after_s(error.response.headers))
+    if status == 404:
+        return ModelRefused(f"{text}. Check the model's name and the address")
+    return ModelRefused(text)
+
+
+def _message(error: openai.APIStatusError) -> str:
+    body = error.body
+    if isinstance(body, Mapping):
+        inner = body.get("error", body)
+        if isinstance(inner, Mapping):
+            return str(inner.get("message", inner))[:500]
+        return str(inner)[:500]
+    return (body if isinstance(body, str) and body else error.response.text or "no message")[:300]
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait: RFC 9110, section 10.2.3, and OpenAI's milliseconds."""
+    for name, seconds in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        with contextlib.suppress(ValueError):
+            value = float(headers.get(name, "")) * seconds
+            if math.isfinite(value):
+                return max(0.0, value)
+    text = headers.get("retry-after", "")
+    with contextlib.suppress(ValueError, TypeError):
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    return None

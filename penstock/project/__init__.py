@@ -1,0 +1,1 @@
+"""A project: its chains, cards and steps, read and checked."""

@@ -1,0 +1,147 @@
+"""Cards: `agents/NAME.md`, front matter over the instructions of one agent."""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+import re
+from typing import Any
+
+import jsonschema
+import pydantic
+from frontmatter.default_handlers import YAMLHandler
+
+from penstock.errors import CardError, ModelMisbehaved
+from penstock.project.documents import Document
+from penstock.record.notes import KINDS, Kind
+
+#: A section of a card that is added to the instructions when a stage asks for that task.
+TASK = re.compile(r"^##[ \t]+Task:[ \t]*(\S+)[ \t]*$", re.MULTILINE)
+
+
+class Recall(pydantic.BaseModel):
+    """What an agent is told of the memory: the notes nearest to `about` (parts, or fields of the
+    part that the stage reads), or without it the titles of the latest."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+    about: list[str] = []
+    kinds: list[Kind] = pydantic.Field(list(KINDS), min_length=1)
+    limit: int = pydantic.Field(3, ge=1, le=100)
+    under: str = pydantic.Field("lessons", min_length=1)
+
+
+class Front(pydantic.BaseModel):
+    """The front matter of a card. An unknown key is an error."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+    about: str = ""
+    model: str = ""
+    temperature: float = pydantic.Field(0.7, ge=0, le=2)
+    max_tokens: int = pydantic.Field(5000, ge=1)
+    concurrency: int | None = pydantic.Field(None, ge=1, le=100_000)
+    timeout_s: float = pydantic.Field(120.0, gt=0)
+    tools: list[str] = []
+    #: The part, or the field of the part that the stage reads, that holds the instructions.
+    instructions_from: str | None = None
+    #: The parts, or fields of the part that the stage reads, that the agent is given; all parts.
+    given: list[str] | None = pydantic.Field(None, min_length=1)
+    recall: Recall | None = None
+    output: dict[str, Any] | None = None
+    #: Tasks that are answered in prose all the same.
+    prose: list[str] = []
+
+    @pydantic.field_validator("output")
+    @classmethod
+    def _is_a_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        if schema is None:
+            return None
+        try:
+            jsonschema.Draft202012Validator.check_schema(schema)
+        except jsonschema.SchemaError as exc:
+            raise ValueError(f"not a JSON Schema: {exc.message}") from exc
+        if schema.get("type") != "object":
+            raise ValueError("the schema of an agent's output begins with 'type: object'")
+        return schema
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What an agent is told, and how it is called.
+
+    `hash` is of the whole file, so two texts made by the same hash had the same instructions.
+    """
+
+    name: str
+    front: Front
+    common: str
+    tasks: dict[str, str]
+    hash: str
+    file: pathlib.Path
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.hash}"
+
+    def instructions(self, task: str | None) -> str:
+        """The text that the agent is told for `task`: the common part, then the task's."""
+        return f"{self.common}\n\n{self.tasks[task]}".strip() if task else self.common
+
+    def output_for(self, task: str | None) -> dict[str, Any] | None:
+        """The JSON Schema of the answer for `task`, or nothing when prose is asked for."""
+        return None if task is not None and task in self.front.prose else self.front.output
+
+    @functools.cached_property
+    def validator(self) -> jsonschema.Draft202012Validator:
+        return jsonschema.Draft202012Validator(self.front.output or {})
+
+    def check_output(self, value: Any) -> None:
+        """Raises `ModelMisbehaved` that names the place where `value` breaks the card's schema."""
+        error = next(iter(self.validator.iter_errors(value)), None)
+        if error is not None:
+            place = "".join(f"[{p!r}]" for p in error.absolute_path)
+            raise ModelMisbehaved(
+                f"the answer does not fit the output of card '{self.name}'"
+                f"{' at ' + place if place else ''}: {error.message}"
+            )
+
+
+def read_card(file: pathlib.Path) -> Card:
+    """The card in `file`. Raises `CardError` with file, line and key."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise CardError(f"{file}: cannot be read: {exc}") from exc
+    handler = YAMLHandler()
+    body = text.lstrip("\ufeff")
+    if handler.detect(body):
+        try:
+            front_text, body = handler.split(body)
+        except ValueError as exc:
+            raise CardError(f"{file}:1: the front matter has no closing '---' line") from exc
+        # The handler takes the first mark and the empty lines after it away.
+        first_line = 1 + text[: text.index(front_text)].count("\n")
+    else:
+        front_text, first_line = "", 1
+    document = Document(file, front_text, CardError, first_line)
+    front = document.check(Front)
+    common, *sections = TASK.split(body)
+    tasks: dict[str, str] = {}
+    for task, section in zip(sections[::2], sections[1::2], strict=True):
+        if task in tasks:
+            raise CardError(f"{file}: two sections are for the task '{task}'; one is enough")
+        tasks[task] = section.strip()
+    for task in front.prose:
+        if task not in tasks:
+            raise document.fail(f"'prose' names '{task}', which is no task of this card", "prose")
+    if not common.strip() and not tasks and not front.instructions_from:
+        raise CardError(f"{file}: there are no instructions below the front matter")
+    return Card(
+        name=file.stem,
+        front=front,
+        common=common.strip(),
+        tasks=tasks,
+        hash=hashlib.sha256(text.encode()).hexdigest()[:12],
+        file=file,
+    )

@@ -1,0 +1,114 @@
+"""Dead letters: events that could not be processed, kept whole, with the cause, for replay."""
+
+import base64
+import time
+import traceback
+from typing import Any
+
+import msgspec
+
+from penstock.errors import PenstockError, StepFailed
+from penstock.record.events import Event, derive_id
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What could not be processed, and why. `raw` is the record as it stood on the topic; when it
+    is not UTF-8 it is in `raw_base64` instead. `failed` is in seconds since 1970 UTC.
+
+    Written again with `resolved`, it is no longer open: REPLAYED or DROPPED.
+    """
+
+    id: str
+    trace_id: str
+    pipeline: str
+    stage: str
+    topic: str
+    partition: int
+    offset: int
+    cause: str
+    message: str
+    attempts: int
+    failed: float
+    detail: str = ""
+    event_id: str | None = None
+    replay: int = 0
+    raw: str | None = None
+    raw_base64: str | None = None
+    resolved: str = ""
+
+    @property
+    def record(self) -> bytes:
+        """The record, byte by byte."""
+        if self.raw is not None:
+            return self.raw.encode()
+        return base64.b64decode(self.raw_base64 or "")
+
+
+REPLAYED, DROPPED = "replayed", "dropped"
+
+_decoder = msgspec.json.Decoder(DeadLetter)
+_encode = msgspec.json.Encoder().encode
+
+
+def topic_name(app_id: str) -> str:
+    return f"{app_id}-dead-letters"
+
+
+def load(raw: bytes) -> DeadLetter:
+    return _decoder.decode(raw)
+
+
+def dump(letter: DeadLetter) -> bytes:
+    return _encode(letter)
+
+
+def write(
+    pipeline: str,
+    stage: str,
+    message: Any,
+    event: Event | None,
+    error: BaseException,
+    attempts: int,
+) -> DeadLetter:
+    """The dead letter of the record in `message`. `event` is what was read from it, if anything."""
+    raw: bytes = message.value or b""
+    try:
+        text, coded = raw.decode(), None
+    except UnicodeDecodeError:
+        text, coded = None, base64.b64encode(raw).decode()
+    place = f"{message.topic}/{message.partition}/{message.offset}"
+    event_id = event.id if event is not None else place
+    key = (message.key or b"").decode(errors="replace")
+    # Whose message says it all, and where the code was that noticed it helps nobody: a record of
+    # somebody else's, a provider. A step's author needs the place, and so do we for our own faults.
+    told = isinstance(error, PenstockError) and not (
+        isinstance(error, StepFailed) and error.__cause__ is not None
+    )
+    return DeadLetter(
+        id=derive_id(event_id, stage, "dead letter", replay=event.replay if event else 0),
+        trace_id=event.trace_id if event is not None else key or place,
+        pipeline=pipeline,
+        stage=stage,
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        cause=type(error).__name__,
+        message=_text(error.message if isinstance(error, PenstockError) else str(error)),
+        detail="" if told else _text(_traceback(error)),
+        attempts=attempts,
+        failed=time.time(),
+        event_id=event.id if event is not None else None,
+        replay=event.replay if event is not None else 0,
+        raw=text,
+        raw_base64=coded,
+    )
+
+
+def _text(said: str) -> str:
+    """`said` as JSON can hold it: the name of a file may have bytes in it that are not UTF-8."""
+    return said.encode(errors="replace").decode()
+
+
+def _traceback(error: BaseException) -> str:
+    """The last lines of where it came from: the author of a step needs the place."""
+    return "".join(traceback.format_exception(error)[-12:])[-4000:]

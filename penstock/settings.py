@@ -1,0 +1,253 @@
+"""The settings: one frozen object, read once from the environment."""
+
+import contextlib
+import dataclasses
+import difflib
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from penstock.errors import SettingsError
+
+PREFIX = "PENSTOCK_"
+#: Names with this prefix belong to the tests and are not read by the program.
+TEST_PREFIX = "PENSTOCK_TEST_"
+#: See `penstock.sandbox`.
+TIERS = ("native", "docker", "wasm")
+SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+#: Where an installed package keeps the cards and chains that it ships.
+SHARED_PROJECT = pathlib.Path(sys.prefix) / "share" / "penstock"
+
+
+def _setting(
+    default: Any, about: str, parse: Callable[[str], Any] = str, *, secret: bool = False
+) -> Any:
+    metadata = {"about": about, "parse": parse}
+    return dataclasses.field(default=default, metadata=metadata, repr=not secret)
+
+
+def _switch(text: str) -> bool:
+    words = {"1": True, "on": True, "yes": True, "true": True}
+    words |= {"0": False, "off": False, "no": False, "false": False}
+    if text.lower() not in words:
+        raise ValueError("expected on or off")
+    return words[text.lower()]
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.strip().isdecimal() or not least <= int(text) <= most:
+            raise ValueError(f"expected a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise ValueError("expected a number of seconds, 0 or more")
+    return value
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"expected one of {', '.join(words)}")
+        return text
+
+    return parse
+
+
+def _broker(text: str) -> str:
+    url = urlsplit(text.split(";")[0])
+    # sqlite://data/x.db would silently be /x.db, on a host 'data'.
+    file = url.scheme == "sqlite" and not url.netloc and url.path[:1] == "/" != url.path
+    if not file and not (url.scheme == "kafka" and url.hostname):
+        raise ValueError("expected sqlite:///ABSOLUTE/PATH or kafka://HOST:PORT")
+    return text
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _name(text: str) -> str:
+    # Kafka's rule for the names of groups and topics, which are made from it.
+    if not text or not all(c.isascii() and (c.isalnum() or c in "._-") for c in text):
+        raise ValueError("expected letters, digits, '.', '_' and '-'")
+    return text
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the environment asked for. Read with `Settings.read()`, never from `os.environ`."""
+
+    broker: str = _setting("", "sqlite:///ABSOLUTE/PATH (embedded) or kafka://HOST:PORT", _broker)
+    model: str = _setting("", "the model of cards that name none, as PROVIDER/NAME")
+    data: pathlib.Path = _setting(
+        pathlib.Path("data"), "folder of the embedded database and other state", pathlib.Path
+    )
+    logs: pathlib.Path = _setting(pathlib.Path("logs"), "folder of the event log", pathlib.Path)
+    project: pathlib.Path = _setting(
+        pathlib.Path("."), "folder that holds agents/, topics/ and steps/", pathlib.Path
+    )
+    app_id: str = _setting("penstock", "name of the app: its consumer group on Kafka", _name)
+    worker_id: str = _setting("", "name of this worker (Kafka: static membership)", _name)
+    kafka_tls: bool = _setting(False, "Kafka over TLS", _switch)
+    kafka_ca: str = _setting("", "file of certificates that the Kafka's is checked against")
+    kafka_cert: str = _setting("", "file of this client's own certificate (mutual TLS)")
+    kafka_key: str = _setting("", "file of its key")
+    kafka_sasl: str = _setting(
+        "", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", _one_of("PLAIN", *SCRAM)
+    )
+    kafka_user: str = _setting("", "name for SASL")
+    kafka_password: str = _setting("", "password for SASL", secret=True)
+    session_s: float = _setting(
+        10.0, "seconds of silence after which a worker's partitions on Kafka go to others", _seconds
+    )
+    replication: int = _setting(1, "copies of each topic that is made on Kafka", _whole(1, 32))
+    partitions: int = _setting(4, "partitions of each topic", _whole(1, 1024))
+    seed: str = _setting(
+        "1", "1: seed each pipeline once, again: seed it anew, 0: never", _one_of("1", "0", "again")
+    )
+    every_s: float = _setting(
+        0.0, "seconds between runs that the timer starts; 0: no timer", _seconds
+    )
+    start: tuple[str, ...] = _setting(
+        (),
+        "pipelines that this worker seeds and times, with commas; all but those with start: manual",
+        _names,
+    )
+    sandbox: str = _setting(
+        "native", "what keeps a model's code in: native (Linux), docker or wasm", _one_of(*TIERS)
+    )
+    sandbox_s: float = _setting(10.0, "seconds that a program has in the sandbox", _seconds)
+    sandbox_mb: int = _setting(256, "megabytes of memory that it has", _whole(64, 65_536))
+    concurrency: int = _setting(200, "events in flight per stage", _whole(1, 100_000))
+    attempts: int = _setting(5, "tries of an event before it is a dead letter", _whole(1, 100))
+    drain_s: float = _setting(20.0, "seconds that a stopping worker waits for calls", _seconds)
+    event_log: bool = _setting(True, "write logs/broker_interactions.json", _switch)
+    event_log_bytes: int = _setting(
+        50_000_000, "size at which the event log is rotated", _whole(1_000, 10**12)
+    )
+    event_log_files: int = _setting(5, "rotated event logs to keep", _whole(0, 1_000))
+    log_instructions: bool = _setting(
+        True, "repeat an agent's instructions in the log line of its answer", _switch
+    )
+    max_event_bytes: int = _setting(
+        1_000_000, "largest event, in bytes of JSON", _whole(1_000, 10**9)
+    )
+    retention_s: float = _setting(
+        7 * 86400.0, "seconds that finished runs are kept; 0: for ever", _seconds
+    )
+    embeddings: str = _setting(
+        "", "the model of the memory's vectors, as PROVIDER/NAME; none: a local one"
+    )
+    recall_s: float = _setting(
+        1.0, "seconds that a look into memory may take; 0: it is never asked", _seconds
+    )
+    memory_notes: int = _setting(
+        10_000, "notes that wait while the memory is down; then the oldest go", _whole(1, 10**7)
+    )
+    #: Not PENSTOCK_*: the names that the providers' own tools use. Never shown or logged.
+    openai_api_key: str = dataclasses.field(default="", repr=False)
+    openai_base_url: str = ""
+    mistral_api_key: str = dataclasses.field(default="", repr=False)
+    ollama_host: str = ""
+    qdrant_url: str = ""
+    qdrant_api_key: str = dataclasses.field(default="", repr=False)
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """The settings of `environ`. Raises `SettingsError` for an unknown name or a bad value."""
+        environ = os.environ if environ is None else environ
+        known = {PREFIX + f.name.upper(): f for f in dataclasses.fields(cls) if f.metadata}
+        values: dict[str, Any] = {}
+        for name, text in sorted(environ.items()):
+            if not name.startswith(PREFIX) or name.startswith(TEST_PREFIX):
+                continue
+            if name not in known:
+                # Without the prefix, which makes any two names look alike.
+                words = [word.removeprefix(PREFIX) for word in known]
+                close = difflib.get_close_matches(name.removeprefix(PREFIX), words, n=1)
+                hint = f" Did you mean {PREFIX}{close[0]}?" if close else ""
+                raise SettingsError(
+                    f"{name} is not a setting.{hint} The settings are: {', '.join(known)}."
+                )
+            if text == "":
+                continue
+            try:
+                values[known[name].name] = known[name].metadata["parse"](text)
+            except ValueError as exc:
+                raise SettingsError(f"{name}={text!r}: {exc}.") from exc
+        for field in dataclasses.fields(cls):
+            if not field.metadata:
+                values[field.name] = environ.get(field.name.upper(), "")
+        return cls(**values)
+
+    @property
+    def root(self) -> pathlib.Path:
+        """The project's folder: the one named, else the one shipped with the package."""
+        if (self.project / "topics").is_dir() or not SHARED_PROJECT.is_dir():
+            return self.project
+        return SHARED_PROJECT
+
+    @property
+    def broker_url(self) -> str:
+        """The broker, with the embedded one's default place filled in."""
+        return self.broker or f"sqlite://{quote(str((self.data / 'penstock.db').absolute()))}"
+
+    @property
+    def embedded(self) -> bool:
+        return self.broker_url.startswith("sqlite:")
+
+    @property
+    def database(self) -> pathlib.Path:
+        """The embedded broker's file."""
+        return pathlib.Path(unquote(urlsplit(self.broker_url).path))
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be written anywhere: long enough to be a secret, and set."""
+        found = [self.openai_api_key, self.mistral_api_key, self.kafka_password]
+        found += [self.qdrant_api_key]
+        models = (self.model, self.embeddings, self.openai_base_url, self.ollama_host)
+        for url in (*self.broker_url.split(";"), *models, self.qdrant_url):
+            with contextlib.suppress(ValueError):  # no address at all: it is refused elsewhere
+                password = urlsplit(url if "://" in url else f"//{url}").password or ""
+                found += [password, unquote(password)]
+        # The longest first: one may begin with another.
+        return tuple(sorted({s for s in found if len(s) >= 6}, key=len, reverse=True))
+
+    def redact(self, text: str) -> str:
+        """`text` without any of the secrets."""
+        for secret in self.secrets:
+            text = text.replace(secret, "[secret]")
+        return text
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """Name, default and meaning of every setting, for `penstock settings` and the docs."""
+    rows = []
+    for field in dataclasses.fields(Settings):
+        if field.metadata:
+            rows.append(
+                (PREFIX + field.name.upper(), _shown(field.default), field.metadata["about"])
+            )
+    return rows
+
+
+def _shown(value: Any) -> str:
+    """`value` as somebody would write it in the environment."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,251 @@
+"""The history: a CSV file with one row a run, each written whole or not at all."""
+
+import contextlib
+import csv
+import errno
+import fcntl
+import io
+import logging
+import os
+import pathlib
+import re
+import time
+from collections.abc import Iterator, Sequence
+
+from penstock.errors import StepFailed
+
+log = logging.getLogger(__name__)
+
+#: The run is found by the first; the last has a fixed form, so that a row that was cut is known.
+COLUMNS = (
+    *("trace_id", "title", "task", "input", "expected", "code", "explanation"),
+    *("verdict", "cause", "detail", "output", "error", "seconds"),
+    *("score", "findings", "critique", "model", "written"),
+)
+#: Spreadsheets take 32,767 characters in a cell, Python's csv module 131,072.
+CELL_CHARS = 32_000
+#: Seconds to wait for another process that is writing.
+_LOCK_S = 2.0
+_READ_BYTES = 1 << 20
+_WRITTEN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+#: What some program takes for nothing before a formula: white space, controls, marks of no width.
+_BLANK = r"[\s\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]*"
+#: The full-width signs are formulas where people write with them.
+_FORMULA = re.compile(rf"[\t\r]|{_BLANK}[=+\-@＝＋－＠]")  # fmt: skip
+
+
+def defuse(text: str) -> str:
+    """`text` so that a spreadsheet shows it and does not run it: with a ' before it, if need be.
+
+    Source: OWASP, CSV Injection.
+    """
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def cell(text: str) -> str:
+    """`text` as it stands in the file: capped, defused, and text that UTF-8 can hold."""
+    if len(text) > CELL_CHARS:
+        text = f"{text[:CELL_CHARS]}… ({len(text):,} characters)"
+    return defuse(text.encode("utf-8", "replace").decode())
+
+
+def write_row(cells: Sequence[str]) -> bytes:
+    """One line of RFC 4180."""
+    made = io.StringIO()
+    csv.writer(made, lineterminator="\r\n").writerow(cells)
+    return made.getvalue().encode()
+
+
+HEADER = write_row(COLUMNS)
+
+
+class History:
+    """A CSV file, its rows known by their runs.
+
+    The whole file is read once; after that only what others appended. For one thread; other
+    processes may write the same file, each in its turn.
+    """
+
+    def __init__(self, file: pathlib.Path) -> None:
+        self.file = file
+        self._forget()
+
+    def _forget(self) -> None:
+        self._runs: set[str] = set()
+        self._place: tuple[int, int] | None = None
+        #: Up to here the file is whole rows, and known.
+        self._end = 0
+        self._last = b""
+
+    def append(self, row: Sequence[str]) -> bool:
+        """The row of the run `row[0]` is on the disk; False when it was there already.
+
+        `row` has a text for each of `COLUMNS`. Raises `StepFailed` when the file is
+        somebody else's, and `OSError` when it cannot be written: then it holds nothing of the row,
+        or the next call takes that away.
+        """
+        data = write_row([cell(text) for text in row])
+        with self._locked() as fd:
+            self._catch_up(fd)
+            if cell(row[0]) in self._runs:
+                os.fsync(fd)  # whoever wrote it may have died before
+                return False
+            is_new = self._end == 0
+            self._write(fd, HEADER + data if is_new else data)
+            self._end += len(HEADER) * is_new + len(data)
+            self._runs.add(cell(row[0]))
+            self._last = data
+        if is_new:
+            self._sync_folder()
+        return True
+
+    # -- the file
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[int]:
+        """The file, open, and nobody else's turn. Raises `OSError`."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + _LOCK_S
+        while True:
+            fd = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                self._lock(fd, deadline)
+                if self._is_here(fd):
+                    yield fd
+                    return
+            finally:
+                os.close(fd)
+            if time.monotonic() > deadline:
+                raise OSError(errno.EBUSY, "somebody keeps replacing it")
+
+    def _is_here(self, fd: int) -> bool:
+        """Nobody has put the file aside while its lock was waited for."""
+        try:
+            return os.path.samestat(os.fstat(fd), os.stat(self.file))
+        except FileNotFoundError:
+            return False
+
+    def _lock(self, fd: int, deadline: float) -> None:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise OSError(errno.EBUSY, "another program has locked it") from None
+            time.sleep(0.01)
+
+    def _write(self, fd: int, data: bytes) -> None:
+        """`data` is at the end of the file and on the disk, or an `OSError` is raised."""
+        try:
+            written = os.write(fd, data)
+            if written < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(fd)
+        except OSError:
+            # If this fails too, the next one to write finds the rest and cuts it off.
+            with contextlib.suppress(OSError):
+                os.ftruncate(fd, self._end)
+            raise
+
+    def _sync_folder(self) -> None:
+        folder = os.open(self.file.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    # -- what is in it
+
+    def _catch_up(self, fd: int) -> None:
+        """All whole rows of the file are known, and it ends with one."""
+        found = os.fstat(fd)
+        place = (found.st_dev, found.st_ino)
+        last_at = self._end - len(self._last)
+        if (
+            place != self._place
+            or found.st_size < self._end
+            or os.pread(fd, len(self._last), last_at) != self._last
+        ):
+            self._forget()
+            self._place = place
+        if found.st_size == self._end:
+            return
+        row = b""
+        for row in self._read_rows(fd):
+            if not _is_whole(row):
+                self._mend(fd, row)
+                return
+            self._take(row)
+
+    def _read_rows(self, fd: int) -> Iterator[bytes]:
+        """Each row after what is known; the last one may have been cut."""
+        at, quotes, rest = self._end, 0, b""
+        lines: list[bytes] = []
+        while chunk := os.pread(fd, _READ_BYTES, at):
+            at += len(chunk)
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                lines.append(line + b"\n")
+                quotes += line.count(b'"')
+                if quotes % 2 == 0:  # else the line ends inside a cell
+                    yield b"".join(lines)
+                    lines, quotes = [], 0
+        if lines or rest:
+            yield b"".join([*lines, rest])
+
+    def _take(self, row: bytes) -> None:
+        cells = _cells(row)
+        if self._end == 0 and tuple(cells) != COLUMNS:
+            raise StepFailed(
+                f"{self.file} is not the history: it begins with {', '.join(cells)[:200]!r} and not"
+                f" with {', '.join(COLUMNS[:3])}... Move it away, and replay the dead letter"
+            )
+        if self._end and cells:
+            self._runs.add(cells[0])
+        self._end += len(row)
+        self._last = row
+
+    def _mend(self, fd: int, torn: bytes) -> None:
+        """The row that was cut by a crash is whole again, or put aside and gone from the file."""
+        if self._end == 0 and not HEADER.startswith(torn):
+            self._take(torn)  # a header without the end of its line, or somebody else's
+            self._end -= len(torn)
+        cells = _cells(torn)
+        whole = tuple(cells) == COLUMNS if self._end == 0 else _is_complete(cells)
+        if whole and torn.count(b'"') % 2 == 0:
+            ending = b"\n" if torn.endswith(b"\r") else b"\r\n"
+            self._end, before = self._end + len(torn), self._end
+            self._write(fd, ending)
+            self._end = before
+            self._take(torn + ending)
+            return
+        if self._end:
+            # Nothing is thrown away that somebody may have written by hand.
+            aside = self.file.with_name(f"{self.file.name}.torn")
+            with aside.open("ab") as file:
+                file.write(torn + b"\n")
+            log.warning(
+                "%s ended in the middle of a row: %d bytes are now in %s. The run is written again",
+                self.file,
+                len(torn),
+                aside.name,
+                extra={"action": "history_mended"},
+            )
+        os.ftruncate(fd, self._end)
+
+
+def _cells(row: bytes) -> list[str]:
+    text = row.decode("utf-8", "replace").removeprefix("\ufeff")
+    try:
+        return next(csv.reader(io.StringIO(text, newline="")), [])
+    except csv.Error:
+        return []
+
+
+def _is_whole(row: bytes) -> bool:
+    return row.endswith(b"\n") and row.count(b'"') % 2 == 0
+
+
+def _is_complete(cells: list[str]) -> bool:
+    return len(cells) == len(COLUMNS) and _WRITTEN.fullmatch(cells[-1]) is not None

@@ -1,0 +1,25 @@
+"""The step `present`: shows a finished run on the worker's console."""
+
+import json
+from typing import Any
+
+from penstock.models import LABEL, wrote_offline
+from penstock.steps import Work
+
+
+async def present(work: Work) -> None:
+    """The run's last part is on the console, under its trace id, labelled when no model wrote it.
+
+    A crash between the printing and the transaction prints it again, under the same trace id.
+    """
+    event = work.event
+    title = event.pipeline.replace("_", " ").replace("-", " ").title()
+    text = as_text(list(event.parts.values())[-1])
+    offline = event.usage is not None and wrote_offline(event.usage.model)
+    label = f"({LABEL})\n" if offline else ""
+    work.show(f"\n✅ Final {title} Output for Trace ID {event.trace_id}:\n{label}\n{text}\n")
+
+
+def as_text(part: Any) -> str:
+    """A part for people: text as it is, anything else as readable JSON."""
+    return part if isinstance(part, str) else json.dumps(part, ensure_ascii=False, indent=2)

@@ -1,0 +1,1 @@
+"""The worker: what makes a project's stages run."""

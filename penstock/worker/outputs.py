@@ -1,0 +1,104 @@
+"""Outputs: what a step's answer becomes. An event for each value, on the topic where it goes; and
+where the chain has telemetry, one that tells what the agent did."""
+
+import time
+from typing import Any
+
+import msgspec
+
+from penstock.errors import EventTooLarge, StepFailed
+from penstock.project.chains import StageSpec
+from penstock.record import events
+from penstock.record.events import Event, Usage
+from penstock.worker.work import Answer
+
+
+def make_outputs(
+    spec: StageSpec, event: Event, answer: Answer, attempts: int, max_bytes: int
+) -> list[tuple[str, Event, bytes]]:
+    """Topic, event and record for each value of `answer` that goes on from `event`. Raises
+    `StepFailed` for what is no JSON or has no branch, `EventTooLarge` above `max_bytes`."""
+    made: list[tuple[str, Event, bytes]] = []
+    told = _tell(spec, event, answer, attempts)
+    if told is not None:
+        made.append((*told, _encode(told[1], spec, told[0], max_bytes)))
+    if spec.writes is None and spec.branches is None:
+        return made
+    kept = event.parts
+    if spec.carries is not None:
+        kept = {name: part for name, part in kept.items() if name in spec.carries}
+    for index, value in enumerate(answer.values):
+        topic, rounds = spec.writes, event.rounds
+        if spec.branches is not None:
+            topic, rounds = spec.branches.choose(spec.name, value, rounds)
+        if topic is None:
+            continue
+        id_ = events.derive_id(event.id, spec.name, topic, index, event.replay)
+        parts = {**kept, spec.makes: value}
+        output = _follow(event, spec, answer, attempts, id_, parts, answer.usage, rounds)
+        made.append((topic, output, _encode(output, spec, topic, max_bytes)))
+    return made
+
+
+def _tell(spec: StageSpec, event: Event, answer: Answer, attempts: int) -> tuple[str, Event] | None:
+    """What the agent did and thought. It ends where it stands: nothing of the run hangs on it."""
+    topic = spec.telemetry
+    # An agent that was not asked has nothing to tell, and one that writes there tells by itself.
+    if topic is None or topic in spec.targets or answer.usage is None or answer.card is None:
+        return None
+    told = {
+        "kind": "agent",
+        "agent": spec.agent,
+        "task": spec.again if spec.again and spec.makes in event.parts else spec.task,
+        "stage": spec.name,
+        "reads": spec.reads,
+        "thinking": answer.thinking,
+        # Not as the event's own: what was used is on the answer, and would be counted twice.
+        "usage": msgspec.to_builtins(answer.usage),
+    }
+    id_ = events.derive_id(event.id, spec.name, topic, len(answer.values), event.replay)
+    return topic, _follow(event, spec, answer, attempts, id_, {topic: told}, None, {})
+
+
+def _follow(
+    event: Event,
+    spec: StageSpec,
+    answer: Answer,
+    attempts: int,
+    id_: str,
+    parts: dict[str, Any],
+    usage: Usage | None,
+    rounds: dict[str, int],
+) -> Event:
+    """An event of the same run, made from `event` by this stage."""
+    return Event(
+        id=id_,
+        trace_id=event.trace_id,
+        parent_id=event.id,
+        pipeline=event.pipeline,
+        stage=spec.name,
+        agent=spec.agent,
+        card=answer.card,
+        parts=parts,
+        usage=usage,
+        created=time.time(),
+        attempt=attempts,
+        forked_from=event.forked_from,
+        rounds=rounds,
+    )
+
+
+def _encode(output: Event, spec: StageSpec, topic: str, max_bytes: int) -> bytes:
+    try:
+        raw = events.dump(output)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise StepFailed(
+            f"'{spec.does}' answered with something that JSON cannot hold: {exc}"
+        ) from exc
+    if len(raw) > max_bytes:
+        raise EventTooLarge(
+            f"'{spec.does}' made an event of {len(raw)} bytes for '{topic}'; the largest is"
+            f" {max_bytes} (PENSTOCK_MAX_EVENT_BYTES). Let the chain carry less ('carries'), or"
+            " raise the limit."
+        )
+    return raw

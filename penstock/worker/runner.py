@@ -1,0 +1,204 @@
+"""The runner: the only place that calls the OpenAI Agents SDK.
+
+The journal sits in a `Model` around the real one and around the tools, so that every call of a
+run with many turns is durable, not only the last answer.
+"""
+
+import asyncio
+import copy
+import dataclasses
+import json
+import time
+from typing import Any
+
+import msgspec
+from agents import (
+    Agent,
+    AgentOutputSchemaBase,
+    FunctionTool,
+    MaxTurnsExceeded,
+    ModelBehaviorError,
+    ModelSettings,
+    RunConfig,
+    Runner,
+    RunResult,
+    function_tool,
+)
+from agents.usage import Usage as TokenUsage
+
+from penstock.errors import ModelError, ModelMisbehaved, ModelRefused
+from penstock.journal import Calls
+from penstock.models.journalled import JournalledModel
+from penstock.models.names import Target
+from penstock.models.providers import Providers
+from penstock.models.thinking import thinking_of
+from penstock.project.cards import Card
+from penstock.project.chains import StageSpec
+from penstock.record.events import Usage
+from penstock.steps import Registry
+from penstock.worker.prompts import given_parts, look_up, told_by, write_prompt
+from penstock.worker.work import Answer, Do, StepWork
+
+_config = RunConfig(tracing_disabled=True)
+
+
+class CardOutput(AgentOutputSchemaBase):
+    """A card's JSON Schema as the SDK asks for it."""
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+
+    def is_plain_text(self) -> bool:
+        return False
+
+    def name(self) -> str:
+        return self.card.name
+
+    def json_schema(self) -> dict[str, Any]:
+        return self.card.front.output or {}
+
+    def is_strict_json_schema(self) -> bool:
+        # 'strict' allows only a part of JSON Schema; a card may use all of it, and is checked here.
+        return False
+
+    def validate_json(self, json_str: str) -> Any:
+        try:
+            value = json.loads(_inner_json(json_str))
+            self.card.check_output(value)
+        except (ValueError, ModelMisbehaved) as exc:
+            raise ModelBehaviorError(f"not the JSON that was asked for: {exc}") from exc
+        return value
+
+
+def _inner_json(text: str) -> str:
+    """The object in `text`: small models wrap it in a fence or in a sentence."""
+    first, last = text.find("{"), text.rfind("}")
+    return text[first : last + 1] if 0 <= first < last else text
+
+
+class _Asking:
+    """One of a stage's tasks: what the agent is told, and the form that its answer has."""
+
+    def __init__(self, card: Card, task: str | None) -> None:
+        self.own = card.instructions(task)
+        output = card.output_for(task)
+        self.form = ""
+        if output is not None:
+            schema = json.dumps(output, ensure_ascii=False)
+            self.form = f"\n\nAnswer with one JSON object and nothing else. Its schema:\n{schema}"
+        self.agent: Agent[Any] = Agent(
+            name=card.name,
+            instructions=self.own + self.form,
+            model_settings=ModelSettings(
+                temperature=card.front.temperature, max_tokens=card.front.max_tokens
+            ),
+            output_type=CardOutput(card) if output is not None else None,
+        )
+        self._first: Agent[Any] | None = None
+
+    def agent_for(self, model: JournalledModel) -> Agent[Any]:
+        """An agent of its own for one run: many runs at once on one Agent slow each other (640/s,
+        not 1,050). The SDK checks and completes the first clone; the others are copies, at a tenth
+        of the cost."""
+        if self._first is None:
+            self._first = self.agent.clone(model=model)
+        mine = copy.copy(self._first)
+        mine.model = model
+        return mine
+
+
+def agent_step(
+    spec: StageSpec, card: Card, target: Target, providers: Providers, registry: Registry
+) -> Do:
+    """The stage's work as an agent: its answer, text or JSON, is the value of the output."""
+    asking = _Asking(card, spec.task)
+    asking_again = asking if spec.again is None else _Asking(card, spec.again)
+    tools = [function_tool(registry.tools[name], name_override=name) for name in card.front.tools]
+
+    async def do(work: StepWork) -> Answer:
+        started = time.perf_counter()
+        provider = providers.get(target)
+        now = asking_again if spec.makes in work.event.parts else asking
+        instructions = told_by(work.event, spec.reads, card, now.own)
+        parts = given_parts(work.event, spec.reads, card)
+        if card.front.recall is not None:
+            parts = {**parts, **await look_up(card.front.recall, work, spec.reads)}
+        inner = providers.model(provider, seed=work.event.trace_id, writes=spec.makes, parts=parts)
+        model = JournalledModel(inner, provider, work.calls, card.front.timeout_s)
+        mine = now.agent_for(model)
+        mine.instructions = instructions + now.form
+        mine.tools = [_journalled(tool, work.calls) for tool in tools]
+        result, tokens = await _run(mine, write_prompt(parts))
+        made = result.final_output
+        usage = Usage(
+            model=provider.label,
+            requests=tokens.requests,
+            input_tokens=tokens.input_tokens,
+            output_tokens=tokens.output_tokens,
+            seconds=round(time.perf_counter() - started, 6),
+        )
+        if made is None or made == "":
+            raise ModelMisbehaved(f"{provider.label} gave an empty answer for card '{card.name}'")
+        return Answer([made], usage, card.label, instructions, thinking_of(result.raw_responses))
+
+    return do
+
+
+async def _run(agent: Agent[Any], prompt: str) -> tuple[RunResult, TokenUsage]:
+    """What the agent came to and what it used. One that does not fit its schema gets one repair."""
+    try:
+        result = await Runner.run(agent, prompt, run_config=_config)
+        return result, result.context_wrapper.usage
+    except ModelBehaviorError as exc:
+        if agent.output_type is None:
+            raise ModelMisbehaved(str(exc)) from exc
+        problem = str(exc)
+        spent = exc.run_data.context_wrapper.usage if exc.run_data else TokenUsage()
+    except MaxTurnsExceeded as exc:
+        raise ModelRefused(f"agent '{agent.name}': {exc}") from exc
+    repair = f"{prompt}\n\n# repair\n\nYour last answer could not be used: {problem}\nAnswer again."
+    try:
+        result = await Runner.run(agent, repair, run_config=_config)
+    except ModelBehaviorError as exc:
+        raise ModelMisbehaved(f"agent '{agent.name}', asked twice: {exc}") from exc
+    spent.add(result.context_wrapper.usage)
+    return result, spent
+
+
+def _journalled(tool: FunctionTool, calls: Calls) -> FunctionTool:
+    """`tool`, each call of it recorded."""
+
+    async def invoke(context: Any, arguments: str) -> Any:
+        async def call() -> bytes:
+            return msgspec.json.encode(await tool.on_invoke_tool(context, arguments))
+
+        return msgspec.json.decode(
+            await calls.once(msgspec.json.encode([tool.name, arguments]), call)
+        )
+
+    return dataclasses.replace(tool, on_invoke_tool=invoke)
+
+
+async def ask_once(target: Target, providers: Providers, timeout_s: float) -> tuple[str, Usage]:
+    """A real round trip of one model, for `doctor`. Raises `ModelError`."""
+    provider = providers.get(target)
+    inner = providers.model(provider, seed="doctor", writes="", parts={"text": "Say hello."})
+    agent: Agent[Any] = Agent(
+        name="doctor", instructions="Answer in one short sentence.", model=inner
+    )
+    started = time.perf_counter()
+    try:
+        async with asyncio.timeout(timeout_s):
+            result = await Runner.run(agent, "Say hello.", run_config=_config)
+    except ModelError:
+        raise
+    except Exception as exc:
+        raise provider.explain(exc, timeout_s) from exc
+    tokens = result.context_wrapper.usage
+    return str(result.final_output), Usage(
+        model=provider.label,
+        requests=tokens.requests,
+        input_tokens=tokens.input_tokens,
+        output_tokens=tokens.output_tokens,
+        seconds=time.perf_counter() - started,
+    )

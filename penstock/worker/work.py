@@ -1,0 +1,170 @@
+"""Work: what a step is given, what it answers, and how often it is tried."""
+
+import asyncio
+import dataclasses
+import inspect
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from penstock.errors import EventError, StepFailed, Unavailable
+from penstock.journal import Calls
+from penstock.memory import KINDS, Memory
+from penstock.record.events import Event, Usage
+from penstock.settings import Settings
+from penstock.steps import Claim, FanOut, Step
+
+#: What a Python step's own client raises when something may pass.
+PASSING = (Unavailable, ConnectionError, TimeoutError)
+
+
+@dataclasses.dataclass(slots=True)
+class Answer:
+    """What a step made: a value for each output, and what it used."""
+
+    values: list[Any]
+    usage: Usage | None = None
+    card: str | None = None
+    #: The instructions that made it, for the event log.
+    instructions: str | None = None
+    #: What the model said to itself, where it gives that.
+    thinking: str = ""
+
+
+class Tries:
+    """How often an event was tried, and when again. A failure while its provider is down does not
+    count (`counts` is False): that says nothing about the event."""
+
+    __slots__ = ("counted", "limit", "made")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.made = 0
+        self.counted = 0
+
+    def spent(self, error: BaseException) -> bool:
+        self.counted += getattr(error, "counts", True)
+        return self.counted >= self.limit
+
+    def pause_s(self, error: BaseException) -> float:
+        """Seconds until the next try: doubled each time, scattered so that callers do not come
+        back all at once, and never before the provider's own Retry-After."""
+        if not getattr(error, "counts", True):
+            return 0.0  # the outage's own pause comes next
+        own = min(30.0, 0.25 * 2.0**self.counted) * (0.5 + random.random())
+        return max(own, getattr(error, "retry_after_s", None) or 0.0)
+
+
+class StepWork:
+    """What a step is given: see `penstock.steps.Work`."""
+
+    __slots__ = ("_memory", "_notes", "_show", "calls", "data", "event", "settings")
+
+    def __init__(
+        self,
+        event: Event,
+        calls: Calls,
+        show: Callable[[str], None],
+        settings: Settings | None = None,
+        memory: Callable[[], Awaitable[Memory]] | None = None,
+    ) -> None:
+        self.event = event
+        self.calls = calls
+        self.settings = settings or Settings()
+        self.data = self.settings.data
+        self._show = show
+        self._memory = memory
+        self._notes = 0
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        return self.event.parts
+
+    async def call(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        async def made() -> bytes:
+            return msgspec.json.encode(await run(function, *args))
+
+        return msgspec.json.decode(await self.calls.once(msgspec.json.encode([name, args]), made))
+
+    async def claim(self, value: Any) -> Claim:
+        held, place = await self.calls.claim(self.event.trace_id, value)
+        return Claim(held, place == self.calls.place)
+
+    async def recall(
+        self, about: str | None, kinds: Sequence[str] = KINDS, limit: int = 3
+    ) -> list[dict[str, Any]]:
+        async def look() -> bytes:
+            if self._memory is None:
+                return b"[]"
+            memory = await self._memory()
+            if about is None:
+                return msgspec.json.encode(await memory.latest(kinds, limit))
+            return msgspec.json.encode(await memory.recall(about, kinds, limit))
+
+        request = msgspec.json.encode(["recall", about, kinds, limit])
+        found: list[dict[str, Any]] = msgspec.json.decode(await self.calls.once(request, look))
+        return found
+
+    async def remember(self, kind: str, about: str, lesson: str) -> None:
+        if self._memory is not None:
+            self._notes += 1
+            memory = await self._memory()
+            await memory.remember(kind, about, lesson, id=f"{self.event.id}/{self._notes}")
+
+    def show(self, text: str) -> None:
+        self._show(text)
+
+
+Do = Callable[[StepWork], Awaitable[Answer]]
+
+
+async def run(function: Callable[..., Any], *args: Any) -> Any:
+    """What `function` gives: awaited when it is a coroutine function, else run in a thread."""
+    if inspect.iscoroutinefunction(function):
+        return await function(*args)
+
+    def call() -> Any:
+        try:
+            return function(*args)
+        except StopIteration as exc:
+            # asyncio cannot carry it out of the thread: whoever waits would wait for ever.
+            raise RuntimeError("the function raised StopIteration") from exc
+
+    return await asyncio.to_thread(call)
+
+
+def python_step(function: Callable[..., Any]) -> Do:
+    """The stage's work as a Python step: what it returns becomes the values of the outputs."""
+
+    async def do(work: StepWork) -> Answer:
+        started = time.perf_counter()
+        try:
+            made = await run(function, work)
+        except (*PASSING, EventError):
+            raise
+        except Exception as exc:
+            raise StepFailed(f"{type(exc).__name__}: {exc}") from exc
+        seconds = time.perf_counter() - started
+        before = work.event.usage
+        usage = Usage(model=before.model if before else "", seconds=seconds)
+        if isinstance(made, FanOut):
+            return Answer(list(made.answers), usage)
+        return Answer([] if made is None else [made], usage)
+
+    return do
+
+
+def checked(check: Step, do: Do) -> Do:
+    """`do`, once the step `check` has looked at the event: what it raises is the stage's failure,
+    and False ends the run there."""
+    look = python_step(check)
+
+    async def both(work: StepWork) -> Answer:
+        if (await look(work)).values == [False]:
+            return Answer([])
+        return await do(work)
+
+    return both
