@@ -13,22 +13,20 @@ async with Client() as client:
 import asyncio
 import logging
 import sys
-import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
-from faust.types import TP
 
-from penstock.broker.embedded.reading import ONE_WORKER, EmbeddedReader, Found, Reader
-from penstock.broker.embedded.store import Store
+from penstock.broker import open_broker
+from penstock.broker.contract import Beginning, Found, Location, Row
 from penstock.errors import ChainError, JobRefused, MalformedEvent, NotFound, SettingsError
 from penstock.jobs.status import JobStatus, PushedJob, pushes_of, status_of
 from penstock.project.project import Project, read_project
-from penstock.record import cancels, events
 from penstock.record import dead_letters as deadletters
+from penstock.record import events
 from penstock.record.beginnings import encode, log_begun
 from penstock.record.dead_letters import DeadLetter
 from penstock.record.event_log import EventLog
@@ -47,9 +45,6 @@ from penstock.runs.runs import DONE, RUNNING, Entry, Run, Runs
 from penstock.settings import Settings
 from penstock.steps.present import as_text
 
-if TYPE_CHECKING:
-    from penstock.broker.kafka.reading import KafkaReader
-
 log = logging.getLogger(__name__)
 
 #: Seconds between looks at a run that somebody follows.
@@ -62,15 +57,8 @@ class Client:
     def __init__(self, settings: Settings | None = None, project: Project | None = None) -> None:
         self.settings = settings or Settings.read()
         self.project = project or read_project(self.settings.root)
-        self.reader: Reader
-        self._kafka: KafkaReader | None = None
-        if self.settings.embedded:
-            self.store = Store(self.settings.database)
-            self.reader = EmbeddedReader(self.store)
-        else:
-            self.reader = self._kafka = _kafka_reader(self.settings, self.project)
-        self.runs = Runs(self.settings, self.project, self.reader)
-        self._appending = threading.Lock()
+        self.broker = open_broker(self.settings, self.project.plan(self.settings.app_id))
+        self.runs = Runs(self.settings, self.project, self.broker)
 
     async def __aenter__(self) -> "Client":
         return self
@@ -85,17 +73,20 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        self.reader.close()
+        self.broker.close()
 
     def worker_running(self) -> bool:
         """Whether a worker is there to do the work."""
-        return self.reader.worker_running()
+        return self.broker.worker_running()
 
     async def submit(
         self, pipeline: str, parts: dict[str, Any], trace_id: str | None = None
     ) -> str:
-        """The run has begun, durably; its trace id. A `trace_id` that was submitted before is not
-        begun again. Raises `ChainError`, `EventTooLarge` or `BrokerUnavailable`."""
+        """The run has begun, durably; its trace id. With a `trace_id` that was begun before nothing
+        is begun again, for as long as that run is kept: the same content is the same run, and
+        another one is refused. Raises `RunBegunBefore` then (on Kafka, where only workers know, it
+        becomes a dead letter of that cause), `ChainError`, `EventTooLarge` or `BrokerUnavailable`.
+        """
         (first,) = await self.submit_many(pipeline, [(parts, trace_id)])
         return first
 
@@ -106,10 +97,8 @@ class Client:
         self.project.require_sound()
         rows = [self.check(pipeline, parts, trace_id) for parts, trace_id in runs]
         chain = self.project.chain(pipeline)
-        by_entry: dict[str, list[tuple[Event, bytes]]] = {}
-        for row in rows:
-            by_entry.setdefault(chain.entry_of(row[0].parts), []).append(row)
-        await asyncio.to_thread(self._append, by_entry)
+        begun = [(chain.entry_of(event.parts), event, raw) for event, raw in rows]
+        await asyncio.to_thread(self._begin, begun)
         return [event.trace_id for event, _ in rows]
 
     def check(
@@ -123,50 +112,32 @@ class Client:
         event = first_event(chain.name, chain.read_parts(parts), trace_id)
         return event, encode(event, self.settings)
 
-    def _append(self, by_topic: dict[str, list[tuple[Event, bytes]]]) -> int:
+    def _begin(self, runs: list[tuple[str, Event, bytes]]) -> int:
         """The runs have begun, each once; how many had not before, as far as the broker can say."""
-        begun: list[tuple[str, Event, int, int]] = []
-        if self._kafka is not None:
-            for topic, rows in by_topic.items():
-                places = self._kafka.append(topic, [(event.key, raw) for event, raw in rows])
-                pairs = zip(rows, places, strict=True)
-                begun += [(topic, event, *place) for (event, _), place in pairs]
-        else:
-            with self._appending:
-                for topic, rows in by_topic.items():
-                    self.store.create(topic, self._partitions(topic))
-                    for event, raw in rows:
-                        tp = TP(topic, self.store.partition_of(topic, event.key))
-
-                        def durable(offset: int | None, event: Event = event, tp: TP = tp) -> None:
-                            if offset is not None:
-                                begun.append((tp.topic, event, tp.partition, offset))
-
-                        self.store.submit(event.id, tp, event.key, raw, durable)
-                self.store.commit_now()
-        if begun and self.settings.event_log:
-            self._log(begun)
+        beginnings = [Beginning(topic, event.id, event.key, raw) for topic, event, raw in runs]
+        begun = [
+            (topic, event, location)
+            for (topic, event, _), location in zip(runs, self.broker.begin(beginnings), strict=True)
+            if location is not None
+        ]
+        self._log(begun)
         return len(begun)
 
-    def _log(self, begun: list[tuple[str, Event, int, int]]) -> None:
+    def _log(self, begun: list[tuple[str, Event, Location]]) -> None:
         """Beside the worker's lines. Never rotated from here: the worker would go on in the file
         that it has open."""
         settings = self.settings
+        if not begun or not settings.event_log:
+            return
         event_log = EventLog(settings.logs, max_bytes=sys.maxsize, files=0, redact=settings.redact)
         try:
             event_log.start()
         except SettingsError as exc:
             log.warning("%s", exc)  # the runs have begun
             return
-        for topic, event, partition, offset in begun:
-            log_begun(event_log, topic, event, partition, offset)
+        for topic, event, location in begun:
+            log_begun(event_log, topic, event, *location)
         event_log.stop()
-
-    def _partitions(self, topic: str) -> int:
-        """As many as the pipeline's other topics have, when there are any yet."""
-        chain = next(c for c in self.project.chains.values() if topic in c.topics)
-        there = (self.store.partitions(name) for name in chain.topics)
-        return next((count for count in there if count), self.settings.partitions)
 
     async def rerun(self, trace_id: str, topic: str) -> str:
         """A new run that goes on from the old one's event on `topic`; its trace id.
@@ -190,7 +161,7 @@ class Client:
             forked_from=run.trace_id,
         )
         raw = encode(event, self.settings)
-        await asyncio.to_thread(self._append, {topic: [(event, raw)]})
+        await asyncio.to_thread(self._begin, [(topic, event, raw)])
         return fork
 
     async def cancel(self, trace_id: str) -> Run:
@@ -200,12 +171,8 @@ class Client:
         run = await self.read(trace_id)
         if run.state != RUNNING:
             raise SettingsError(f"run {run.trace_id} is over: it is {run.state}")
-        topic = cancels.topic_name(self.settings.app_id)
-        row = (topic, run.trace_id.encode(), msgspec.json.encode({"at": time.time()}))
-        await asyncio.to_thread(self._write, [row])
-        if self._kafka is not None and self.project.one_worker_topics:
-            # Whoever does the work of one worker has not the run's own partition.
-            await asyncio.to_thread(self._kafka.append, topic, [row[1:]], ONE_WORKER)
+        value = msgspec.json.encode({"at": time.time()})
+        await asyncio.to_thread(self.broker.cancel, run.trace_id.encode(), value)
         return run
 
     def push_job(
@@ -228,10 +195,10 @@ class Client:
         read = read_job(name, job)
         topic = TOPICS[check_priority(priority)]
         event = job_event(read, priority)
-        rows = {topic: [(event, encode(event, self.settings))]}
+        rows = [(topic, event, encode(event, self.settings))]
 
         def push() -> bool:
-            return self._append(rows) == 0
+            return self._begin(rows) == 0
 
         return PushedJob(self, name, event.trace_id, event.id, priority, push)
 
@@ -268,7 +235,7 @@ class Client:
             async with asyncio.timeout(timeout_s):
                 seen = None
                 while True:
-                    version = self.reader.version()
+                    version = self.broker.version()
                     if version != seen:
                         seen = version
                         status = await self.job(name, id_)
@@ -313,18 +280,17 @@ class Client:
             raise MalformedEvent(f"dead letter {letter.id}: {exc.message}. {way}") from exc
         event = msgspec.structs.replace(event, replay=letter.replay + 1, only=letter.stage)
         raw = encode(event, self.settings)
-        places = await asyncio.to_thread(
-            self._write,
-            [(letter.topic, event.key, raw), self._resolved(found, letter, deadletters.REPLAYED)],
-        )
-        if self.settings.event_log:
-            self._log([(letter.topic, event, *places[0])])
+        closed = self._resolved(found, letter, deadletters.REPLAYED)
+        again = Row(letter.topic, event.key, raw)
+        location, _ = await asyncio.to_thread(self.broker.append, [again, closed])
+        self._log([(letter.topic, event, location)])
         return event
 
     async def drop(self, letter_id: str) -> DeadLetter:
         """The dead letter is closed; its run stays dead. Raises `NotFound`."""
         found, letter = self._letter(letter_id)
-        await asyncio.to_thread(self._write, [self._resolved(found, letter, deadletters.DROPPED)])
+        closed = self._resolved(found, letter, deadletters.DROPPED)
+        await asyncio.to_thread(self.broker.append, [closed])
         return letter
 
     def _letter(self, letter_id: str) -> tuple[Found, DeadLetter]:
@@ -335,27 +301,9 @@ class Client:
                 return found, letter
         raise NotFound(f"there is no dead letter {letter_id}")
 
-    def _resolved(self, found: Found, letter: DeadLetter, how: str) -> tuple[str, bytes, bytes]:
+    def _resolved(self, found: Found, letter: DeadLetter, how: str) -> Row:
         closed = msgspec.structs.replace(letter, resolved=how)
-        return found.topic, found.key, deadletters.dump(closed)
-
-    def _write(self, rows: list[tuple[str, bytes, bytes]]) -> list[tuple[int, int]]:
-        """`rows` (topic, key, value) are on their topics, in their order, and on the embedded
-        broker all or none; the partition and offset of each."""
-        if self._kafka is not None:
-            return [self._kafka.append(topic, [(key, raw)])[0] for topic, key, raw in rows]
-        places: list[tuple[int, int]] = []
-        with self._appending:
-            for topic, key, raw in rows:
-                self.store.create(topic, self.settings.partitions)
-                tp = TP(topic, self.store.partition_of(topic, key))
-
-                def durable(offset: int, tp: TP = tp) -> None:
-                    places.append((tp.partition, offset))
-
-                self.store.append(tp, int(time.time() * 1000), key, raw, None, durable)
-            self.store.commit_now()
-        return places
+        return Row(found.topic, found.key, deadletters.dump(closed))
 
     async def read(self, trace_id: str) -> Run:
         """The run as it is now. Raises `NotFound`."""
@@ -366,7 +314,7 @@ class Client:
         told: set[str] = set()
         seen = None
         while True:
-            version = self.reader.version()
+            version = self.broker.version()
             if version != seen:
                 seen = version
                 run = await self.read(trace_id)
@@ -383,15 +331,6 @@ class Client:
         async for _ in self.follow(trace_id):
             pass
         return await self.read(trace_id)
-
-
-def _kafka_reader(settings: Settings, project: Project) -> "KafkaReader":
-    # Its driver takes a tenth of a second to import.
-    from penstock.broker.kafka.reading import KafkaReader
-
-    topics = [name for chain in project.chains.values() for name in chain.topics]
-    own = [deadletters.topic_name(settings.app_id), cancels.topic_name(settings.app_id)]
-    return KafkaReader(settings, [*topics, *own], project.one_worker_topics)
 
 
 def _checked(trace_id: str) -> str:

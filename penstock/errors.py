@@ -6,7 +6,8 @@ PenstockError
 │   ├── WorkerRunning          a second worker on one embedded file
 │   ├── DatabaseUnusable       a damaged or newer database file
 │   ├── SandboxUnavailable     this machine cannot isolate what a model wrote
-│   └── NotFound               a run, a pipeline or a file that is not there
+│   ├── NotFound               a run, a pipeline or a file that is not there
+│   └── RunBegunBefore         a trace id that was used for another run
 ├── ProjectError             the author of cards, chains and steps
 │   ├── CardError
 │   ├── ChainError
@@ -60,6 +61,10 @@ class SandboxUnavailable(OperatorError):
 
 class NotFound(OperatorError):
     """There is no such thing here."""
+
+
+class RunBegunBefore(OperatorError):
+    """A run was begun before under this trace id, with other content."""
 
 
 class ProjectError(PenstockError):

@@ -15,9 +15,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
-from faust.types import TP
 
-from penstock.broker.embedded.store import Store
+from penstock import crash
 
 #: An output: its topic, its key, its value.
 Output = tuple[str, bytes, bytes]
@@ -43,8 +42,9 @@ def claimed_at(claim: bytes) -> float:
 class Journal(Protocol):
     """What a stage needs of a broker."""
 
-    #: Set while new work may be taken: cleared when the broker is behind, full or away.
-    room: asyncio.Event
+    @property
+    def room(self) -> asyncio.Event:
+        """Set while new work may be taken: cleared when the broker is behind, full or away."""
 
     def owns(self, message: Any) -> bool:
         """Whether what is known of the partition of `message` is in memory. Where it is not, the
@@ -55,6 +55,10 @@ class Journal(Protocol):
 
     def is_done(self, stage: str, message: Any) -> bool:
         """Whether `stage` has finished the event of `message`, as `message` or as another."""
+
+    def refuse(self, stage: str, message: Any) -> None:
+        """Raises `RunBegunBefore` for an event that begins a run which had begun with other
+        content."""
 
     def again(self, stage: str, message: Any) -> None:
         """`message` was delivered, and its event is finished: let the broker forget it."""
@@ -81,60 +85,6 @@ class Journal(Protocol):
         """The step's end. `then` is called with each output's partition and offset when they are
         durable. With `step`, that step's entries go; without, they stay (a dead letter's, so that
         its replay pays nothing again). What is returned, if anything, is to be awaited."""
-
-
-class EmbeddedJournal:
-    """The verbs on the embedded broker, where `finish` is one transaction of all that it does."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.room = store.room
-
-    def owns(self, message: Any) -> bool:
-        return True
-
-    def is_done(self, stage: str, message: Any) -> bool:
-        return self.store.position(stage, message.tp).is_done(message.offset)
-
-    delivered = is_done
-
-    def again(self, stage: str, message: Any) -> None:
-        pass  # its position is in the file already
-
-    def recall(self, key: str, message: Any) -> bytes | None:
-        step = self.store.entries.get(key[: key.rindex("/")])
-        return None if step is None else step.get(key)
-
-    def lease(self) -> None:
-        return None  # nobody else can have it: the file is locked
-
-    def record(self, key: str, message: Any, answer: bytes) -> asyncio.Future[None]:
-        return self.store.record(key, answer)
-
-    def finish(
-        self,
-        stage: str,
-        message: Any,
-        outputs: Sequence[Output],
-        step: str | None,
-        then: Callable[[Places], None],
-    ) -> Awaitable[None] | None:
-        store = self.store
-        now = int(time.time() * 1000)
-        rows = [
-            (TP(topic, store.partition_of(topic, key)), now, key, value)
-            for topic, key, value in outputs
-        ]
-
-        def durable(offsets: list[int]) -> None:
-            then([(row[0].partition, offset) for row, offset in zip(rows, offsets, strict=True)])
-
-        store.finish(stage, message.tp, message.offset, rows, step, durable)
-        return None if self.room.is_set() else _wait(self.room)
-
-
-async def _wait(event: asyncio.Event) -> None:
-    await event.wait()
 
 
 class Calls:
@@ -187,13 +137,14 @@ class Calls:
             return answer
         try:
             if self._pending:
-                await self._recorded()
+                await self.recorded()
             lease = self.journal.lease()
             if lease is not None:
                 await lease
             told = asking.set(self.journal.lease)
             try:
                 answer = await call()
+                crash.at("answered")
             finally:
                 asking.reset(told)
         except BaseException:
@@ -202,7 +153,7 @@ class Calls:
         self._pending.append(self.journal.record(key, self.message, answer))
         return answer
 
-    async def _recorded(self) -> None:
+    async def recorded(self) -> None:
         """The answers so far are durable. Several calls of a step may wait for the same ones (a
         model that asks for two tools), so each is left in place until it is done, and is not
         cancelled with whoever waits."""

@@ -1,1 +1,31 @@
-"""The brokers: where topics live. Two Faust transports that lose nothing, and their journals."""
+"""Where topics live: the embedded broker (one SQLite file), or Kafka. Chosen here, by settings."""
+
+from typing import TYPE_CHECKING
+
+from penstock.settings import Settings
+
+if TYPE_CHECKING:
+    from penstock.broker.contract import Broker, Membership, Plan
+
+
+def open_broker(settings: Settings, plan: "Plan") -> "Broker":
+    """The broker as every process has it, beside the workers."""
+    if settings.embedded:
+        from penstock.broker.embedded.broker import EmbeddedBroker
+
+        return EmbeddedBroker(settings, plan)
+    # Its driver takes a tenth of a second to import.
+    from penstock.broker.kafka.broker import KafkaBroker
+
+    return KafkaBroker(settings, plan)
+
+
+def join(settings: Settings, plan: "Plan") -> "Membership":
+    """The broker as a worker has it."""
+    if settings.embedded:
+        from penstock.broker.embedded.membership import SoleWorker
+
+        return SoleWorker(settings, plan)
+    from penstock.broker.kafka.membership import GroupMember
+
+    return GroupMember(settings, plan)

@@ -5,21 +5,14 @@ import json
 import logging
 import pathlib
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import AsyncIterator
 from typing import Any
 
-from penstock.broker.embedded.file import damaged
-from penstock.broker.embedded.transport import Transport
-from penstock.broker.kafka import topics as kafka_topics
-from penstock.broker.kafka.connection import connection
-from penstock.broker.kafka.records import journal_of
 from penstock.client import Client
 from penstock.commands.command import Command, json_option
 from penstock.commands.screens import output, printable
 from penstock.errors import (
-    BrokerUnavailable,
     ModelError,
     PenstockError,
     SandboxUnavailable,
@@ -115,53 +108,12 @@ class doctor(Command):
         return status.state == "up", "memory", settings.redact(str(status))
 
     def _broker(self) -> Finding:
-        settings = self.app.settings
-        if not settings.embedded:
-            return self._kafka()
         try:
-            assert isinstance(self.app.transport, Transport)
-            store = self.app.transport.store
-            (found,) = store.reader.execute("pragma quick_check(1)").fetchone()
+            with Client(self.app.settings, self.app.project) as client:
+                well, said = client.broker.check()
         except PenstockError as exc:
             return False, "broker", exc.message
-        except sqlite3.DatabaseError as exc:
-            found = str(exc)
-        if found != "ok":
-            return False, "broker", damaged(settings.database, Exception(found))
-        runs = "a worker is running" if store.lock.is_held() else "no worker is running"
-        size = sum(
-            file.stat().st_size
-            for file in settings.database.parent.glob(settings.database.name + "*")
-        )
-        return True, "broker", f"{settings.database}, {size / 1e6:.1f} MB; {runs}"
-
-    def _kafka(self) -> Finding:
-        settings = self.app.settings
-        # What its driver would log is said below, once.
-        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-        client = Client(settings, self.app.project)
-        try:
-            runs = "a worker is running" if client.worker_running() else "no worker is running"
-            asyncio.run(kafka_topics.require_group(connection(settings), settings.app_id))
-        except BrokerUnavailable as exc:
-            return (
-                False,
-                "broker",
-                (f"{settings.redact(exc.message)}. Start it, or name another: PENSTOCK_BROKER"),
-            )
-        except PenstockError as exc:
-            return False, "broker", settings.redact(exc.message)
-        finally:
-            client.close()
-        url = settings.redact(settings.broker_url)
-        wrong = asyncio.run(
-            kafka_topics.examine(
-                connection(settings), self.app.topic_names, journal_of(settings.app_id)
-            )
-        )
-        if wrong:
-            return False, "broker", f"{url}: {'; '.join(wrong)}"
-        return True, "broker", f"{url} answers; {runs}"
+        return well, "broker", said
 
     async def _model(self, target: Target, names: list[str]) -> Finding:
         from penstock.worker.runner import ask_once

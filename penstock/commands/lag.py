@@ -20,7 +20,7 @@ def read_lags(client: Client, project: Project) -> list[tuple[str, str, int, Gov
             readers = [stage.name for stage in chain.stages if stage.reads == topic]
             if not readers:
                 continue
-            lag = max(client.reader.unfinished(name, topic) for name in readers)
+            lag = max(client.broker.unfinished(name, topic) for name in readers)
             spec = chain.governor
             held = spec is not None and topic in governed(chain, spec)
             state = judge(spec, topic, lag) if spec is not None and held else None

@@ -125,7 +125,7 @@ async def watch(
     looked, shown = time.monotonic(), 0.0
     told: tuple[int, int] | None = None
     while True:
-        lag = max(client.reader.unfinished(name, governor.topic) for name in readers)
+        lag = max(client.broker.unfinished(name, governor.topic) for name in readers)
         now = time.monotonic()
         changed = course.see(lag, judge(governor, governor.topic, lag).state, now - looked)
         looked = now

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterable
 
+from penstock.broker.contract import Pipeline, Plan
 from penstock.errors import ChainError, ProjectError, StepError
 from penstock.project.cards import Card, read_card
 from penstock.project.chains import Chain, StageSpec, read_chain
@@ -36,6 +37,17 @@ class Project:
     def one_worker_topics(self) -> frozenset[str]:
         """The topics whose events all stand in one partition, for one worker of the cluster."""
         return frozenset(stage.reads for stage in self.stages if stage.one_worker)
+
+    def plan(self, app_id: str) -> Plan:
+        """What the project asks of its broker."""
+        readers: dict[str, tuple[str, ...]] = {}
+        for stage in self.stages:
+            readers[stage.reads] = (*readers.get(stage.reads, ()), stage.name)
+        pipelines = tuple(
+            Pipeline(chain.name, str(chain.file), tuple(chain.topics))
+            for chain in self.chains.values()
+        )
+        return Plan(app_id, pipelines, readers, self.one_worker_topics)
 
     def chain(self, name: str) -> Chain:
         """The chain `name`. Raises `ChainError` that lists the ones there are."""

@@ -1,20 +1,10 @@
-"""Submitting: the first event of a run, onto the entry of its pipeline."""
+"""The first event of a run: as a record, and in the event log."""
 
-import asyncio
-from typing import TYPE_CHECKING
-
-from faust.types import TP
-
-from penstock.broker.embedded.transport import Transport as EmbeddedTransport
 from penstock.errors import EventTooLarge, MalformedEvent
-from penstock.project.chains import Chain
 from penstock.record import events
 from penstock.record.event_log import EventLog
 from penstock.record.events import Event
 from penstock.settings import Settings
-
-if TYPE_CHECKING:
-    from penstock.worker.application import PenstockApp
 
 
 def encode(event: Event, settings: Settings) -> bytes:
@@ -30,40 +20,6 @@ def encode(event: Event, settings: Settings) -> bytes:
             f" {settings.max_event_bytes}. Begin with less, or raise PENSTOCK_MAX_EVENT_BYTES."
         )
     return raw
-
-
-async def submit(
-    app: "PenstockApp", chain: Chain, event: Event, *, kept: bool = False, topic: str | None = None
-) -> bool:
-    """From inside the worker: the run has begun, at the chain's entry or on `topic`; or it had
-    before, or is another worker's to begin (False)."""
-    raw = encode(event, app.settings)
-    topic = topic or chain.entry_of(event.parts)
-    transport = app.transport
-    if isinstance(transport, EmbeddedTransport):
-        store = transport.store
-        tp = TP(topic, store.partition_of(topic, event.key))
-        future: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-
-        def durable(offset: int | None) -> None:
-            if not future.done():  # a worker that stops cancels who waits here
-                future.set_result(offset)
-
-        store.submit(event.id, tp, event.key, raw, durable, kept=kept)
-        if not store.running:
-            store.commit_now()
-        offset = await future
-        if offset is None:
-            return False
-        partition = tp.partition
-    else:
-        assert app.kafka is not None
-        sent = await app.kafka.journal.begin(topic, event.id, event.key, raw, kept)
-        if sent is None:
-            return False
-        partition, offset = sent.partition, sent.offset
-    log_begun(app.event_log, topic, event, partition, offset)
-    return True
 
 
 def log_begun(

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.errors import MalformedEvent
+from penstock.errors import MalformedEvent, RunBegunBefore
 
 #: The namespace of everything that Penstock derives rather than draws.
 NAMESPACE = uuid.UUID("6a5d2c1e-7a54-4d8e-9d0c-3f6f0a1f5b11")
@@ -102,6 +102,29 @@ def first_event(
         stage=origin,
         parts=parts,
         created=time.time(),
+    )
+
+
+class _Content(msgspec.Struct):
+    trace_id: str
+    parts: msgspec.Raw
+
+
+_content = msgspec.json.Decoder(_Content)
+
+
+def content_of(raw: bytes) -> str:
+    """A digest of what the first event in `raw` begins its run with, whenever and in whatever order
+    of its parts: the same content always has the same one."""
+    parts = msgspec.json.decode(_content.decode(raw).parts)
+    return hashlib.blake2b(msgspec.json.encode(parts, order="sorted"), digest_size=8).hexdigest()
+
+
+def begun_before(trace_id: str) -> RunBegunBefore:
+    """What to say to whoever begins a run of that id anew, with other content."""
+    return RunBegunBefore(
+        f"run {trace_id} was begun before with other parts, and is not begun again. Leave the trace"
+        " id out for a new run, or give it one of its own"
     )
 
 

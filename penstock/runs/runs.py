@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 from typing import Any
 
-from penstock.broker.embedded.reading import Found, Reader
+from penstock.broker.contract import Broker, Found
 from penstock.errors import MalformedEvent, NotFound
 from penstock.project.chains import Chain
 from penstock.project.project import Project
@@ -77,10 +77,10 @@ class Run:
 class Runs:
     """Reads runs from the topics of a project."""
 
-    def __init__(self, settings: Settings, project: Project, reader: Reader) -> None:
+    def __init__(self, settings: Settings, project: Project, broker: Broker) -> None:
         self.settings = settings
         self.project = project
-        self.reader = reader
+        self.broker = broker
 
     def read(self, trace_id: str) -> Run:
         """The run as it is now. Raises `NotFound`."""
@@ -99,18 +99,18 @@ class Runs:
         """The runs of `key`, or all, as they stood at one moment."""
         entries: dict[str, list[Entry]] = {}
         letters: dict[str, list[DeadLetter]] = {}
-        with self.reader.snapshot():
+        with self.broker.snapshot():
             for chain in chains:
                 for topic in chain.topics:
                     readers = [stage.name for stage in chain.stages if stage.reads == topic]
-                    for record in self.reader.find(topic, key):
+                    for record in self.broker.find(topic, key):
                         for entry in self._entry(record, readers):
                             by = record.key.decode(errors="replace")
                             entries.setdefault(by, []).append(entry)
             found = self.letters(key)
             cancelled = {
                 record.key.decode(errors="replace")
-                for record in self.reader.find(cancels.topic_name(self.settings.app_id), key)
+                for record in self.broker.find(cancels.topic_name(self.settings.app_id), key)
             }
         for _, letter in found:
             if letter.resolved != deadletters.REPLAYED:
@@ -132,7 +132,7 @@ class Runs:
             event = events.load(record.value)
         except MalformedEvent:
             return []  # its dead letter tells of it
-        waits_for = tuple(name for name in readers if not self.reader.is_done(name, record))
+        waits_for = tuple(name for name in readers if not self.broker.is_done(name, record))
         return [Entry(record.topic, record.partition, record.offset, event, waits_for)]
 
     def made_twice(self, run: Run) -> int:
@@ -140,7 +140,7 @@ class Runs:
         only sent again, or replayed by somebody, is the same."""
         made: dict[tuple[str, str], set[tuple[float, Any]]] = {}
         for topic in self.project.chain(run.pipeline).topics:
-            for record in self.reader.find(topic, run.trace_id.encode()):
+            for record in self.broker.find(topic, run.trace_id.encode()):
                 with contextlib.suppress(MalformedEvent):
                     event = events.load(record.value)
                     if event.parent_id is not None and not event.replay:
@@ -153,7 +153,7 @@ class Runs:
         it was written last."""
         topic = deadletters.topic_name(self.settings.app_id)
         found = {}
-        for record in self.reader.find(topic, key):
+        for record in self.broker.find(topic, key):
             letter = deadletters.load(record.value)
             found[letter.id] = (record, letter)
         return sorted(found.values(), key=lambda pair: pair[1].failed)

@@ -1,22 +1,19 @@
 """The Faust app of a project: its stages, its broker's journal, its event log, its life."""
 
 import asyncio
-import concurrent.futures
 import gc
 import importlib
 import logging
 import sys
+import time
 from typing import Any
 
 import faust
 
-from penstock.broker.embedded.broker import SoleWorker
-from penstock.broker.kafka.broker import Membership
-from penstock.broker.kafka.connection import credentials
-from penstock.broker.kafka.transport import faust_settings, faust_url
+from penstock.broker import join
 from penstock.broker.suspects import Suspects
 from penstock.commands.screens import printable
-from penstock.errors import ChainError, SettingsError
+from penstock.errors import BrokerUnavailable, ChainError, SettingsError
 from penstock.journal import Journal
 from penstock.memory import Memory
 from penstock.memory import Status as MemoryStatus
@@ -24,8 +21,7 @@ from penstock.models.gate import Outage
 from penstock.models.names import resolve
 from penstock.project.chains import Chain, StageSpec
 from penstock.project.project import Project
-from penstock.record import cancels
-from penstock.record import dead_letters as deadletters
+from penstock.record.beginnings import encode, log_begun
 from penstock.record.dead_letters import DeadLetter
 from penstock.record.event_log import EventLog
 from penstock.record.events import Event
@@ -33,6 +29,7 @@ from penstock.settings import Settings
 from penstock.worker.faust_parts import Boot, RawSchema, Tables
 from penstock.worker.health import HealthFile, try_sandbox
 from penstock.worker.stage import Stage
+from penstock.worker.stages import Stages
 from penstock.worker.work import Answer, Do, checked, python_step
 
 log = logging.getLogger(__name__)
@@ -51,9 +48,11 @@ class PenstockApp(faust.App):
     BootStrategy = Boot
 
     def __init__(self, settings: Settings, project: Project) -> None:
+        plan = project.plan(settings.app_id)
+        self.broker = join(settings, plan)
+        self.stages = Stages(settings.drain_s)
         super().__init__(
             settings.app_id,
-            broker=settings.broker_url if settings.embedded else faust_url(settings.broker_url),
             topic_partitions=settings.partitions,
             topic_disable_leader=True,
             # Not next to the checkout: Faust makes its folders wherever the worker starts.
@@ -63,32 +62,19 @@ class PenstockApp(faust.App):
             stream_wait_empty=True,
             web_bind="127.0.0.1",
             TableManager=Tables,
-            **(
-                {}
-                if settings.embedded
-                else {"broker_credentials": credentials(settings), **faust_settings(settings)}
-            ),
+            **self.broker.faust_settings(),
         )
         self.settings = settings
         self.project = project
         self.seeding = settings.seed
         self.timers = True
-        self.stages: dict[str, Stage] = {}
-        #: The readers of each topic: an offset is done when all of them are.
-        self.readers: dict[str, tuple[str, ...]] = {}
-        self.one_worker_topics = project.one_worker_topics
+        self.plan = plan
         self.event_log = EventLog(
             settings.logs,
             max_bytes=settings.event_log_bytes,
             files=settings.event_log_files,
             redact=settings.redact if settings.secrets else None,
         )
-        self.suspects: Suspects | None = None
-        #: The keys of runs that end where they are.
-        self.cancelled: set[bytes] = set()
-        # One of the two: how this worker stands to its broker.
-        self.kafka = None if settings.embedded else Membership(self)
-        self.sole = SoleWorker(self) if settings.embedded else None
         self._providers: Any = None
         self._memory: Memory | None = None
         self._health = HealthFile(self)
@@ -98,14 +84,19 @@ class PenstockApp(faust.App):
         for spec in project.stages:
             self._declare(spec)
         for spec in project.stages:
-            if spec.after in self.stages:
+            if spec.after is not None and spec.after in self.stages:
                 self.stages[spec.name].turn.follow(self.stages[spec.after].turn)
         self._declare_cancels()
         self.task(self.delete_finished_runs)
-        if self.kafka is not None:
-            self.task(self.kafka.watch_broker)
-            self.task(self.kafka.watch_lease)
-            self.on_rebalance_complete.connect(self.kafka.assigned)
+        for watch in self.broker.background():
+            self.task(watch)
+        self.on_rebalance_complete.connect(self._assigned)
+
+    def _new_transport(self) -> Any:
+        return self.broker.attach(self, self.stages)
+
+    async def _assigned(self, *_: Any, **__: Any) -> None:
+        await self.broker.assigned()
 
     # -- stages
 
@@ -114,7 +105,6 @@ class PenstockApp(faust.App):
         limit = spec.concurrency or (card.front.concurrency if card else None)
         stage = Stage(self, spec, self._work(spec), limit or self.settings.concurrency)
         self.stages[spec.name] = stage
-        self.readers[spec.reads] = (*self.readers.get(spec.reads, ()), spec.name)
         topic = self.topic(
             spec.reads,
             schema=RawSchema(),
@@ -130,7 +120,7 @@ class PenstockApp(faust.App):
 
     def _declare_cancels(self) -> None:
         topic = self.topic(
-            cancels.topic_name(self.settings.app_id),
+            self.plan.cancels,
             schema=RawSchema(),
             partitions=self.settings.partitions,
         )
@@ -144,8 +134,7 @@ class PenstockApp(faust.App):
 
     async def cancel(self, key: bytes) -> None:
         """The run ends where it is: its calls are cut off, its events finished without outputs."""
-        self.cancelled.add(key)
-        count = sum([await stage.cancel(key) for stage in self.stages.values()])
+        count = await self.stages.cancel(key)
         log.info(
             "run %s: cancelled, %d events in flight",
             key.decode(errors="replace"),
@@ -223,23 +212,31 @@ class PenstockApp(faust.App):
 
     @property
     def journal(self) -> Journal:
-        worker = self.kafka or self.sole
-        assert worker is not None
-        return worker.journal
+        return self.broker.journal
+
+    @property
+    def suspects(self) -> Suspects:
+        return self.broker.suspects
+
+    @property
+    def cancelled(self) -> set[bytes]:
+        """The keys of runs that end where they are."""
+        return self.stages.cancelled
 
     async def lag(self, topic: str) -> int:
         """How many events of `topic` are not finished: what is in flight counts, once. Raises
         `BrokerUnavailable`."""
-        worker = self.kafka or self.sole
-        assert worker is not None
-        return await worker.lag(topic)
+        return await self.broker.lag(topic)
 
-    @property
-    def topic_names(self) -> list[str]:
-        """Every topic of the project, then those of dead letters and of cancelled runs."""
-        names = [name for chain in self.project.chains.values() for name in chain.topics]
-        app_id = self.settings.app_id
-        return [*names, deadletters.topic_name(app_id), cancels.topic_name(app_id)]
+    async def begin(self, topic: str, event: Event, *, kept: bool = False) -> bool:
+        """The run has begun with `event` on `topic`; or it had before, or is another worker's to
+        begin (False)."""
+        raw = encode(event, self.settings)
+        location = await self.broker.begin(topic, event.id, event.key, raw, kept=kept)
+        if location is None:
+            return False
+        log_begun(self.event_log, topic, event, *location)
+        return True
 
     def prepare(self) -> None:
         """The worker can start: the project is sound, the models are named, the embedded file is
@@ -261,12 +258,8 @@ class PenstockApp(faust.App):
         for spec in self.project.stages:
             if spec.agent is not None:
                 resolve(self.project.cards[spec.agent].front.model, self.settings)
-        if self.kafka is not None:
-            # On a loop of its own: here is one already when a command works by itself.
-            with concurrent.futures.ThreadPoolExecutor(1) as thread:
-                thread.submit(asyncio.run, self.kafka.check()).result()
-        if self.sole is not None:
-            self.sole.open()
+        assert self.transport is not None  # the broker knows its app from here on
+        self.broker.check()
 
     # -- life
 
@@ -274,16 +267,11 @@ class PenstockApp(faust.App):
         if self.settings.event_log:
             self.event_log.start(asyncio.get_running_loop())
         self._health.start()
-        if self.sole is not None:
-            self.sole.tell()
         if any(spec.agent is not None for spec in self.project.stages):
             # At the first call the loop would stand still for seconds on a busy machine, and
             # Kafka take the worker for dead.
             await asyncio.to_thread(importlib.import_module, "penstock.worker.runner")
-        if self.kafka is not None:
-            await self.kafka.reach()
-            # Not as a task of the app's: those begin when the worker has its partitions.
-            self.add_future(self.kafka.watch_group())
+        await self.broker.reach()
         await super().on_start()
 
     async def on_started(self) -> None:
@@ -294,49 +282,25 @@ class PenstockApp(faust.App):
         gc.set_threshold(*COLLECT_AFTER)
 
     async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
-        if self.kafka is None:
-            await super()._consumer_wait_empty(consumer, logger)
-        else:
-            await self.kafka.give_up(consumer)
+        await self.broker.give_up(consumer, self.should_stop)
 
     async def _producer_flush(self, logger: Any) -> None:
-        flush = super()._producer_flush(logger)
-        if self.kafka is None or not self.should_stop:
-            await flush
-        else:
-            await self.kafka.farewell.wait(flush)
-
-    def sought(self) -> None:
-        """Called by the consumer when it delivers again."""
-        for stage in self.stages.values():
-            stage.sought()
-        if self.kafka is not None:
-            self.kafka.sought()
-
-    async def drain(self) -> None:
-        """Nothing new is taken; calls in flight have ended, or were cancelled at the limit."""
-        limit_s = self.settings.drain_s
-        busy = sum(stage.in_flight for stage in self.stages.values())
-        if busy:
-            log.info("Waiting up to %g s for %d events in flight", limit_s, busy)
-        left = await asyncio.gather(*(stage.drain(limit_s) for stage in self.stages.values()))
-        if sum(left):
-            log.warning(
-                "%d events were not finished in %g s (PENSTOCK_DRAIN_S); they are taken up again"
-                " by the next worker",
-                sum(left),
-                limit_s,
-            )
+        await self.broker.flush(super()._producer_flush(logger), self.should_stop)
 
     async def delete_finished_runs(self) -> None:
         """Now and then, what finished longer ago than the retention is deleted."""
         if not self.settings.retention_s:
             return
         every_s = min(RETENTION_EVERY_S, self.settings.retention_s)
-        if self.kafka is not None:
-            await self.kafka.trim_topics(every_s)
-        if self.sole is not None:
-            await self.sole.delete_finished_runs(every_s)
+        while not self.should_stop:
+            try:
+                count = await self.broker.retire(time.time() - self.settings.retention_s)
+            except BrokerUnavailable as exc:
+                log.warning("Retention is put off: %s", exc)
+            else:
+                if count:
+                    log.info("Retention: deleted %d records of finished runs", count)
+            await self.sleep(every_s)
 
     async def on_shutdown(self) -> None:
         await super().on_shutdown()
@@ -346,10 +310,7 @@ class PenstockApp(faust.App):
         if self._memory is not None:
             await self._memory.close()
         await asyncio.to_thread(self.event_log.stop)
-        if self.kafka is not None:
-            await self.kafka.close()
-        if self.sole is not None:
-            await asyncio.to_thread(self.sole.store.close)
+        await self.broker.close()
 
     # -- what people see
 

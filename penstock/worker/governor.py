@@ -10,7 +10,6 @@ import msgspec
 
 from penstock.errors import BrokerUnavailable
 from penstock.project.chains import Chain, GovernorSpec
-from penstock.record.beginnings import submit
 from penstock.record.events import NAMESPACE, first_event
 
 if TYPE_CHECKING:
@@ -72,7 +71,8 @@ class Governor:
     async def _look(self) -> str:
         """The state as of now; THROTTLED while there is no lag to be had."""
         try:
-            lags = {topic: await self.app.lag(topic) for topic in governed(self.chain, self.spec)}
+            topics = governed(self.chain, self.spec)
+            lags = {topic: await self.app.lag(topic) for topic in topics}
         except BrokerUnavailable as exc:
             log.debug("no lag to be had: %s", exc)
             return THROTTLED
@@ -120,4 +120,4 @@ class Governor:
         )
         event = msgspec.structs.replace(event, id=str(uuid.uuid4()))
         # A state that cannot be told is in the log; the work does not wait for it.
-        self._telling = asyncio.ensure_future(submit(self.app, self.chain, event, topic=topic))
+        self._telling = asyncio.ensure_future(self.app.begin(topic, event))

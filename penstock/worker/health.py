@@ -59,11 +59,8 @@ def parts_of(app: "PenstockApp") -> Iterator[Part]:
     """Each thing that the worker needs and has asked for, as it is now."""
     settings = app.settings
     url = settings.redact(settings.broker_url)
-    if app.kafka is None:
-        yield Part("broker", UP, url)
-    else:
-        state, detail, since = app.kafka.status
-        yield Part("broker", state, f"{url}{detail and ': '}{detail}", since)
+    state, detail, since = app.broker.status
+    yield Part("broker", state, f"{url}{detail and ': '}{detail}", since)
     for outage in app.outages:
         detail = outage.name
         if outage.error is not None:

@@ -90,6 +90,7 @@ class Processing:
                     f"a record of {len(raw)} bytes on '{message.topic}'; the largest event is"
                     f" {self.app.settings.max_event_bytes} (PENSTOCK_MAX_EVENT_BYTES)"
                 )
+            self.app.journal.refuse(self.spec.name, message)
             event = events.load(raw)
             if event.only is not None and event.only != self.spec.name:
                 await self._finish(flight, [], None, lambda _: None)

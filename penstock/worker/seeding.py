@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from penstock.project.chains import Chain
-from penstock.record.beginnings import submit
 from penstock.record.events import NAMESPACE, Event, first_event, seed_trace_id
 from penstock.worker.application import PenstockApp
 from penstock.worker.governor import Governor
@@ -103,8 +102,8 @@ async def _run_timer(app: PenstockApp, chain: Chain, every_s: float) -> None:
 
 
 async def _begin(app: PenstockApp, chain: Chain, event: Event, *, kept: bool = False) -> bool:
-    """`submit`, which goes to its end when the worker stops: what stands is in the event log."""
-    return await asyncio.shield(submit(app, chain, event, kept=kept))
+    """Begun, to its end also when the worker stops: what stands is in the event log."""
+    return await asyncio.shield(app.begin(chain.entry_of(event.parts), event, kept=kept))
 
 
 def _canonical(seed: dict[str, Any]) -> str:

@@ -199,7 +199,7 @@ class Place:
 
         async def read() -> list[Event]:
             async with self.client() as client:
-                found = client.reader.find(topic, None)
+                found = client.broker.find(topic, None)
                 return [events.load(record.value) for record in found]
 
         return asyncio.run(read())

@@ -9,8 +9,9 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from faust.types import TP
 
+from penstock.broker.contract import Row
+from penstock.broker.embedded.store import Store
 from penstock.record import events
 from penstock.record.events import first_event
 from penstock.runs.runs import DEAD, DONE, Run
@@ -167,11 +168,9 @@ def test_a_folder_that_is_taken_is_not_written_into(place: Place, tmp_path: path
 def test_unequal_partition_counts_are_refused(place: Place) -> None:
     place.run("submit", "story", "A hedgehog", PENSTOCK_PARTITIONS="2")
 
-    async def make() -> None:
-        async with place.client() as client:
-            client.store.create("plot", 3)
-
-    asyncio.run(make())
+    store = Store(place.database)
+    store.create("plot", 3)
+    store.close()
     said = place.fails("worker")
     assert "unequal partition counts" in said and "plot: 3" in said and "premise: 2" in said
 
@@ -213,9 +212,7 @@ def put(place: Place, topic: str, key: bytes, value: bytes) -> None:
 
     async def append() -> None:
         async with place.client() as client:
-            store = client.store
-            store.append(TP(topic, store.partition_of(topic, key)), 0, key, value)
-            store.commit_now()
+            await asyncio.to_thread(client.broker.append, [Row(topic, key, value)])
 
     asyncio.run(append())
 

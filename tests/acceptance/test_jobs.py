@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from penstock.broker.contract import Row
 from penstock.client import Client
 from penstock.errors import JobRefused, NotFound
 from penstock.jobs.status import JobStatus
@@ -67,7 +68,7 @@ def put_by_topic(place: Place, topic: str, key: bytes, value: bytes) -> None:
 
     async def main() -> None:
         async with place.client() as client:
-            await asyncio.to_thread(client._write, [(topic, key, value)])
+            await asyncio.to_thread(client.broker.append, [Row(topic, key, value)])
 
     asyncio.run(main())
 

@@ -191,7 +191,7 @@ def test_runs_that_begin_on_a_topic_of_one_worker_all_begin_there(
     async def partitions() -> list[int]:
         async with place.client() as client:
             await client.submit_many(group, [({topic: "tock"}, None)] * 5)
-            return [record.partition for record in client.reader.find(topic, None)]
+            return [record.partition for record in client.broker.find(topic, None)]
 
     with place.worker():
         # The seed, the timer's, and those that were submitted.

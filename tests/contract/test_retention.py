@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import faust
 import pytest
 from faust.types import TP
 
+from penstock.broker.contract import Pipeline, Plan
 from penstock.broker.embedded.retention import delete_finished
 from penstock.broker.embedded.transport import Transport
 from tests.contract.brokers import PATIENCE_S, Broker, place, raw_topic, started, values
@@ -25,8 +25,8 @@ async def deleted(app: faust.App, name: str) -> int:
     transport = app.transport
     assert isinstance(transport, Transport)
     await transport.store.flush()  # what was acked counts
-    pipelines: Sequence[Mapping[str, Sequence[str]]] = [{name: ("",)}]
-    return delete_finished(transport.store, pipelines, time.time() + 60)
+    plan = Plan("group", (Pipeline("one", "one.yaml", (name,)),), {name: ("",)})
+    return delete_finished(transport.store, plan, time.time() + 60)
 
 
 async def test_offsets_go_on_after_records_were_deleted(

@@ -14,8 +14,11 @@ from typing import Any, TypeVar
 import pytest
 from faust.types import TP, ConsumerMessage
 
+from penstock.broker.contract import Plan
+from penstock.broker.embedded.broker import EmbeddedBroker
 from penstock.broker.embedded.store import Store
 from penstock.project.project import Project, read_project
+from penstock.settings import Settings
 
 #: A chain of two stages, one of them an agent; the smallest that has everything.
 CHAIN = """\
@@ -92,6 +95,20 @@ def open_store(tmp_path: pathlib.Path) -> Iterator[Opener]:
             store = Store(tmp_path / "penstock.db")
             stack.callback(_close, store)
             return store
+
+        yield open_
+
+
+@pytest.fixture
+def open_broker(tmp_path: pathlib.Path) -> Iterator[Callable[..., EmbeddedBroker]]:
+    """The file of `open_store`, as a process has it that is not its worker. All are closed
+    afterwards."""
+    with contextlib.ExitStack() as stack:
+
+        def open_(kind: type[EmbeddedBroker] = EmbeddedBroker) -> EmbeddedBroker:
+            broker = kind(Settings(data=tmp_path), Plan("penstock"))
+            stack.callback(broker.close)
+            return broker
 
         yield open_
 

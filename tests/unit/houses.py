@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 from faust.types import TP
 
+from penstock.broker.embedded.journal import EmbeddedJournal
 from penstock.broker.embedded.store import Store
-from penstock.journal import EmbeddedJournal
 from penstock.project.chains import StageSpec
 from penstock.record import events
 from penstock.record.dead_letters import DeadLetter

@@ -7,7 +7,15 @@ import pytest
 from faust.types import TP
 
 from penstock.broker.embedded.file import SHIFT, connect
-from penstock.broker.embedded.writer import CHUNKS, Batch, Writer, chunked, read_end
+from penstock.broker.embedded.writer import (
+    CHUNKS,
+    KNOWN,
+    Batch,
+    Submission,
+    Writer,
+    chunked,
+    read_end,
+)
 
 IDEA = TP("idea", 0)
 
@@ -87,19 +95,21 @@ def test_an_id_is_submitted_once_in_a_batch_and_ever(writer):
     def batch_of_ids(*ids: str) -> Batch:
         batch = Batch()
         for id_ in ids:
-            batch.submissions.append((id_, False, (1, 0, b"k", id_.encode(), None), None))
+            batch.submissions.append(
+                Submission(id_, "", False, (1, 0, b"k", id_.encode(), None), None)
+            )
         return batch
 
     first, second = batch_of_ids("x", "y", "x"), batch_of_ids("y", "z")
     writer.write(first)
     writer.write(second)
-    assert (first.submitted, second.submitted) == ([0, 1, None], [None, 2])
+    assert (first.submitted, second.submitted) == ([0, 1, KNOWN], [KNOWN, 2])
     assert read_end(writer.db, 1) == 3
 
 
 def test_records_and_submissions_of_one_batch_do_not_share_an_offset(writer):
     batch = batch_of((1, b"a"), (1, b"b"))
-    batch.submissions.append(("x", False, (1, 0, b"k", b"x", None), None))
+    batch.submissions.append(Submission("x", "", False, (1, 0, b"k", b"x", None), None))
     writer.write(batch)
     assert (batch.offsets, batch.submitted) == ([0, 1], [2])
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from faust.types import TP
 
+from penstock.broker.embedded.broker import EmbeddedBroker
 from penstock.broker.embedded.store import Store
 from penstock.client import Client
 from penstock.errors import (
@@ -19,6 +20,7 @@ from penstock.errors import (
     MalformedEvent,
     NotFound,
     ProjectError,
+    RunBegunBefore,
     SettingsError,
 )
 from penstock.record import events
@@ -48,6 +50,11 @@ def with_client(settings: Settings) -> Callable[..., None]:
         asyncio.run(main())
 
     return run
+
+
+def store_of(client: Client) -> Store:
+    assert isinstance(client.broker, EmbeddedBroker)
+    return client.broker.store
 
 
 def records(store: Store, topic: str = "idea") -> list[Event]:
@@ -106,7 +113,7 @@ async def working(settings: Settings, trace_id: str) -> AsyncIterator[Worker]:
 def test_a_run_that_was_submitted_stands_on_the_entry_of_its_pipeline(with_client):
     async def body(client: Client) -> None:
         trace_id = await client.submit("tale", {"idea": "a snail"})
-        (event,) = records(client.store)
+        (event,) = records(store_of(client))
         assert (event.trace_id, event.parts) == (trace_id, {"idea": "a snail"})
         run = await client.read(trace_id)
         assert (run.state, [entry.event for entry in run.entries]) == (RUNNING, [event])
@@ -118,10 +125,21 @@ def test_a_run_that_was_submitted_stands_on_the_entry_of_its_pipeline(with_clien
 def test_a_trace_id_that_was_submitted_before_is_not_begun_again(with_client, settings):
     async def body(client: Client) -> None:
         assert await client.submit("tale", {"idea": "a snail"}, TRACE) == TRACE
-        assert await client.submit("tale", {"idea": "a whale"}, TRACE.upper()) == TRACE
+        assert await client.submit("tale", {"idea": "a snail"}, TRACE.upper()) == TRACE
         async with Client(settings) as other:
-            assert await other.submit("tale", {"idea": "a crow"}, f"{{{TRACE}}}") == TRACE
-        assert [event.parts["idea"] for event in records(client.store)] == ["a snail"]
+            assert await other.submit("tale", {"idea": "a snail"}, f"{{{TRACE}}}") == TRACE
+        assert [event.parts["idea"] for event in records(store_of(client))] == ["a snail"]
+
+    with_client(body)
+
+
+def test_a_trace_id_that_was_submitted_with_other_content_is_refused(with_client, settings):
+    async def body(client: Client) -> None:
+        await client.submit("tale", {"idea": "a snail"}, TRACE)
+        async with Client(settings) as other:
+            with pytest.raises(RunBegunBefore, match=f"run {TRACE} was begun before with other"):
+                await other.submit_many("tale", [({"idea": "b"}, None), ({"idea": "c"}, TRACE)])
+        assert [event.parts["idea"] for event in records(store_of(client))] == ["a snail"]
 
     with_client(body)
 
@@ -130,10 +148,10 @@ def test_many_runs_begin_together_or_not_at_all(with_client):
     async def body(client: Client) -> None:
         with pytest.raises(ChainError, match="'idea' is empty"):
             await client.submit_many("tale", [({"idea": "a"}, None), ({"idea": ""}, None)])
-        assert records(client.store) == []
+        assert records(store_of(client)) == []
         made = await client.submit_many("tale", [({"idea": "a"}, None), ({"idea": "b"}, TRACE)])
         assert made[1] == TRACE
-        assert {event.trace_id: event.parts["idea"] for event in records(client.store)} == {
+        assert {event.trace_id: event.parts["idea"] for event in records(store_of(client))} == {
             made[0]: "a", TRACE: "b",
         }  # fmt: skip
 
@@ -158,7 +176,7 @@ def test_what_cannot_begin_is_refused_and_leaves_nothing(
         with pytest.raises(error) as caught:
             await client.submit(pipeline, parts, trace_id)
         assert expected in caught.value.message
-        assert records(client.store) == []
+        assert records(store_of(client)) == []
 
     with_client(body)
 
@@ -181,7 +199,7 @@ def test_a_topic_gets_as_many_partitions_as_its_pipelines_others_have(with_clien
 
     async def body(client: Client) -> None:
         await client.submit("tale", {"idea": "x"})
-        assert client.store.topics() == {"idea": 7, "text": 7}
+        assert store_of(client).topics() == {"idea": 7, "text": 7}
 
     with_client(body)
 
@@ -189,7 +207,7 @@ def test_a_topic_gets_as_many_partitions_as_its_pipelines_others_have(with_clien
 def test_a_new_file_gets_the_settings_partitions(with_client):
     async def body(client: Client) -> None:
         await client.submit("tale", {"idea": "x"})
-        assert client.store.topics() == {"idea": 2}
+        assert store_of(client).topics() == {"idea": 2}
 
     with_client(body)
 

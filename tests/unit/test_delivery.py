@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from penstock.broker.delivery import Tracker
+from penstock.broker.kafka.delivery import Tracker
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from faust.types import TP
 
+from penstock.broker.embedded.journal import EmbeddedJournal
 from penstock.broker.embedded.store import Store
-from penstock.journal import Calls, EmbeddedJournal
+from penstock.journal import Calls
 from tests.unit.conftest import Opener, Rows, messages, until
 
 IDEA, STEP = TP("idea", 0), "teller/event-1"

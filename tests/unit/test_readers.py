@@ -5,12 +5,15 @@ import time
 import pytest
 from faust.types import TP
 
+from penstock.broker.contract import Pipeline, Plan
 from penstock.broker.embedded.renames import introduce
 from penstock.broker.embedded.retention import delete_finished
 from penstock.broker.embedded.store import Store
 from tests.unit.conftest import Opener
 
 IDEA = TP("idea", 0)
+
+PLAN = Plan("tale", (Pipeline("tale", "tale.yaml", ("idea", "draft")),), {"idea": ("teller",)})
 
 
 @pytest.fixture
@@ -103,7 +106,7 @@ def test_what_retention_has_deleted_is_not_waited_for(store):
     for offset in range(6):
         store.finish("teller", IDEA, offset)
     store.commit_now()
-    delete_finished(store, [{"idea": ["teller"], "draft": []}], time.time())
+    delete_finished(store, PLAN, time.time())
     introduce(store, {"idea": ["teller"], "draft": ["printer"]})
     assert [offset for offset, *_ in store.read(draft, 0, 9)] == [2]
     assert store.position("printer", draft).low == 2

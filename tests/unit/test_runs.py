@@ -1,12 +1,14 @@
 """Runs: what the topics tell of a run, at any moment of it."""
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from faust.types import TP, ConsumerMessage
 
-from penstock.broker.embedded.reading import EmbeddedReader, Found
+from penstock.broker.contract import Found
+from penstock.broker.embedded.broker import EmbeddedBroker
 from penstock.broker.embedded.store import Store
 from penstock.errors import NotFound, StepFailed
 from penstock.project.project import Project, read_project
@@ -48,8 +50,8 @@ class Desk:
         for topic in (*READERS, "penstock-dead-letters"):
             store.create(topic, 3)
 
-    def runs(self, reader: EmbeddedReader) -> Runs:
-        return Runs(Settings(), self.project, reader)
+    def runs(self, broker: EmbeddedBroker) -> Runs:
+        return Runs(Settings(), self.project, broker)
 
     def put(self, topic: str, made: Event) -> tuple[TP, int]:
         tp = TP(topic, self.store.partition_of(topic, made.key))
@@ -85,9 +87,9 @@ def desk(open_store: Opener, project: Project) -> Desk:
 
 
 @pytest.fixture
-def runs(desk: Desk, open_store: Opener) -> Runs:
+def runs(desk: Desk, open_broker: Callable[..., EmbeddedBroker]) -> Runs:
     """The read model, on connections of its own."""
-    return desk.runs(EmbeddedReader(open_store()))
+    return desk.runs(open_broker())
 
 
 def test_a_run_that_was_submitted_waits_for_its_first_stage(desk, runs):
@@ -158,7 +160,9 @@ def test_letters_of_all_runs_come_in_the_order_in_which_they_were_written(desk, 
     assert [letter for _, letter in runs.letters(key)] == [made[3]]
 
 
-def test_a_run_that_moves_on_while_it_is_read_is_not_taken_for_done(tmp_path, open_store):
+def test_a_run_that_moves_on_while_it_is_read_is_not_taken_for_done(
+    tmp_path, open_store, open_broker
+):
     """The topics of a file stand in any order. Here the last is read first, and a stage ends
     between the two looks: the run has no unfinished event on what was read, and is not over."""
     backwards = CHAIN.replace("  idea: What it is about\n", "").replace(
@@ -174,7 +178,7 @@ def test_a_run_that_moves_on_while_it_is_read_is_not_taken_for_done(tmp_path, op
     desk = Desk(open_store(), project)
     desk.put("idea", IDEA)
 
-    class Slow(EmbeddedReader):
+    class Slow(EmbeddedBroker):
         """Between its looks at two topics, a worker goes on."""
 
         moved = False
@@ -186,7 +190,7 @@ def test_a_run_that_moves_on_while_it_is_read_is_not_taken_for_done(tmp_path, op
                 desk.finish("idea", ("draft", DRAFT))
             return found
 
-    runs = desk.runs(Slow(open_store()))
+    runs = desk.runs(open_broker(Slow))
     run = runs.read(TRACE)
     assert run.state == RUNNING
     assert [entry.topic for entry in run.entries] == ["idea"]
@@ -233,12 +237,12 @@ def test_telemetry_is_never_the_answer():
     assert alone.answer == {"kind": "agent"}, "the governor's own"
 
 
-def test_a_run_knows_the_telemetry_of_its_pipeline(tmp_path, open_store):
+def test_a_run_knows_the_telemetry_of_its_pipeline(tmp_path, open_store, open_broker):
     text = CHAIN.replace("stages:", "  told: What was done\ntelemetry: told\nstages:", 1)
     desk = Desk(open_store(), read_project(make_project(tmp_path / "told", text)))
     desk.store.create("told", 3)
     desk.put("idea", IDEA)
     desk.finish("idea", ("draft", DRAFT))
     desk.put("told", event("tale_teller_idea", IDEA, 9.0, told={"kind": "agent"}))
-    run = desk.runs(EmbeddedReader(open_store())).read(TRACE)
+    run = desk.runs(open_broker()).read(TRACE)
     assert (len(run.entries), run.telemetry, run.answer) == (3, "told", "once")

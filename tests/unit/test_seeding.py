@@ -5,12 +5,12 @@ import dataclasses
 import pathlib
 from collections.abc import Coroutine
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from faust.utils.urls import urllist
 
-from penstock.broker.embedded.transport import Transport
+from penstock.broker.contract import Beginning, Plan
+from penstock.broker.embedded.broker import EmbeddedBroker
 from penstock.errors import SettingsError
 from penstock.project.chains import Chain
 from penstock.project.project import Project
@@ -28,16 +28,16 @@ class Worker:
     def __init__(self, folder: pathlib.Path, **settings: Any) -> None:
         self.settings = Settings(data=folder, **settings)
         self.seeding = self.settings.seed
-        self.transport = Transport(urllist(self.settings.broker_url), cast(Any, self))
-        self.transport.store.create("idea", 1)
-        self.event_log = self
+        self.broker = EmbeddedBroker(self.settings, Plan("penstock"))
+        self.broker.store.create("idea", 1)
         self.should_stop = False
         self.slept: list[float] = []
         #: How often it says first that it cannot run the pipeline.
         self.refuses = self.asked = 0
 
-    def write(self, *args: Any, **fields: Any) -> None:
-        """The event log's."""
+    async def begin(self, topic: str, event: Event, *, kept: bool = False) -> bool:
+        begun = self.broker.begin([Beginning(topic, event.id, event.key, events.dump(event))])
+        return begun != [None]
 
     async def can_run(self, chain: Chain) -> bool:
         self.asked += 1
@@ -51,8 +51,8 @@ class Worker:
     def does(self, work: Coroutine[Any, Any, None]) -> list[Event]:
         """The runs that are there once `work` is done and the worker stopped."""
         asyncio.run(work)
-        found = [events.load(message.value) for message in messages(self.transport.store, "idea")]
-        self.transport.store.close()
+        found = [events.load(message.value) for message in messages(self.broker.store, "idea")]
+        self.broker.close()
         return found
 
 

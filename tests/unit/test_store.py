@@ -8,6 +8,7 @@ import time
 import pytest
 from faust.types import TP
 
+from penstock.broker.contract import Pipeline, Plan
 from penstock.broker.embedded.retention import delete_finished
 from penstock.broker.embedded.store import CROWDED, Store, step_of
 from penstock.errors import BrokerUnavailable, WorkerRunning
@@ -15,6 +16,8 @@ from tests.unit.conftest import Rows, until
 from tests.unit.stores import DRAFT, IDEA, STEP, append, as_worker, statements, store
 
 __all__ = ["as_worker", "store"]
+
+PLAN = Plan("tale", (Pipeline("tale", "tale.yaml", ("idea",)),), {"idea": ("teller",)})
 
 
 # -- durability
@@ -297,15 +300,15 @@ def test_a_reader_beside_the_worker_sees_only_whole_steps(as_worker, rows):
 
 
 def test_cancels_go_with_the_runs_that_they_ended(store):
-    store.create("cancels", 1)
+    store.create("tale-cancels", 1)
     for tp, ts, key in (
-        (TP("cancels", 0), 0, b"over"),
-        (TP("cancels", 0), 0, b"busy"),
+        (TP("tale-cancels", 0), 0, b"over"),
+        (TP("tale-cancels", 0), 0, b"busy"),
         (IDEA, int(time.time() * 1000), b"busy"),
     ):
         store.append(tp, ts, key, b"{}", None, lambda _: None)
     store.commit_now()
     gone: set[bytes] = set()
-    delete_finished(store, [{"idea": ["teller"]}], time.time() - 60, "cancels", gone)
+    delete_finished(store, PLAN, time.time() - 60, gone)
     assert gone == {b"over"}
-    assert [record[2] for record in store.read(TP("cancels", 0), 0, 9)] == [b"busy"]
+    assert [record[2] for record in store.read(TP("tale-cancels", 0), 0, 9)] == [b"busy"]

@@ -7,6 +7,7 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from faust.types import TP
 
+from penstock.broker.contract import Pipeline, Plan
 from penstock.broker.embedded.retention import delete_finished
 from penstock.broker.embedded.store import Store
 from penstock.errors import BrokerUnavailable
@@ -14,6 +15,8 @@ from tests.unit.conftest import until
 from tests.unit.stores import IDEA, append, appended, as_worker, store
 
 __all__ = ["as_worker", "store"]
+
+PLAN = Plan("tale", (Pipeline("tale", "tale.yaml", ("idea",)),), {"idea": ("teller",)})
 
 
 # -- names
@@ -109,7 +112,7 @@ def test_deleted_records_never_give_their_offsets_out_again(store, open_store, r
     for offset in range(3):
         store.finish("teller", IDEA, offset)
     store.commit_now()
-    count = delete_finished(store, [{"idea": ["teller"]}], time.time() + 1)
+    count = delete_finished(store, PLAN, time.time() + 1)
     assert (count, rows().records()) == (3, [])
     assert store.end(IDEA) == 3
     assert appended(store, IDEA, b"d") == [3]

@@ -8,29 +8,37 @@ from typing import Any, cast
 import pytest
 from faust.utils.urls import urllist
 
-from penstock.broker.embedded.transport import Transport
-from penstock.errors import EventTooLarge, MalformedEvent
-from penstock.project.project import Project
+from penstock.broker.contract import Location, Plan
+from penstock.broker.embedded.membership import SoleWorker
+from penstock.errors import EventTooLarge, MalformedEvent, RunBegunBefore
 from penstock.record import events
-from penstock.record.beginnings import encode, submit
-from penstock.record.events import first_event
+from penstock.record.beginnings import encode
+from penstock.record.events import Event, first_event
 from penstock.settings import Settings
 from tests.unit.conftest import messages, until
 
 TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
 
-def house(settings: Settings, store: Any = None) -> Any:
-    """What `submit` needs of an app: a transport on the settings' file, and an event log."""
-    transport = Transport(urllist(settings.broker_url), cast(Any, None))
-    lines: list[tuple[Any, ...]] = []
-    log = SimpleNamespace(
-        lines=lines,
-        write=lambda *args, **fields: lines.append(
-            (*args[:3], fields["partition"], fields["offset"])
-        ),
-    )
-    return SimpleNamespace(settings=settings, transport=transport, event_log=log)
+class Nobody:
+    """The stages of a worker that has none."""
+
+    names: tuple[str, ...] = ()
+
+    def on_seek(self) -> None:
+        pass
+
+
+def house(settings: Settings) -> SoleWorker:
+    """The worker of the settings' file; nothing runs."""
+    worker = SoleWorker(settings, Plan("penstock"))
+    app = SimpleNamespace(conf=SimpleNamespace(broker_consumer=urllist(settings.broker_url)))
+    worker.attach(cast(Any, app), cast(Any, Nobody()))
+    return worker
+
+
+async def begin(worker: SoleWorker, event: Event, **options: Any) -> Location | None:
+    return await worker.begin("idea", event.id, event.key, events.dump(event), **options)
 
 
 @pytest.fixture
@@ -39,7 +47,7 @@ def settings(tmp_path: pathlib.Path) -> Settings:
 
 
 def test_the_worker_opens_the_file_that_the_settings_name_whatever_its_folder(settings):
-    store = house(settings).transport.store
+    store = house(settings).store
     assert store.path == settings.database
     assert settings.database.is_file()
     store.close()
@@ -68,37 +76,40 @@ def test_what_json_cannot_hold_is_refused_as_a_mistake_of_the_caller(part):
         encode(first_event("tale", {"idea": part}), Settings())
 
 
-def test_a_run_begins_once_and_is_logged_once(settings, project: Project):
+def test_a_run_begins_once_and_is_refused_with_other_content(settings):
     async def main() -> None:
-        app, chain = house(settings), project.chain("tale")
-        store = app.transport.store
+        worker = house(settings)
+        store = worker.store
         store.create("idea", 4)
         store.start(asyncio.get_running_loop())
-        event = first_event("tale", {"idea": "a snail"}, TRACE)
-        assert await submit(app, chain, event)
-        assert not await submit(app, chain, event)
+        event = first_event("tale", {"idea": "a snail", "mood": "x"}, TRACE)
         partition = store.partition_of("idea", TRACE.encode())
+        assert await begin(worker, event) == (partition, 0)
+        assert await begin(worker, event) is None
+        later = first_event("tale", {"mood": "x", "idea": "a snail"}, TRACE)
+        assert await begin(worker, later) is None, "the same content at another time"
+        with pytest.raises(RunBegunBefore, match=f"run {TRACE} was begun before with other parts"):
+            await begin(worker, first_event("tale", {"idea": "a whale"}, TRACE))
         (message,) = messages(store, "idea", partition)
         assert (message.key, events.load(message.value)) == (TRACE.encode(), event)
-        assert app.event_log.lines == [("produce", "idea", TRACE, partition, 0)]
         await store.flush()
         store.close()
 
     asyncio.run(main())
 
 
-def test_who_is_cancelled_while_it_submits_disturbs_nobody(settings, project: Project, caplog):
+def test_who_is_cancelled_while_it_begins_a_run_disturbs_nobody(settings, caplog):
     async def main() -> None:
-        app, chain = house(settings), project.chain("tale")
-        store = app.transport.store
+        worker = house(settings)
+        store = worker.store
         store.create("idea", 1)
         store.start(asyncio.get_running_loop())
         with store.writer.turn:
-            leaving = asyncio.create_task(submit(app, chain, first_event("tale", {"idea": "x"})))
+            leaving = asyncio.create_task(begin(worker, first_event("tale", {"idea": "x"})))
             await until(lambda: store._busy and not store._open)
             leaving.cancel()
             await asyncio.wait([leaving])
-        assert await submit(app, chain, first_event("tale", {"idea": "y"}))
+        assert await begin(worker, first_event("tale", {"idea": "y"}))
         assert len(messages(store, "idea")) == 2
         await store.flush()
         store.close()

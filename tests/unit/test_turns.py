@@ -4,7 +4,8 @@ import asyncio
 import types
 from typing import Any
 
-from penstock.journal import CLAIMS, Calls, EmbeddedJournal
+from penstock.broker.embedded.journal import EmbeddedJournal
+from penstock.journal import CLAIMS, Calls
 from penstock.record.events import first_event
 from penstock.worker.stage import Stage
 from penstock.worker.work import Answer, StepWork, checked

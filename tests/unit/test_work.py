@@ -30,6 +30,9 @@ class Notebook:
 
     delivered = is_done
 
+    def refuse(self, stage: str, message: Any) -> None:
+        pass
+
     def again(self, stage: str, message: Any) -> None:
         pass
 

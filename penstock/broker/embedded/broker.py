@@ -1,133 +1,144 @@
-"""A worker's life on the embedded broker, where it is the only one: the file, its retention."""
+"""The embedded broker beside its worker: begin runs, append, read; off the hot path."""
 
-import asyncio
-import logging
+import contextlib
 import sqlite3
+import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from faust.types import TP
 
-from penstock.broker.embedded.crash_file import FileSuspects
-from penstock.broker.embedded.renames import Introduction, introduce
-from penstock.broker.embedded.retention import delete_finished
+from penstock.broker.contract import Beginning, Found, Location, Plan, Row
+from penstock.broker.embedded.file import SHIFT, damaged
 from penstock.broker.embedded.store import Store
-from penstock.broker.embedded.transport import Transport
-from penstock.errors import ChainError
-from penstock.journal import EmbeddedJournal
-from penstock.record import cancels
-from penstock.record import dead_letters as deadletters
-
-if TYPE_CHECKING:
-    from penstock.worker.application import PenstockApp
-
-log = logging.getLogger(__name__)
-
-#: More records than anybody reads from one partition at once.
-MANY = 10**9
+from penstock.broker.embedded.writer import KNOWN
+from penstock.errors import PenstockError
+from penstock.record.events import content_of
+from penstock.settings import Settings
 
 
-class SoleWorker:
-    """The app as the one worker of an embedded file."""
+class EmbeddedBroker:
+    """The file of an embedded broker, for a process that is not its worker."""
 
-    def __init__(self, app: "PenstockApp") -> None:
-        self.app = app
-        self.settings = app.settings
-        self._journal: EmbeddedJournal | None = None
-        #: How many events were in flight when the last worker died.
-        self._left_behind = 0
-        self._introduced: list[Introduction] = []
+    def __init__(self, settings: Settings, plan: Plan) -> None:
+        self.settings = settings
+        self.plan = plan
+        self.store = Store(settings.database)
+        #: Held while rows are put into the store's open batch and committed.
+        self._appending = threading.Lock()
+        self._one_at_a_time = threading.Lock()
 
-    @property
-    def store(self) -> Store:
-        transport = self.app.transport
-        assert isinstance(transport, Transport)
-        return transport.store
+    # -- writing
 
-    @property
-    def journal(self) -> EmbeddedJournal:
-        if self._journal is None:
-            self._journal = EmbeddedJournal(self.store)
-        return self._journal
+    def begin(self, runs: Sequence[Beginning]) -> list[Location | None]:
+        begun: list[Location | None] = []
+        with self._appending:
+            for run in runs:
+                self._create(run.topic)
+                tp = TP(run.topic, self.store.partition_of(run.topic, run.key))
 
-    def open(self) -> None:
-        """The file is ours, its topics are there, and what was in flight at a crash is known.
-        Raises `PenstockError` with what to do."""
-        app, store = self.app, self.store
-        store.lock.take()
-        there = store.topics()
-        for chain in app.project.chains.values():
-            counts = {name: there[name] for name in chain.topics if name in there}
-            if len(set(counts.values())) > 1:
-                listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
-                raise ChainError(
-                    f"{chain.file}: the topics of '{chain.name}' have unequal partition counts"
-                    f" ({listed}), so a run would not stay in one partition. Rename the topics"
-                    " that were added, or start with an empty database: PENSTOCK_DATA."
-                )
-            # Topics that are there keep their partitions, and new ones get as many.
-            count = next(iter(counts.values()), self.settings.partitions)
-            for name in chain.topics:
-                store.create(name, count)
-        store.create(deadletters.topic_name(self.settings.app_id), self.settings.partitions)
-        topic = cancels.topic_name(self.settings.app_id)
-        store.create(topic, self.settings.partitions)
-        app.cancelled |= {
-            key or b""
-            for partition in range(store.partitions(topic) or 0)
-            for _, _, key, _, _ in store.read(TP(topic, partition), 0, MANY)
-        }
-        self._introduced = introduce(store, app.readers)
-        suspects = FileSuspects(store, list(app.stages))
-        self._left_behind = suspects.convict()
-        app.suspects = suspects
+                def durable(offset: int, tp: TP = tp) -> None:
+                    begun.append(None if offset == KNOWN else Location(tp.partition, offset))
 
-    def tell(self) -> None:
-        """What was found when the file was opened; nobody sees what is logged before Faust has set
-        logging up."""
-        if self._left_behind:
-            log.warning(
-                "The last worker died with %d events in flight; they are taken up again",
-                self._left_behind,
+                content = content_of(run.value)
+                self.store.submit(run.id, tp, run.key, run.value, durable, content=content)
+            self.store.commit_now()
+        return begun
+
+    def append(self, rows: Sequence[Row]) -> list[Location]:
+        locations: list[Location] = []
+        with self._appending:
+            for row in rows:
+                self._create(row.topic)
+                tp = TP(row.topic, self.store.partition_of(row.topic, row.key))
+
+                def durable(offset: int, tp: TP = tp) -> None:
+                    locations.append(Location(tp.partition, offset))
+
+                self.store.append(tp, int(time.time() * 1000), row.key, row.value, None, durable)
+            self.store.commit_now()
+        return locations
+
+    def cancel(self, key: bytes, value: bytes) -> None:
+        self.append([Row(self.plan.cancels, key, value)])
+
+    def _create(self, topic: str) -> None:
+        """`topic` is there, with as many partitions as its pipeline's other topics when there are
+        any yet."""
+        if self.store.partitions(topic) is not None:
+            return
+        siblings = next((one.topics for one in self.plan.pipelines if topic in one.topics), ())
+        there = (self.store.partitions(name) for name in siblings)
+        count = next((count for count in there if count), self.settings.partitions)
+        self.store.create(topic, count)
+
+    # -- reading
+
+    def worker_running(self) -> bool:
+        return self.store.lock.is_held()
+
+    def version(self) -> int:
+        return self.store.version()
+
+    def find(self, topic: str, key: bytes | None, start: int = 0) -> list[Found]:
+        if self.store.partitions(topic) is None:
+            return []
+        if key is None:
+            parts = range(self.store.partitions(topic) or 0)
+        else:
+            partition = self.store.partition_of(topic, key)
+            parts = range(partition, partition + 1)
+        found = []
+        for partition in parts:
+            base = self.store.part(TP(topic, partition)) << SHIFT
+            rows = self.store.reader.execute(
+                "select id - ?, ts, key, value from record where id >= ? and id < ?"
+                + ("" if key is None else " and key = ?"),
+                (base, base + start, base + (1 << SHIFT), *(() if key is None else (key,))),
             )
-        for one in self._introduced:
-            log.warning("%s", one)
+            found += [Found(topic, partition, *row) for row in rows]
+        return found
 
-    async def lag(self, topic: str) -> int:
-        """How many events of `topic` are not finished by all of its readers."""
-        store = self.store
+    def unfinished(self, reader: str, topic: str) -> int:
+        self.store.forget_positions()
+        self.store.refresh()
         count = 0
-        for partition in range(store.partitions(topic) or 0):
+        for partition in range(self.store.partitions(topic) or 0):
             tp = TP(topic, partition)
-            end = store.end(tp)
-            readers = self.app.readers.get(topic, ())
-            count += max((store.position(name, tp).unfinished(end) for name in readers), default=0)
+            count += self.store.position(reader, tp).unfinished(self.store.end(tp))
         return count
 
-    async def delete_finished_runs(self, every_s: float) -> None:
-        """Now and then, what finished longer ago than the retention."""
-        app = self.app
-        pipelines = [
-            {topic: app.readers.get(topic, ()) for topic in chain.topics}
-            for chain in app.project.chains.values()
-        ]
-        while not app.should_stop:
-            before_s = time.time() - self.settings.retention_s
-            gone: set[bytes] = set()
+    def is_done(self, reader: str, record: Found) -> bool:
+        tp = TP(record.topic, record.partition)
+        return self.store.position(reader, tp).is_done(record.offset)
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Topics and positions are read as they stood at one moment: a run that moves on meanwhile
+        is not taken for finished because it was on none of the topics when each was looked at."""
+        with self._one_at_a_time:
+            self.store.forget_positions()
+            self.store.reader.execute("begin")
             try:
-                count = await asyncio.to_thread(
-                    delete_finished,
-                    self.store,
-                    pipelines,
-                    before_s,
-                    cancels.topic_name(self.settings.app_id),
-                    gone,
-                )
-            except sqlite3.Error as exc:
-                log.warning("Retention is put off: %s", exc)
-            else:
-                # A job of that name is another one from here on.
-                app.cancelled -= gone
-                if count:
-                    log.info("Retention: deleted %d records of finished runs", count)
-            await app.sleep(every_s)
+                yield
+            finally:
+                self.store.reader.execute("commit")
+
+    # -- how it is
+
+    def check(self) -> tuple[bool, str]:
+        path = self.settings.database
+        try:
+            (found,) = self.store.reader.execute("pragma quick_check(1)").fetchone()
+        except PenstockError as exc:
+            return False, exc.message
+        except sqlite3.DatabaseError as exc:
+            found = str(exc)
+        if found != "ok":
+            return False, damaged(path, Exception(found))
+        runs = "a worker is running" if self.worker_running() else "no worker is running"
+        size = sum(file.stat().st_size for file in path.parent.glob(path.name + "*"))
+        return True, f"{path}, {size / 1e6:.1f} MB; {runs}"
+
+    def close(self) -> None:
+        self.store.close()

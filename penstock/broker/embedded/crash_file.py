@@ -13,6 +13,7 @@ import struct
 import zlib
 from typing import Any
 
+from penstock import crash
 from penstock.broker.embedded.file import SHIFT
 from penstock.broker.embedded.store import Store
 from penstock.broker.suspects import DEAD_AFTER, Crew, KilledWorker
@@ -129,6 +130,7 @@ class FileSuspects:
                     self._known[stage, record] = (present, alone)
 
         self.store.writer.run(job)
+        crash.at("deaths counted")
         return len(found)
 
     def _record(self, message: Any) -> int:

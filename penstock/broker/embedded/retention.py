@@ -7,48 +7,57 @@ from collections.abc import Mapping, Sequence
 
 from faust.types import TP
 
+from penstock.broker.contract import Plan
 from penstock.broker.embedded.file import SHIFT
 from penstock.broker.embedded.store import Store
 from penstock.broker.embedded.writer import read_end
+from penstock.errors import MalformedEvent
 from penstock.journal import CLAIMS, claimed_at
+from penstock.record.events import load
 
 #: Rows deleted in one transaction: the writer waits for so many, a few milliseconds.
 ROWS = 1000
 
 
 def delete_finished(
-    store: Store,
-    pipelines: Sequence[Mapping[str, Sequence[str]]],
-    before_s: float,
-    cancels: str = "",
-    gone: set[bytes] | None = None,
+    store: Store, plan: Plan, before_s: float, gone: set[bytes] | None = None
 ) -> int:
     """Every record is gone that is older than `before_s` (seconds since 1970) and whose run has
     nothing unfinished; how many that were.
 
-    `pipelines` gives each pipeline's topics with their readers. Topics that are in none of them,
-    the dead letters' among them, are left alone, save `cancels`; the keys of which its records are
-    gone are put into `gone`. Runs on the caller's thread, a few rows at a time.
+    Topics that are in no pipeline, the dead letters' among them, are left alone, save that of
+    cancelled runs; the keys of which its records are gone are put into `gone`. That a run was begun
+    is known for as long as anything of it is kept. Runs on the caller's thread, a few rows at a
+    time.
     """
     cutoff = int(before_s * 1000)
     deleted = 0
     unfinished: set[bytes] = set()
+    begun: set[str] = set()
+    cancels = plan.cancels
     with contextlib.closing(sqlite3.connect(store.path, isolation_level=None, timeout=10)) as db:
-        for topics in pipelines:
+        for pipeline in plan.pipelines:
+            topics = {topic: plan.readers.get(topic, ()) for topic in pipeline.topics}
             known = [topic for topic in topics if store.partitions(topic)]
             for partition in range(max((store.partitions(t) or 0 for t in known), default=0)):
                 busy = _unfinished_keys(db, store, topics, known, partition)
                 unfinished |= busy
+                begun |= _ids(db, store, known, partition, cutoff, busy)
                 for topic in known:
                     deleted += _delete(db, store, store.part(TP(topic, partition)), cutoff, busy)
-        for partition in range(store.partitions(cancels) or 0 if cancels else 0):
+        for partition in range(store.partitions(cancels) or 0):
             part = store.part(TP(cancels, partition))
             deleted += _delete(db, store, part, cutoff, unfinished, gone)
-    store.writer.run(
-        lambda db: db.execute("delete from submission where ts < ? and not kept", (cutoff,))
-    )
+        rows = db.execute("select id from submission where ts < ? and not kept", (cutoff,))
+        over = [row for row in rows.fetchall() if row[0].partition("|")[0] not in begun]
+    for first in range(0, len(over), ROWS):
+        _forget_submissions(store, over[first : first + ROWS])
     _forget_claims(store, before_s, unfinished)
     return deleted
+
+
+def _forget_submissions(store: Store, rows: list[tuple[str]]) -> None:
+    store.writer.run(lambda db: db.executemany("delete from submission where id = ?", rows))
 
 
 def _forget_claims(store: Store, before_s: float, unfinished: set[bytes]) -> None:
@@ -65,6 +74,31 @@ def _forget_claims(store: Store, before_s: float, unfinished: set[bytes]) -> Non
     if gone:
         keys = [(key,) for _, key in gone]
         store.writer.run(lambda db: db.executemany("delete from journal where key = ?", keys))
+
+
+def _ids(
+    db: sqlite3.Connection,
+    store: Store,
+    known: Sequence[str],
+    partition: int,
+    cutoff: int,
+    busy: set[bytes],
+) -> set[str]:
+    """The ids of old events of runs that are not over, those that began them among them."""
+    if not busy:
+        return set()
+    found = set()
+    for topic in known:
+        base = store.part(TP(topic, partition)) << SHIFT
+        rows = db.execute(
+            "select key, value from record where id >= ? and id < ? and ts < ?",
+            (base, base + (1 << SHIFT), cutoff),
+        )
+        for key, value in rows:
+            if key in busy:
+                with contextlib.suppress(MalformedEvent):
+                    found.add(load(value).id)
+    return found
 
 
 def _unfinished_keys(

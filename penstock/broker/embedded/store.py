@@ -11,10 +11,11 @@ from typing import Any
 
 from faust.types import TP
 
+from penstock import crash
 from penstock.broker.embedded.file import SHIFT, WorkerLock
 from penstock.broker.embedded.positions import Position
 from penstock.broker.embedded.topics import Topics
-from penstock.broker.embedded.writer import Batch, SubmitWaiter, Waiter, read_end
+from penstock.broker.embedded.writer import Batch, Submission, SubmitWaiter, Waiter, read_end
 from penstock.errors import BrokerUnavailable
 
 log = logging.getLogger(__name__)
@@ -173,11 +174,13 @@ class Store(Topics):
         waiter: SubmitWaiter | None = None,
         *,
         kept: bool = False,
+        content: str = "",
     ) -> None:
-        """Like `append`, once for each `id_`: `waiter` is called with None when that id was
-        submitted before, and then nothing is appended. A `kept` id outlives its run."""
+        """Like `append`, once for each `id_`: `waiter` is called with `KNOWN` when that id was
+        submitted before, with `TAKEN` when that was with another `content`, and then nothing is
+        appended. A `kept` id outlives its run."""
         record = (self.part(tp), int(time.time() * 1000), key, value, None)
-        self._open.submissions.append((id_, kept, record, waiter))
+        self._open.submissions.append(Submission(id_, content, kept, record, waiter))
         self._touch()
 
     def enter(self, key: str, answer: bytes, waiter: Waiter) -> None:
@@ -232,9 +235,11 @@ class Store(Topics):
     def commit_now(self) -> Batch:
         """For a process that is not the worker: what was put in is durable.
 
-        Raises `BrokerUnavailable` when it cannot be written, and then nothing of it is.
+        Raises `BrokerUnavailable` when it cannot be written and `RunBegunBefore` when one of the
+        submissions is taken, and then nothing of it is.
         """
         batch = self._take_open()
+        batch.strict = True
         try:
             self.writer.write_patiently(batch)
         except sqlite3.Error as exc:
@@ -309,6 +314,9 @@ class Store(Topics):
             self._busy = False
         if self.trouble is None:
             self.room.set()
+        if batch.enter:
+            crash.at("recorded", len(batch.enter))
+        crash.at("known to be committed", batch.steps)
         self.wake()
 
     def _note(self, batch: Batch) -> None:
@@ -327,10 +335,10 @@ class Store(Topics):
                 ender(batch.offsets[first:last])
             except Exception:
                 log.exception("%s: whoever waited for a commit failed", self.path)
-        for (*_, told), place in zip(batch.submissions, batch.submitted, strict=True):
-            if told is not None:
+        for submission, offset in zip(batch.submissions, batch.submitted, strict=True):
+            if submission.waiter is not None:
                 try:
-                    told(place)
+                    submission.waiter(offset)
                 except Exception:
                     log.exception("%s: whoever waited for a commit failed", self.path)
 

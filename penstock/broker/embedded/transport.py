@@ -8,7 +8,8 @@ import asyncio
 import pathlib
 import sqlite3
 import time
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -128,8 +129,7 @@ class Consumer(FaustConsumer):
         self.store.wake = self._wake.set
 
     def readers(self, topic: str) -> tuple[str, ...]:
-        known: dict[str, tuple[str, ...]] = getattr(self.app, "readers", {})
-        return known.get(topic, ("",))
+        return self.transport.readers.get(topic, ("",))
 
     # -- what the app asks of a consumer
 
@@ -185,14 +185,6 @@ class Consumer(FaustConsumer):
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         return True
 
-    async def wait_empty(self) -> None:
-        """What is in flight has ended, or was given up after the drain's limit."""
-        drain = getattr(self.app, "drain", None)
-        if drain is not None:
-            await drain()
-        else:
-            await super().wait_empty()
-
     def undelivered(self, topic: str) -> bool:
         """Whether `topic` has records that were not delivered since it was last sought."""
         return any(
@@ -215,9 +207,7 @@ class Consumer(FaustConsumer):
         """
         for tp in self._assigned:
             self._next[tp] = self._low(tp)
-        sought = getattr(self.app, "sought", None)
-        if sought is not None:
-            sought()
+        self.transport.on_seek()
         self._wake.set()
         return dict(self._next)
 
@@ -356,14 +346,28 @@ class Consumer(FaustConsumer):
 
 
 class Transport(base.Transport):
-    """`sqlite:///FILE`: the embedded broker."""
+    """`sqlite:///FILE`: the embedded broker.
+
+    `readers` are the stages that read each topic; `on_seek` is called when delivery begins again
+    with what is not finished. Any Faust app can use it, with neither.
+    """
 
     Consumer = Consumer
     Producer = Producer
     default_port = 0
     driver_version = "penstock embedded (SQLite " + sqlite3.sqlite_version + ")"
 
-    _store: Store | None = None
+    def __init__(
+        self,
+        *args: Any,
+        readers: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+        on_seek: Callable[[], None] = lambda: None,
+        **options: Any,
+    ) -> None:
+        super().__init__(*args, **options)
+        self.readers = readers
+        self.on_seek = on_seek
+        self._store: Store | None = None
 
     @property
     def store(self) -> Store:

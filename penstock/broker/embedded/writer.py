@@ -12,9 +12,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from penstock import crash
 from penstock.broker.embedded.file import SHIFT
+from penstock.record.events import begun_before
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +31,10 @@ LOCKED_S = 10.0
 Pending = tuple[int, int, bytes | None, bytes | None, bytes | None]
 Waiter = Callable[[int], None]
 Ender = Callable[[list[int]], None]
-SubmitWaiter = Callable[[int | None], None]
+SubmitWaiter = Callable[[int], None]
+
+#: In place of an offset: what was submitted before, with the same content or with another.
+KNOWN, TAKEN = -1, -2
 
 
 def _many(sql: str, one: str) -> dict[int, str]:
@@ -40,6 +45,9 @@ INSERT = _many("insert into record (id, ts, key, value, headers) values {}", "(?
 ENTER = _many("insert or replace into journal (key, value) values {}", "(?,?)")
 DROP = _many("delete from journal where key in ({})", "?")
 SUBMIT = "insert or ignore into submission (id, ts, kept) values (?,?,?)"
+#: The content stands in a row of its own, `ID|DIGEST`. Files of before have none: what they hold is
+#: taken for the same.
+CONTENTS = "select id from submission where id > ? || '|' and id < ? || '}'"
 PLACE = "insert or replace into position (reader, part, low, marks) values (?,?,?,?)"
 
 
@@ -49,6 +57,16 @@ def chunked(db: sqlite3.Connection, sqls: dict[int, str], rows: Sequence[Sequenc
         while len(rows) - done >= size:
             db.execute(sqls[size], [value for row in rows[done : done + size] for value in row])
             done += size
+
+
+class Submission(NamedTuple):
+    """The beginning of a run, once for each `id`. A `kept` id outlives its run."""
+
+    id: str
+    content: str
+    kept: bool
+    record: Pending
+    waiter: SubmitWaiter | None
 
 
 class Batch:
@@ -63,6 +81,7 @@ class Batch:
         "offsets",
         "places",
         "records",
+        "strict",
         "submissions",
         "submitted",
         "touched",
@@ -83,8 +102,10 @@ class Batch:
         #: must not hold the batch: a circle keeps all of its records until the collector comes.
         self.enders: list[tuple[Ender, int, int]] = []
         #: Beginnings of runs, by an id: one that was submitted before is left out.
-        self.submissions: list[tuple[str, bool, Pending, SubmitWaiter | None]] = []
-        self.submitted: list[int | None] = []
+        self.submissions: list[Submission] = []
+        self.submitted: list[int] = []
+        #: Whether nothing of it is written when a submission is taken by another content.
+        self.strict = False
         self.places: list[tuple[str, int, int, bytes]] = []
         self.offsets: list[int] = []
         #: The offset after the last one, for each partition that got records.
@@ -100,6 +121,11 @@ class Batch:
             or self.submissions
             or self.waiters
         )
+
+    @property
+    def steps(self) -> int:
+        """The steps with an output that end in it."""
+        return len(self.records) if self.touched else 0
 
     def cut(self) -> None:
         """The positions as they are now: with all that this batch and those before it finished."""
@@ -261,11 +287,17 @@ class Writer:
             rows.append(((part << SHIFT) + offset, ts, key, value, headers))
             offsets.append(offset)
             after[part] = offset + 1
-        submitted: list[int | None] = []
-        for id_, kept, (part, ts, key, value, headers), _ in batch.submissions:
-            if not db.execute(SUBMIT, (id_, ts, kept)).rowcount:
-                submitted.append(None)
+        submitted: list[int] = []
+        for one in batch.submissions:
+            part, ts, key, value, headers = one.record
+            if not db.execute(SUBMIT, (one.id, ts, one.kept)).rowcount:
+                contents = [id_ for (id_,) in db.execute(CONTENTS, (one.id, one.id))]
+                same = not contents or f"{one.id}|{one.content}" in contents
+                if not same and batch.strict:
+                    raise begun_before((key or b"").decode(errors="replace"))
+                submitted.append(KNOWN if same else TAKEN)
                 continue
+            db.execute(SUBMIT, (f"{one.id}|{one.content}", ts, one.kept))
             offset = after.get(part, self._next.get(part))
             offset = read_end(db, part) if offset is None else offset
             rows.append(((part << SHIFT) + offset, ts, key, value, headers))
@@ -274,11 +306,15 @@ class Writer:
         chunked(db, INSERT, rows)
         if batch.enter:
             chunked(db, ENTER, list(batch.enter.items()))
+            crash.at("answers written", len(batch.enter))
         if batch.drop:
             chunked(db, DROP, [(key,) for key in batch.drop])
+        crash.at("outputs written", batch.steps)
         if batch.places:
             db.executemany(PLACE, batch.places)
+        crash.at("step written", batch.steps)
         db.execute("commit")
+        crash.at("committed", batch.steps)
         self._next.update(after)
         batch.offsets, batch.submitted, batch.ends = offsets, submitted, after
 

@@ -1,256 +1,280 @@
-"""A worker's life on Kafka: reaching it, its partitions as they come and go, its retention."""
+"""Kafka beside the workers: begin runs, append, read every topic from its start, into memory."""
 
 import asyncio
 import contextlib
 import logging
+import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
 
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
-    IllegalStateError,
-    InconsistentGroupProtocolError,
-    InvalidSessionTimeoutError,
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
     KafkaError,
 )
+from faust.types import TP
 
+from penstock.broker.contract import ONE_WORKER, Beginning, Found, Location, Plan, Row
 from penstock.broker.kafka import topics as kafka_topics
-from penstock.broker.kafka.clients import Farewell, farewell_of
 from penstock.broker.kafka.connection import check_access, connection
-from penstock.broker.kafka.journal import KafkaJournal
-from penstock.broker.kafka.lag import Lag
-from penstock.broker.kafka.transport import Consumer, consumer_of
-from penstock.broker.kafka.watch import ANSWER_S, Watch
-from penstock.errors import SettingsError
-from penstock.record import cancels
+from penstock.broker.kafka.records import journal_of
+from penstock.broker.kafka.view import View
+from penstock.errors import BrokerUnavailable, PenstockError
+from penstock.settings import Settings
 
-if TYPE_CHECKING:
-    from penstock.worker.application import PenstockApp
+T = TypeVar("T")
 
-log = logging.getLogger(__name__)
-
-#: Seconds that a worker waits for Kafka to take what is finished, before it gives partitions up.
-FLUSH_S = 5.0
-#: Seconds between looks for what the group refuses.
-LOOK_S = 1.0
+#: Seconds in which a Kafka that has just been made finds a coordinator for a group.
+COORDINATOR_S = 15.0
+#: Milliseconds that Kafka may wait for something new before it answers.
+FETCH_WAIT_MS = 100
 
 
-def _note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    log.debug("while Kafka was asked: %s", context)
+class KafkaBroker:
+    """A project's topics on Kafka, for a process that is no member of the group. aiokafka lives on
+    a loop and thread of its own, since callers come from threads."""
 
-
-class Membership:
-    """The app as a member of its group. Each method is called by the app in its turn."""
-
-    def __init__(self, app: "PenstockApp") -> None:
-        self.app = app
-        self.settings = app.settings
-        self.told = connection(app.settings)
-        self.journal = KafkaJournal(app, self.told, app.settings.session_s)
-        self._lag = Lag(self.journal, app.settings.app_id, self.told)
-        app.suspects = self.journal.suspects
-        self._watch: Watch | None = None
-        #: From when partitions are given up until they are assigned again.
-        self._giving_up = False
-
-    async def check(self) -> None:
-        """Raises what no waiting mends: a password or a certificate that is refused, topics of
-        unequal partitions. A Kafka that is away is waited for later."""
-        # What it complains of is said by whoever waits, and so is what its connections leave
-        # behind: this loop is the check's own.
+    def __init__(self, settings: Settings, plan: Plan) -> None:
+        self.plan = plan
+        self.journal_topic = journal_of(plan.app_id)
+        self.view = View(plan.topics, {plan.dead_letters})
+        self._settings = settings
+        self._connection = connection(settings)
+        self._admin: Any = None
+        self._consumer: Any = None
+        #: Asks for ends on a connection of its own: behind a fetch it would wait as long as that.
+        self._asker: Any = None
+        self._producer: Any = None
+        self._next: dict[TopicPartition, int] = {}
+        self._reading = asyncio.Lock()
+        self._one_at_a_time = threading.Lock()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="penstock-kafka", daemon=True
+        )
+        self._thread.start()
+        # What aiokafka complains of is raised; without a handler it would be printed as well.
         logging.getLogger("aiokafka").addHandler(logging.NullHandler())
-        asyncio.get_running_loop().set_exception_handler(_note)
-        await check_access(self.told)
-        names = (self.app.topic_names, self.journal.log.topic)
-        with contextlib.suppress(KafkaError, TimeoutError):
-            await asyncio.wait_for(kafka_topics.require_equal(self.told, *names), ANSWER_S)
 
-    @property
-    def status(self) -> tuple[str, str, float | None]:
-        """Whether Kafka is up, down or still to be reached; why, and since when (seconds since
-        1970)."""
-        if self._watch is None:
-            return "starting", "", None
-        if self._watch.down_since is not None:
-            return "down", self._watch.reason, self._watch.down_since
-        return ("up" if self._watch.up.is_set() else "starting"), "", None
+    # -- writing
 
-    async def reach(self) -> None:
-        """Kafka answers, and has every topic: Faust ignores one that is missing for ever."""
-        app, settings = self.app, self.settings
-        self._watch = Watch(self.told)
-        self._watch.listen()
-        while not app.should_stop:
-            await self._watch.until_it_answers(lambda: app.should_stop)
-            if not app.conf.topic_allow_declare or app.should_stop:
+    def begin(self, runs: Sequence[Beginning]) -> list[Location | None]:
+        rows = [(Row(run.topic, run.key, run.value), None) for run in runs]
+        return [*self._call(self._append(rows))]
+
+    def append(self, rows: Sequence[Row]) -> list[Location]:
+        return self._call(self._append([(row, None) for row in rows]))
+
+    def cancel(self, key: bytes, value: bytes) -> None:
+        row = Row(self.plan.cancels, key, value)
+        # Whoever does the work of one worker has not the run's own partition.
+        partitions = [None, ONE_WORKER] if self.plan.one_worker else [None]
+        self._call(self._append([(row, partition) for partition in partitions]))
+
+    # -- reading
+
+    def worker_running(self) -> bool:
+        return self._call(self._has_member())
+
+    def version(self) -> int:
+        self._call(self._read(0))
+        return self.view.count
+
+    def find(self, topic: str, key: bytes | None, start: int = 0) -> list[Found]:
+        if not self._next:
+            self._call(self._catch_up())
+        return self.view.find(topic, key, start)
+
+    def unfinished(self, reader: str, topic: str) -> int:
+        with self.snapshot():
+            return sum(not self.is_done(reader, found) for found in self.find(topic, None))
+
+    def is_done(self, reader: str, record: Found) -> bool:
+        return self.view.is_done(reader, record)
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """What is found is at least what was on the topics at the beginning."""
+        with self._one_at_a_time:
+            self._call(self._catch_up())
+            yield
+
+    # -- how it is
+
+    def check(self) -> tuple[bool, str]:
+        redact = self._settings.redact
+        url = redact(self._settings.broker_url)
+        # What its driver would log is said here, once.
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+        try:
+            runs = "a worker is running" if self.worker_running() else "no worker is running"
+            self._call(kafka_topics.require_group(self._connection, self.plan.app_id))
+            wrong = self._call(
+                kafka_topics.examine(self._connection, self.plan.topics, self.journal_topic)
+            )
+        except BrokerUnavailable as exc:
+            return False, f"{redact(exc.message)}. Start it, or name another: PENSTOCK_BROKER"
+        except PenstockError as exc:
+            return False, redact(exc.message)
+        if wrong:
+            return False, f"{url}: {'; '.join(wrong)}"
+        return True, f"{url} answers; {runs}"
+
+    def close(self) -> None:
+        self._call(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        except KafkaError as exc:
+            access = check_access(self._connection)
+            asyncio.run_coroutine_threadsafe(access, self._loop).result()
+            servers = ", ".join(self._connection["bootstrap_servers"])
+            raise BrokerUnavailable(
+                f"Kafka at {servers} does not answer as it should: {exc}"
+            ) from exc
+
+    # -- on the reader's own loop
+
+    async def _started(self) -> None:
+        if self._admin is not None:
+            return
+        admin = AIOKafkaAdminClient(**self._connection)
+        consumer, asker = (
+            AIOKafkaConsumer(
+                **self._connection,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                fetch_max_wait_ms=FETCH_WAIT_MS,
+            )
+            for _ in range(2)
+        )
+        try:
+            await admin.start()
+            await consumer.start()
+            await asker.start()
+        except KafkaError:
+            await asker.stop()
+            await consumer.stop()
+            await admin.close()
+            raise
+        self._admin, self._consumer, self._asker = admin, consumer, asker
+
+    async def _catch_up(self) -> None:
+        """Marks are taken over after the records that were there before them."""
+        await self._started()
+        there = await self._assigned()
+        if not there:
+            return
+        read = [tp for tp in there if tp.topic != self.journal_topic]
+        await self._read_to([tp for tp in there if tp.topic == self.journal_topic])
+        group = self.plan.app_id
+        committed = await self._admin.list_consumer_group_offsets(group, partitions=read)
+        marks = self.view.held_back()
+        await self._read_to(read)
+        self.view.take_over(marks, {TP(*tp): found.offset for tp, found in committed.items()})
+
+    async def _assigned(self) -> list[TopicPartition]:
+        there = [
+            TopicPartition(topic["topic"], one["partition"])
+            for topic in await self._admin.describe_topics([*self.plan.topics, self.journal_topic])
+            for one in topic["partitions"]
+        ]
+        async with self._reading:
+            if set(there) != self._consumer.assignment():
+                self._consumer.assign(there)
+                for tp in there:
+                    self._consumer.seek(tp, self._next.setdefault(tp, 0))
+        return there
+
+    async def _read_to(self, tps: Sequence[TopicPartition]) -> None:
+        """What is on `tps` now has been read."""
+        ends = await self._asker.end_offsets(tps)
+        firsts = await self._asker.beginning_offsets(tps)  # retention may have taken some
+        while any(max(self._next[tp], firsts[tp]) < end for tp, end in ends.items()):
+            await self._read(FETCH_WAIT_MS)
+
+    async def _read(self, wait_ms: int) -> None:
+        async with self._reading:
+            if not self._next:
                 return
+            batches = await self._consumer.getmany(timeout_ms=wait_ms)
+            for tp, records in batches.items():
+                for record in records:
+                    self._add(tp, record)
+                self._next[tp] = records[-1].offset + 1
+
+    def _add(self, tp: TopicPartition, record: Any) -> None:
+        key = record.key or b""
+        if tp.topic == self.journal_topic:
+            self.view.add_mark(tp.partition, key, record.value)
+            return
+        value = record.value or b""
+        self.view.add(Found(tp.topic, tp.partition, record.offset, record.timestamp, key, value))
+
+    async def _has_member(self) -> bool:
+        await self._started()
+        deadline = time.monotonic() + COORDINATOR_S
+        while True:
             try:
-                differ = await kafka_topics.declare(
-                    self.told,
-                    app.topic_names,
-                    self.journal.log.topic,
-                    settings.partitions,
-                    settings.replication,
-                    settings.max_event_bytes,
-                )
-                await kafka_topics.require_group(self.told, settings.app_id)
-            except KafkaError as exc:
-                log.debug("declaring topics again: %s", exc)
-                await app.sleep(1.0)
-            else:
-                for sentence in differ:
-                    log.warning("Kafka: %s", sentence)
-                return
+                (answer,) = await self._admin.describe_consumer_groups([self.plan.app_id])
+                break
+            except (CoordinatorLoadInProgressError, CoordinatorNotAvailableError):
+                # A Kafka that has never had a group makes what it keeps groups in first.
+                if time.monotonic() > deadline:
+                    return True
+            except KafkaError:
+                return True
+            await asyncio.sleep(0.1)
+        ((_, _, _, _, _, members, *_),) = answer.groups
+        return bool(members)
 
-    async def watch_group(self) -> None:
-        """What the group refuses is said, and asked for again; what no waiting mends ends the
-        worker with a `SettingsError`."""
-        app_id, said = self.settings.app_id, ""
-        while not self.app.should_stop:
-            await self.app.sleep(LOOK_S)
-            error = None if self.app.should_stop else await consumer_of(self.app).refusal()
-            if isinstance(error, InvalidSessionTimeoutError):
-                raise SettingsError(
-                    f"PENSTOCK_SESSION_S={self.settings.session_s:g}: Kafka does not allow it. Its"
-                    " brokers say what they do: group.min.session.timeout.ms (6000 when it is not"
-                    " set) and group.max.session.timeout.ms (1800000)"
-                )
-            if isinstance(error, InconsistentGroupProtocolError):
-                raise SettingsError(
-                    f"another program is in the group '{app_id}' on Kafka, and shares work out in"
-                    " another way. Give this app a PENSTOCK_APP_ID of its own"
-                )
-            if error is not None and str(error) != said:
-                said = str(error)
-                log.warning("Kafka: the group '%s' refuses this worker: %s", app_id, said)
+    async def _append(self, rows: Sequence[tuple[Row, int | None]]) -> list[Location]:
+        await self._started()
+        there = {found["topic"] for found in await self._admin.describe_topics()}
+        if any(row.topic not in there for row, _ in rows):
+            # No worker has been here yet; the runs wait for it.
+            await kafka_topics.declare(
+                self._connection,
+                self.plan.topics,
+                self.journal_topic,
+                self._settings.partitions,
+                self._settings.replication,
+                self._settings.max_event_bytes,
+            )
+        producer = await self._producing()
+        sending = []
+        for row, partition in rows:
+            if row.topic in self.plan.one_worker:
+                partition = ONE_WORKER
+            sending.append(await producer.send(row.topic, row.value, row.key, partition))
+        sent = [await one for one in sending]
+        return [Location(record.partition, record.offset) for record in sent]
 
-    async def watch_lease(self) -> None:
-        """After a suspension no call is made before the group has said what is ours."""
-        await self.journal.held.watch(self._begin_again)
-
-    async def _begin_again(self) -> None:
-        """Nothing that was in flight goes on: its events are somebody else's by now, or they are
-        delivered again."""
-        log.warning("This worker was suspended; it asks Kafka what is still its own")
-        stages = self.app.stages.values()
-        for stage in stages:
-            stage.hold()
-        for stage in stages:
-            await stage.release(())
-        consumer = consumer_of(self.app)
-        # Else a rebalance comes, and with it another seek.
-        with contextlib.suppress(IllegalStateError):
-            if await consumer.is_member() and not self._giving_up:
-                await consumer.perform_seek()
-                consumer.resume_flow()
-
-    async def watch_broker(self) -> None:
-        """Says when Kafka goes and when it is back; while it is away no new work is taken."""
-        assert self._watch is not None
-        await self._watch.run(lambda: self.app.should_stop, self.journal.log.look)
-
-    # -- partitions
-
-    async def give_up(self, consumer: Consumer) -> None:
-        """Before partitions are given up: nothing new is taken, and what has ended is committed."""
-        app = self.app
-        self._giving_up = True
-        for stage in app.stages.values():
-            stage.hold()
-        if app.should_stop:
-            await app.drain()
-            taken = await self.farewell.wait(self._tell(consumer))
-        else:
-            # What is left goes on: where its partition comes back, its redelivery joins it.
-            limit_s = self.settings.drain_s
-            await asyncio.gather(*(stage.pause(limit_s) for stage in app.stages.values()))
-            taken = await Farewell(FLUSH_S).wait(self._tell(consumer))
-        if not taken:
-            log.warning("Kafka does not take what is finished; it will be found finished again")
-
-    async def _tell(self, consumer: Consumer) -> None:
-        """What has ended is written and committed."""
-        await self.journal.give_up()
-        await consumer.commit()
-
-    @property
-    def farewell(self) -> Farewell:
-        """What is left of a stopping worker's time for Kafka."""
-        return farewell_of(self.app)
-
-    async def assigned(self, *_: Any, **__: Any) -> None:
-        """After each rebalance, before anything is delivered."""
-        app = self.app
-        self._giving_up = False
-        consumer = consumer_of(app)
-        kept = set() if consumer.missed_generation else consumer.assignment()
-        lost = [await stage.release(kept) for stage in app.stages.values()]
-        if sum(lost):
-            log.warning("%d events in flight went to other workers and are done there", sum(lost))
-        pause_s = 0.2
-        while not app.should_stop:
+    async def _producing(self) -> Any:
+        if self._producer is None:
+            producer = AIOKafkaProducer(
+                **self._connection,
+                acks="all",
+                max_request_size=self._settings.max_event_bytes + 10_000,
+            )
             try:
-                await self.journal.load()
-                await self.journal.log.read(
-                    {tp.partition for tp in consumer.assignment()},
-                    lambda _, key, __: app.cancelled.add(key),
-                    cancels.topic_name(self.settings.app_id),
-                )
-                return
-            except KafkaError as exc:
-                log.debug("reading the journal again: %s", exc)
-            await app.sleep(pause_s)
-            pause_s = min(5.0, pause_s * 2)
+                await producer.start()
+            except KafkaError:
+                await producer.stop()
+                raise
+            self._producer = producer
+        return self._producer
 
-    def sought(self) -> None:
-        """The consumer delivers again, from the group's commit on."""
-        self.journal.sought()
-        if self._giving_up:
-            return  # that was the seek of the rebalance before
-        for stage in self.app.stages.values():
-            stage.resume()
-
-    async def lag(self, topic: str) -> int:
-        """How many events of `topic` are not finished by all of its readers, in the whole group.
-        Raises `BrokerUnavailable`."""
-        return await self._lag.of(topic, self.app.readers.get(topic, ()))
-
-    async def close(self) -> None:
-        await self._lag.close()
-        if self._watch is not None:
-            self._watch.close()
-
-    # -- retention
-
-    async def trim_topics(self, every_s: float) -> None:
-        """Now and then, from the beginning of each partition that this worker has: a run's events
-        may go before it is over, as each of them carries all that the next step needs."""
-        app = self.app
-        ends = {
-            name
-            for chain in app.project.chains.values()
-            for name in chain.topics
-            if name not in app.readers
-        }
-        cancelled = cancels.topic_name(self.settings.app_id)
-        while not app.should_stop:
-            await app.sleep(every_s)
-            if app.should_stop:
-                return
-            self.journal.forget_claims(time.time() - self.settings.retention_s)
-            topics: dict[str, dict[int, int | None]] = {}
-            for tp, tracker in consumer_of(app).trackers.items():
-                if tp.topic == cancelled and tracker.committed is not None:
-                    topics.setdefault(tp.topic, {})[tp.partition] = tracker.committed
-                elif tp.topic in app.readers and tracker.committed is not None:
-                    topics.setdefault(tp.topic, {})[tp.partition] = tracker.committed
-                    for name in ends:
-                        topics.setdefault(name, {})[tp.partition] = None
-            try:
-                count = await kafka_topics.trim(
-                    self.told, topics, time.time() - self.settings.retention_s
-                )
-            except KafkaError as exc:
-                log.warning("Retention is put off: %s", exc)
-            else:
-                if count:
-                    log.info("Retention: deleted %d records of finished runs", count)
+    async def _close(self) -> None:
+        for one in (self._producer, self._consumer, self._asker):
+            if one is not None:
+                await one.stop()
+        if self._admin is not None:
+            await self._admin.close()

@@ -4,7 +4,7 @@ buffered for one that is away is given up then, where aiokafka's own would wait 
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from aiokafka.errors import IllegalStateError, KafkaError
@@ -14,17 +14,17 @@ from faust.types import TP
 log = logging.getLogger(__name__)
 
 #: Seconds that a worker which stops waits for Kafka, all in all.
-FAREWELL_S = 10.0
+SHUTDOWN_S = 10.0
 
 
-class Farewell:
+class ShutdownBudget:
     """The time that a stopping worker still gives Kafka. It runs from the first wait on."""
 
-    def __init__(self, limit_s: float = FAREWELL_S) -> None:
+    def __init__(self, limit_s: float = SHUTDOWN_S) -> None:
         self._limit_s = limit_s
         self._until: float | None = None
 
-    async def wait(self, work: Coroutine[Any, Any, Any]) -> bool:
+    async def wait(self, work: Awaitable[Any]) -> bool:
         """Whether `work` was done in what is left of the time; else it is cancelled."""
         now = time.monotonic()
         self._until = self._until or now + self._limit_s
@@ -40,15 +40,15 @@ class Farewell:
         try:
             task.result()
         except KafkaError as exc:
-            log.debug("Kafka takes no farewell: %s", exc)
+            log.debug("Kafka is not there for a stopping worker: %s", exc)
             return False
         return True
 
 
-def farewell_of(client: Any) -> Farewell:
+def shutdown_of(client: Any) -> ShutdownBudget:
     """The one that all clients of an app share."""
-    farewell: Farewell = client.transport.farewell
-    return farewell
+    budget: ShutdownBudget = client.transport.shutdown
+    return budget
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -86,7 +86,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             super()._stopped_set()
 
     async def on_thread_stop(self) -> None:
-        if not await farewell_of(self).wait(super().on_thread_stop()):
+        if not await shutdown_of(self).wait(super().on_thread_stop()):
             log.debug("the consumer ends without Kafka")
 
 
@@ -95,7 +95,7 @@ class Producer(driver.Producer):
 
     async def on_stop(self) -> None:
         producer: Any = self._producer
-        if not await farewell_of(self).wait(super().on_stop()) and producer is not None:
+        if not await shutdown_of(self).wait(super().on_stop()) and producer is not None:
             log.debug("the producer ends without Kafka")
             # Its sender would go on asking.
             producer._sender.sender_task.cancel()

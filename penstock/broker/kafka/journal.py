@@ -15,31 +15,35 @@ import dataclasses
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
-from faust.types import TP, RecordMetadata
+from faust.types import TP
 
-from penstock.broker.embedded.reading import ONE_WORKER
+from penstock import crash
+from penstock.broker.contract import ONE_WORKER, Location, Plan
+from penstock.broker.kafka.delivery import Tracker
 from penstock.broker.kafka.lease import Lease
-from penstock.broker.kafka.log import Log, Send
+from penstock.broker.kafka.log import Log, Room, Send
 from penstock.broker.kafka.progress import Progress, Stretch
 from penstock.broker.kafka.records import (
     BEGUN,
     CALL,
+    FIRSTS,
     IDS,
     OWNER,
     STRETCH,
+    Begun,
     Known,
     Part,
-    id_of,
+    identify,
     journal_of,
     step_of,
 )
 from penstock.broker.kafka.suspects import KafkaSuspects
-from penstock.broker.kafka.transport import consumer_of, partitions_of
 from penstock.journal import CLAIMS, Output, Places, claimed_at
+from penstock.record.events import begun_before, content_of
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +53,8 @@ DEDUPE_S = 3600.0
 GATHER_S = 0.02
 #: Ends of steps that may wait to be written before no new work is taken.
 CROWDED = 5000
+#: A reason for no room: so many wait.
+CROWDED_OUT = "crowded"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -59,19 +65,53 @@ class Ends:
 
     progress: Progress
     ids: list[str] = dataclasses.field(default_factory=list)
+    #: Of those that begin a run, with the run's content.
+    firsts: dict[str, str] = dataclasses.field(default_factory=dict)
     steps: list[bytes] = dataclasses.field(default_factory=list)
     messages: list[Any] = dataclasses.field(default_factory=list)
 
 
-class KafkaJournal:
-    """The verbs on Kafka."""
+class Member(Protocol):
+    """This worker's consumer: a member of the group, with the partitions that it has."""
 
-    def __init__(self, app: Any, connection: dict[str, Any], session_s: float) -> None:
-        self.app = app
+    trackers: dict[TP, Tracker]
+    missed_generation: bool
+
+    @property
+    def generation(self) -> int:
+        """How often partitions have changed hands."""
+
+    def assignment(self) -> set[TP]: ...
+
+    async def highwaters(self, *tps: TP) -> Mapping[TP, int | None]: ...
+
+    def ack(self, message: Any) -> bool: ...
+
+
+class KafkaJournal:
+    """The verbs on Kafka. `member` gives this worker's consumer, once there is one; `partition_of`
+    the partition of a key, as soon as Kafka says how many a topic has. What began a run is known
+    for `retention_s` seconds, 0 for ever."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        log: Log,
+        room: Room,
+        member: Callable[[], Member],
+        partition_of: Callable[[str, bytes], Awaitable[int]],
+        session_s: float,
+        retention_s: float = 0.0,
+    ) -> None:
+        self.plan = plan
         self.held = Lease(session_s)
-        self.log = Log(app, journal_of(app.conf.id), connection)
-        self.room = self.log.room
+        self.log = log
+        self.topic = journal_of(plan.app_id)
+        self.room = room
         self.suspects = KafkaSuspects(self)
+        self._member = member
+        self._partition_of = partition_of
+        self._retention_s = retention_s or float("inf")
         self._owner = uuid.uuid4().hex[:8]
         self._epoch = 0
         self._number = 0
@@ -91,16 +131,14 @@ class KafkaJournal:
 
     async def load(self) -> None:
         """The journal of every partition that is assigned is in memory, and of no other."""
-        generation = self.app.consumer_generation_id
-        consumer = consumer_of(self.app)
-        if consumer.missed_generation:
-            consumer.missed_generation = False
+        member = self._member()
+        generation = member.generation
+        if member.missed_generation:
+            member.missed_generation = False
             self._parts.clear()
             self._progress.clear()
             self._ends.clear()
-        wanted = partitions_of(
-            tp for tp in self.app.consumer.assignment() if tp.topic in self.app.readers
-        )
+        wanted = {tp.partition for tp in member.assignment() if tp.topic in self.plan.readers}
         for partition in self._parts.keys() - wanted:
             del self._parts[partition]
         for stage, tp in list(self._progress):
@@ -116,23 +154,24 @@ class KafkaJournal:
             new[partition].take(key, value)
 
         if new:
-            await self.log.read(set(new), take)
+            await self.log.read(self.topic, set(new), take)
             log.info(
                 "Journal: %d records of %d partitions read in %.1f s",
                 count,
                 len(new),
                 time.monotonic() - started,
             )
-        if generation != self.app.consumer_generation_id:
+        if generation != member.generation:
             return  # rebalanced again meanwhile: this is done again, too
         dead = {partition for partition, part in new.items() if part.owners - {self._name}}
         if dead:
-            tps = [tp for tp in consumer.assignment() if tp.partition in dead]
-            self.suspects.be_careful(dict(await consumer.highwaters(*tps)))
+            tps = [tp for tp in member.assignment() if tp.partition in dead]
+            ends = await member.highwaters(*tps)
+            self.suspects.be_careful({tp: end for tp, end in ends.items() if end is not None})
             for partition in dead:
                 self.delete([(partition, name) for name in new[partition].owners - {self._name}])
         await self._sign(wanted, b"1")
-        if generation != self.app.consumer_generation_id:
+        if generation != member.generation:
             return
         self._parts |= new
         async with self._given:
@@ -154,7 +193,7 @@ class KafkaJournal:
     def part(self, partition: int) -> Part | None:
         return self._parts.get(partition)
 
-    def sought(self) -> None:
+    def on_seek(self) -> None:
         """Every record above the group's commit is delivered again from here on."""
         for (stage, tp), progress in self._progress.items():
             key = self._stretch_key(stage, tp)
@@ -164,7 +203,7 @@ class KafkaJournal:
                 progress.earlier[key] = stretch
             self._progress[stage, tp] = Progress(progress.earlier.items(), self.committed(tp))
         self._epoch += 1
-        self.suspects.begin(consumer_of(self.app).trackers)
+        self.suspects.begin(self._member().trackers)
         self.held.begin()
         if self._final:
             self._write_soon()
@@ -181,7 +220,7 @@ class KafkaJournal:
         return progress
 
     def committed(self, tp: TP) -> int | None:
-        tracker = consumer_of(self.app).trackers.get(tp)
+        tracker = self._member().trackers.get(tp)
         return None if tracker is None else tracker.committed
 
     def unfinished(self, stage: str, tp: TP, end: int, behind: int) -> int:
@@ -211,11 +250,20 @@ class KafkaJournal:
         return progress.is_done(message.offset) or self._is_known(progress, stage, message)
 
     def _is_known(self, progress: Progress, stage: str, message: Any) -> bool:
-        """A crash upstream can send an event twice, at two offsets."""
-        known = id_of(message) in self._known(stage, message.partition).ids
-        if known:
-            progress.finish(message.offset)
-        return known
+        """A crash upstream can send an event twice, at two offsets; somebody can begin a run
+        twice."""
+        id_, first = identify(message)
+        ids = self._known(stage, message.partition).ids
+        if id_ not in ids or (first and _differs(ids[id_], message)):
+            return False
+        progress.finish(message.offset)
+        return True
+
+    def refuse(self, stage: str, message: Any) -> None:
+        id_, first = identify(message)
+        known = self._known(stage, message.partition).ids
+        if first and _differs(known.get(id_), message):
+            raise begun_before((message.key or b"").decode(errors="replace"))
 
     def again(self, stage: str, message: Any) -> None:
         # Not acked at once: that it is finished may not be written yet.
@@ -254,53 +302,66 @@ class KafkaJournal:
         if self.held.is_lost():
             await self.held.wait()
         sent = await self.log.send(self._placed(outputs)) if outputs else []
-        id_ = id_of(message)
+        crash.at("outputs sent", len(sent))
+        id_, first = identify(message)
         self._progress_of(stage, message.tp).finish(message.offset)
-        self._known(stage, message.partition).ids.add(id_)
+        known = self._known(stage, message.partition).ids
         ends = self._ends_of(stage, message.tp)
-        ends.ids.append(id_)
+        if not first:
+            known[id_] = None
+            ends.ids.append(id_)
+        elif id_ not in known:  # else it is one that was refused
+            known[id_] = ends.firsts[id_] = _content(message)
         ends.messages.append(message)
         if step is not None:
             ends.steps.append(step.encode())
         self._count += 1
         if self._count > CROWDED:
-            self.room.clear()
+            self.room.shut(CROWDED_OUT)
         self._write_soon()
         then([(one.partition, one.offset) for one in sent])
 
     def _placed(self, outputs: Sequence[Output]) -> list[Send]:
         """The records with their partitions: the key's, but on topics that one worker reads."""
-        single: frozenset[str] = self.app.one_worker_topics
+        single = self.plan.one_worker
         return [(*output, ONE_WORKER if output[0] in single else None) for output in outputs]
 
     async def begin(
         self, topic: str, id_: str, key: bytes, value: bytes, kept: bool
-    ) -> RecordMetadata | None:
+    ) -> Location | None:
         """A run has begun with the event `id_` on `topic`; None when it had before. The worker that
         has the run's partition begins it: for a `kept` id, known for ever, this waits until this
         one has it; for another it is None then, too."""
-        partition = await self.log.partition_of(topic, key)
+        partition = await self._partition_of(topic, key)
         async with self._given:
             if partition not in self._parts and not kept:
                 return None
             await self._given.wait_for(lambda: partition in self._parts)
         part, mark = self._parts[partition], BEGUN + id_.encode()
-        if mark in part.begun:
+        content = content_of(value)
+        begun = part.begun.get(mark)
+        if begun is not None:
+            if begun.content not in ("", content):
+                raise begun_before(key.decode(errors="replace"))
             return None
         (sent,) = await self.log.send(self._placed([(topic, key, value)]))
-        at = None if kept else time.time()
-        await self._keep(partition, mark, _encode(at))
-        part.begun[mark] = at
-        before = time.time() - DEDUPE_S
-        old = [mark for mark, at in part.begun.items() if at is not None and at < before]
-        for mark in old:
-            del part.begun[mark]
-        self.delete([(partition, mark) for mark in old])
-        return sent
+        begun = Begun(None if kept else time.time(), content)
+        await self._keep(partition, mark, _encode(begun))
+        part.begun[mark] = begun
+        return Location(sent.partition, sent.offset)
 
-    def forget_claims(self, before_s: float) -> None:
-        """Claims from before `before_s` (seconds since 1970) are gone."""
+    def retire(self, before_s: float) -> None:
+        """Claims, and that runs were begun, from before `before_s` (seconds since 1970) are
+        forgotten."""
         for partition, part in self._parts.items():
+            old = [
+                mark
+                for mark, begun in part.begun.items()
+                if begun.at is not None and begun.at < before_s
+            ]
+            for mark in old:
+                del part.begun[mark]
+            self.delete([(partition, mark) for mark in old])
             for step, calls in list(part.calls.items()):
                 if step.startswith(CLAIMS.encode()) and all(
                     claimed_at(answer) < before_s for answer in calls.values()
@@ -348,24 +409,31 @@ class KafkaJournal:
                     (tp.partition, self._stretch_key(stage, tp), _encode(progress.stretch()))
                 )
             part = self._parts.get(tp.partition)
-            if part is not None and ends.ids:
-                self._number += 1
-                key = IDS + f"{stage}|{self._owner}|{self._number}".encode()
-                rows.append((tp.partition, key, _encode((now, ends.ids))))
+            if part is not None:
                 known = self._known(stage, tp.partition)
-                known.add(now, key, ends.ids)
-                gone += [(tp.partition, key) for key in known.expired(now - DEDUPE_S)]
+                for kind, ids in ((IDS, dict.fromkeys(ends.ids)), (FIRSTS, ends.firsts)):
+                    if ids:
+                        self._number += 1
+                        key = kind + f"{stage}|{self._owner}|{self._number}".encode()
+                        what = ends.ids if kind == IDS else ids
+                        rows.append((tp.partition, key, _encode((now, what))))
+                        known.add(now, key, ids)
+                old = known.expired(now - DEDUPE_S, now - self._retention_s)
+                gone += [(tp.partition, key) for key in old]
         await asyncio.gather(*(self._keep(*row) for row in rows))
+        crash.at("progress written")
+        member = self._member()
         for (_, tp), ends in written.items():
             for message in ends.messages:
-                message.ack(self.app.consumer)
+                message.ack(member)
             part = self._parts.get(tp.partition)
             if part is not None:
                 for step in ends.steps:
                     gone += [(tp.partition, key) for key in part.calls.pop(step, ())]
         self.delete(gone)
-        if self._count <= CROWDED and not self.log.look():
-            self.room.set()
+        crash.at("acked")
+        if self._count <= CROWDED:
+            self.room.open(CROWDED_OUT)
 
     def _stretch_key(self, stage: str, tp: TP) -> bytes:
         return STRETCH + f"{stage}|{tp.topic}|{self._owner}-{self._epoch}".encode()
@@ -377,17 +445,18 @@ class KafkaJournal:
             if self._parts.get(partition) is not part:
                 return
         await self._keep(partition, key, answer)
+        crash.at("recorded")
 
     def keep(self, partition: int, key: bytes, value: bytes) -> asyncio.Future[None]:
         return self._hold(self._keep(partition, key, value))
 
     async def _keep(self, partition: int, key: bytes, value: bytes | None) -> None:
-        await self.log.send([(self.log.topic, key, value, partition)])
+        await self.log.send([(self.topic, key, value, partition)])
 
     def delete(self, keys: list[tuple[int, bytes]]) -> None:
         """`keys` are gone from the topic soon; nobody waits for that."""
         if keys:
-            rows: list[Send] = [(self.log.topic, key, None, partition) for partition, key in keys]
+            rows: list[Send] = [(self.topic, key, None, partition) for partition, key in keys]
             self._hold(self.log.send(rows))
 
     def _hold(self, work: Any) -> asyncio.Future[Any]:
@@ -395,3 +464,17 @@ class KafkaJournal:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _content(message: Any) -> str:
+    """What the run in `message` begins with; "" for what is no event of ours."""
+    try:
+        return content_of(message.value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
+def _differs(content: str | None, message: Any) -> bool:
+    """Whether a run that began with `content`, if that is known, is another one than that of
+    `message`."""
+    return bool(content) and content != _content(message)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -13,6 +14,24 @@ from penstock.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
     from penstock.broker.kafka.journal import KafkaJournal
+
+
+def unfinished(
+    journal: "KafkaJournal",
+    readers: tuple[str, ...],
+    ends: Mapping[TP, int],
+    commits: Mapping[TP, int],
+    firsts: Mapping[TP, int],
+) -> int:
+    """How many events below `ends` are not finished by all of `readers`: by the journal where it
+    knows, else by the group's commits, or from the first record on where nothing (-1) was ever
+    committed."""
+    lag = 0
+    for tp, end in ends.items():
+        behind = end - (commits[tp] if commits[tp] >= 0 else firsts[tp])
+        known = [journal.unfinished(name, TP(*tp), end, behind) for name in readers]
+        lag += max(known, default=behind)
+    return lag
 
 
 class Lag:
@@ -44,13 +63,8 @@ class Lag:
         except (KafkaError, OSError) as exc:
             await self.close()
             raise BrokerUnavailable(f"Kafka does not say how far its topics are: {exc}") from exc
-        lag = 0
-        for tp in tps:
-            committed = found[tp].offset if tp in found else -1
-            behind = ends[tp] - (committed if committed >= 0 else firsts[tp])
-            ours = [self.journal.unfinished(name, TP(*tp), ends[tp], behind) for name in readers]
-            lag += max(ours, default=behind)
-        return lag
+        commits = {tp: found[tp].offset if tp in found else -1 for tp in tps}
+        return unfinished(self.journal, readers, ends, commits, firsts)
 
     async def _start(self) -> None:
         if self._admin is not None:

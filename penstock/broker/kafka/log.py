@@ -1,12 +1,11 @@
-"""The journal's topic on Kafka: records are sent until they are taken, and read from the start."""
+"""What is written to Kafka, until it is taken, and what is read from it, from the start."""
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
-import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.partitioner import murmur2
@@ -17,8 +16,23 @@ from penstock.errors import EventTooLarge
 
 log = logging.getLogger(__name__)
 
+
+class Sent(Protocol):
+    """Where a record went."""
+
+    @property
+    def partition(self) -> int: ...
+
+    @property
+    def offset(self) -> int: ...
+
+
 #: A record to send: topic, key, value, and the partition unless the key decides.
 Send = tuple[str, bytes, bytes | None, int | None]
+#: Called with the partition, key and value of a record.
+Take = Callable[[int, bytes, bytes | None], None]
+#: A reason for no room: a send has been waiting for long.
+SLOW = "slow"
 #: Seconds before a refused send is tried again: doubled each time, up to the last.
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.2, 5.0
 #: Seconds that a send may take before no new work is taken.
@@ -27,16 +41,48 @@ SLOW_S = 2.0
 FETCH_BYTES = 8 * 1024 * 1024
 
 
-class Log:
-    """Sends to any topic, and reads back the journal's. `room` is cleared while Kafka takes
-    nothing: what is paid for then could only be held in memory."""
+class Log(Protocol):
+    """All that the journal, its reader and the suspects ask of Kafka."""
 
-    def __init__(self, app: faust.App, topic: str, connection: dict[str, Any]) -> None:
-        self.app = app
-        self.topic = topic
-        self.room = asyncio.Event()
-        self.room.set()
+    async def send(self, records: Sequence[Send]) -> Sequence[Sent]:
+        """`records` are acknowledged, those of one partition in their order. Raises
+        `EventTooLarge` for what is never taken; all else is sent until it is."""
+
+    async def read(self, topic: str, partitions: set[int], take: Take) -> None:
+        """`take` was called with partition, key and value of every record that stood in
+        `partitions` of `topic` when this began, in the order of each partition. Raises
+        `KafkaError` when Kafka does not answer."""
+
+
+class Room(asyncio.Event):
+    """Set while new work may be taken: as long as nobody has a reason against it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reasons: set[str] = set()
+        self.set()
+
+    def shut(self, reason: str) -> None:
+        """There is none until `open` is called with the same reason."""
+        self._reasons.add(reason)
+        self.clear()
+
+    def open(self, reason: str) -> None:
+        self._reasons.discard(reason)
+        if not self._reasons:
+            self.set()
+
+
+class KafkaLog:
+    """Sends by Faust's producer. There is no `room` while Kafka takes nothing: what is paid for
+    then could only be held in memory."""
+
+    def __init__(
+        self, producer: Callable[[], Any], connection: Mapping[str, Any], room: Room
+    ) -> None:
+        self._producer = producer
         self._connection = connection
+        self._room = room
         #: When each unfinished send began, the oldest first.
         self._waiting: dict[int, float] = {}
         self._number = 0
@@ -44,9 +90,8 @@ class Log:
     # -- sending
 
     async def send(self, records: Sequence[Send]) -> list[RecordMetadata]:
-        """`records` are acknowledged, those of one partition in their order. What Kafka refuses is
-        sent again, with all that came with it, until it is taken: each has an id or a key that its
-        readers know. Raises `EventTooLarge` for what it never takes."""
+        """What Kafka refuses is sent again, with all that came with it, until it is taken: each
+        has an id or a key that its readers know."""
         loop = asyncio.get_running_loop()
         self._number = number = self._number + 1
         self._waiting[number] = loop.time()
@@ -54,7 +99,7 @@ class Log:
         try:
             while True:
                 try:
-                    producer = self.app.producer
+                    producer = self._producer()
                     futures = [
                         await producer.send(topic, key, value, partition, None, None)
                         for topic, key, value, partition in records
@@ -68,16 +113,15 @@ class Log:
                 pause_s = min(LAST_PAUSE_S, pause_s * 2)
         finally:
             del self._waiting[number]
-            if not self._waiting and not self.room.is_set():
-                self.room.set()
+            if not self._waiting:
+                self._room.open(SLOW)
 
     async def partition_of(self, topic: str, key: bytes) -> int:
         """The partition of `key`, chosen as Kafka's default partitioner does. Waits until the
         producer knows the topic."""
-        producer: Any = self.app.producer
         while True:
             try:
-                count = len(await producer._ensure_producer().partitions_for(topic))
+                count = len(await self._producer()._ensure_producer().partitions_for(topic))
             except (KafkaError, NotReady) as exc:
                 log.debug("asking again how many partitions '%s' has: %s", topic, exc)
                 await asyncio.sleep(FIRST_PAUSE_S)
@@ -89,20 +133,12 @@ class Log:
         oldest = next(iter(self._waiting.values()), None)
         slow = oldest is not None and asyncio.get_running_loop().time() - oldest > SLOW_S
         if slow:
-            self.room.clear()
+            self._room.shut(SLOW)
         return slow
 
     # -- reading
 
-    async def read(
-        self,
-        partitions: set[int],
-        take: Callable[[int, bytes, bytes | None], None],
-        topic: str = "",
-    ) -> None:
-        """`take` was called with partition, key and value of every record that stood in
-        `partitions` of the journal, or of `topic`, when this began. Raises `KafkaError` when Kafka
-        does not answer."""
+    async def read(self, topic: str, partitions: set[int], take: Take) -> None:
         if not partitions:
             return
         consumer = AIOKafkaConsumer(
@@ -114,8 +150,7 @@ class Log:
         )
         try:
             await consumer.start()
-            name = topic or self.topic
-            tps = [TopicPartition(name, partition) for partition in sorted(partitions)]
+            tps = [TopicPartition(topic, partition) for partition in sorted(partitions)]
             consumer.assign(tps)
             ends = await consumer.end_offsets(tps)
             await consumer.seek_to_beginning(*tps)

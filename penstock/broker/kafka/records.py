@@ -1,13 +1,19 @@
 """The records of the journal's topic on Kafka, and what they hold together.
 
-Keys begin with what a record is. A recorded answer: `c|STAGE/EVENT/CALL`. A stretch of finished
-offsets: `p|STAGE|TOPIC|OWNER`. Ids of finished events: `i|STAGE|OWNER|NUMBER`. A run that began:
-`b|EVENT`. A worker that has the partition: `o|OWNER`. An event that may have been in flight at a
-crash, and is again: `m|STAGE|TOPIC|OFFSET`. A record without a value deletes.
+Keys begin with what a record is, and a record without a value deletes:
+
+    c|STAGE/EVENT/CALL         a recorded answer
+    p|STAGE|TOPIC|OWNER        a stretch of finished offsets
+    i|STAGE|OWNER|NUMBER       ids of finished events
+    f|STAGE|OWNER|NUMBER       ids of finished events that began a run, and its content
+    b|EVENT                    a run that a worker began
+    o|OWNER                    a worker that has the partition
+    m|STAGE|TOPIC|OFFSET       an event that may have been in flight at a crash, and is again
 """
 
 import collections
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,15 +21,27 @@ import msgspec
 from penstock.broker.kafka.progress import Stretch
 
 #: What a key on the topic begins with: a recorded answer, a stretch of finished offsets, ids of
-#: finished events, a run that began, a worker, an event under suspicion.
-CALL, STRETCH, IDS, BEGUN, OWNER, MARK = b"c|", b"p|", b"i|", b"b|", b"o|", b"m|"
+#: finished events, ids of finished first events, a run that began, a worker, an event under
+#: suspicion.
+CALL, STRETCH, IDS, FIRSTS, BEGUN, OWNER, MARK = b"c|", b"p|", b"i|", b"f|", b"b|", b"o|", b"m|"
 #: A longer id is known by its beginning and its length: it is nobody's but a stranger's.
 ID_CHARS = 64
 
 _stretch = msgspec.json.Decoder(Stretch)
 _ids = msgspec.json.Decoder(tuple[float, list[str]])
-#: When a run began, in seconds since 1970 UTC; None for a seed, which is known for ever.
-_begun = msgspec.json.Decoder(float | None)
+_firsts = msgspec.json.Decoder(tuple[float, dict[str, str]])
+
+
+class Begun(msgspec.Struct, array_like=True, frozen=True):
+    """When a worker began a run, in seconds since 1970 UTC, None for a seed, which is known for
+    ever; and its content, "" where that is not known."""
+
+    at: float | None
+    content: str = ""
+
+
+#: Records of before have the time alone.
+_begun = msgspec.json.Decoder(Begun | float | None)
 
 
 class Mark(msgspec.Struct, array_like=True, frozen=True):
@@ -39,6 +57,7 @@ _mark = msgspec.json.Decoder(Mark)
 class _Id(msgspec.Struct):
     id: str
     replay: int = 0
+    parent_id: str | None = None
 
 
 _id = msgspec.json.Decoder(_Id)
@@ -50,36 +69,67 @@ def journal_of(app_id: str) -> str:
 
 
 def id_of(message: Any) -> str:
-    """The id of the event in `message`, or for a record that is no event, its place."""
+    """The id of the event in `message`, or for a record that is no event, where it stands."""
+    return identify(message)[0]
+
+
+def identify(message: Any) -> tuple[str, bool]:
+    """`id_of`, and whether the event begins a run."""
     try:
         read = _id.decode(message.value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return f"{message.topic}-{message.partition}-{message.offset}"
+        return f"{message.topic}-{message.partition}-{message.offset}", False
     id_ = read.id if len(read.id) <= ID_CHARS else f"{read.id[:ID_CHARS]}+{len(read.id)}"
-    return f"{id_}~{read.replay}" if read.replay else id_
+    if read.replay:
+        return f"{id_}~{read.replay}", False
+    return id_, read.parent_id is None
+
+
+#: When each was written, its key, its ids; the oldest first.
+Records = collections.deque[tuple[float, bytes, tuple[str, ...]]]
 
 
 class Known:
-    """The ids that one stage has finished in one partition, with the records that hold them."""
+    """The ids that one stage has finished in one partition, with the records that hold them.
 
-    __slots__ = ("ids", "records")
+    Those of first events have the content of their run, others None. The two kinds are forgotten
+    at different ages, so they stand in different records.
+    """
+
+    __slots__ = ("firsts", "ids", "others")
 
     def __init__(self) -> None:
-        self.ids: set[str] = set()
-        self.records: collections.deque[tuple[float, bytes, list[str]]] = collections.deque()
+        self.ids: dict[str, str | None] = {}
+        self.firsts: Records = collections.deque()
+        self.others: Records = collections.deque()
 
-    def add(self, at: float, key: bytes, ids: list[str]) -> None:
+    def add(self, at: float, key: bytes, ids: Mapping[str, str | None]) -> None:
         self.ids.update(ids)
-        self.records.append((at, key, ids))
+        records = self.firsts if key.startswith(FIRSTS) else self.others
+        records.append((at, key, tuple(ids)))
 
-    def expired(self, before: float) -> list[bytes]:
-        """The keys of the records from before `before`, forgotten here."""
+    def expired(self, before_s: float, firsts_before_s: float) -> list[bytes]:
+        """The keys of the records from before these times (seconds since 1970), forgotten here."""
         gone = []
-        while self.records and self.records[0][0] < before:
-            _, key, ids = self.records.popleft()
-            self.ids.difference_update(ids)
-            gone.append(key)
+        for records, limit_s in ((self.others, before_s), (self.firsts, firsts_before_s)):
+            while records and records[0][0] < limit_s:
+                _, key, ids = records.popleft()
+                self._forget(ids)
+                gone.append(key)
         return gone
+
+    def drop(self, key: bytes) -> None:
+        """The record `key` is gone from the topic."""
+        records = self.firsts if key.startswith(FIRSTS) else self.others
+        for record in records:
+            if record[1] == key:
+                self._forget(record[2])
+                records.remove(record)
+                return
+
+    def _forget(self, ids: Sequence[str]) -> None:
+        for id_ in ids:
+            self.ids.pop(id_, None)
 
 
 @dataclasses.dataclass
@@ -90,7 +140,7 @@ class Part:
     calls: dict[bytes, dict[bytes, bytes]] = dataclasses.field(default_factory=dict)
     known: dict[str, Known] = dataclasses.field(default_factory=dict)
     stretches: dict[tuple[str, str], dict[bytes, Stretch]] = dataclasses.field(default_factory=dict)
-    begun: dict[bytes, float | None] = dataclasses.field(default_factory=dict)
+    begun: dict[bytes, Begun] = dataclasses.field(default_factory=dict)
     owners: set[bytes] = dataclasses.field(default_factory=set)
     marks: dict[bytes, Mark] = dataclasses.field(default_factory=dict)
 
@@ -112,18 +162,23 @@ class Part:
                 found.pop(key, None)
             else:
                 found[key] = _stretch.decode(value)
-        elif kind == IDS:
+        elif kind in (IDS, FIRSTS):
             stage = rest.decode().split("|")[0]
             known = self.known.setdefault(stage, Known())
             if value is None:
-                _forget(known, key)
+                known.drop(key)
+            elif kind == FIRSTS:
+                at, contents = _firsts.decode(value)
+                known.add(at, key, contents)
             else:
-                known.add(*_with_key(key, value))
+                at, ids = _ids.decode(value)
+                known.add(at, key, dict.fromkeys(ids))
         elif kind == BEGUN:
             if value is None:
                 self.begun.pop(key, None)
             else:
-                self.begun[key] = _begun.decode(value)
+                begun = _begun.decode(value)
+                self.begun[key] = begun if isinstance(begun, Begun) else Begun(begun)
         elif kind == OWNER:
             if value is None:
                 self.owners.discard(key)
@@ -134,19 +189,6 @@ class Part:
                 self.marks.pop(key, None)
             else:
                 self.marks[key] = _mark.decode(value)
-
-
-def _with_key(key: bytes, value: bytes) -> tuple[float, bytes, list[str]]:
-    at, ids = _ids.decode(value)
-    return at, key, ids
-
-
-def _forget(known: Known, key: bytes) -> None:
-    for record in known.records:
-        if record[1] == key:
-            known.ids.difference_update(record[2])
-            known.records.remove(record)
-            return
 
 
 def step_of(key: bytes) -> bytes:

@@ -6,18 +6,18 @@ mended where it is named; `tests/contract/test_delivery.py` has a test of each.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-import faust
 from aiokafka.errors import IllegalStateError, KafkaError
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from penstock import crash
 from penstock.broker.acks import Acks
-from penstock.broker.delivery import Tracker
-from penstock.broker.kafka.clients import ConsumerThread, Farewell, Producer, farewell_of
+from penstock.broker.kafka.clients import ConsumerThread, Producer, ShutdownBudget, shutdown_of
+from penstock.broker.kafka.delivery import Tracker
 from penstock.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -110,11 +110,16 @@ class Consumer(driver.Consumer):
         self._acked: Any = Acks(self._stream_acked)
         self._acked_index: Any = self._acked
 
+    @property
+    def generation(self) -> int:
+        """How often partitions have changed hands, as the app counts it."""
+        return self.app.consumer_generation_id
+
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def on_stop(self) -> None:
-        await farewell_of(self).wait(super().on_stop())
+        await shutdown_of(self).wait(super().on_stop())
 
     # -- acks and commits
 
@@ -155,6 +160,8 @@ class Consumer(driver.Consumer):
     ) -> bool:
         epoch = self._epoch
         done = await super()._commit_offsets(offsets, start_new_transaction)
+        if done:
+            crash.at("committed")
         if done and epoch == self._epoch:
             for tp, offset in offsets.items():
                 if tp in self.trackers:
@@ -233,9 +240,7 @@ class Consumer(driver.Consumer):
             self._doubted.clear()
             self.trackers = {tp: Tracker(offset) for tp, offset in committed.items()}
             self._first = first
-            sought = getattr(self.app, "sought", None)
-            if sought is not None:
-                sought()
+            cast(Transport, self.transport).on_seek()
 
     async def _seek_all(self) -> tuple[dict[TP, int | None], dict[TP, int]]:
         """The group's commits, None where there is none, and the offsets where reading begins
@@ -349,17 +354,10 @@ class Transport(driver.Transport):
     Consumer = cast(Any, Consumer)
     Producer = cast(Any, Producer)
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, on_seek: Callable[[], None] = lambda: None, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
-        self.farewell = Farewell()
-
-
-def consumer_of(app: faust.App) -> Consumer:
-    """The app's consumer, which is one of these."""
-    consumer = app.consumer
-    assert isinstance(consumer, Consumer)
-    return consumer
-
-
-def partitions_of(tps: Iterable[TP]) -> set[int]:
-    return {tp.partition for tp in tps}
+        #: Called when the consumer delivers again, from the group's commits on.
+        self.on_seek = on_seek
+        self.shutdown = ShutdownBudget()

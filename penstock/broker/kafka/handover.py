@@ -1,0 +1,83 @@
+"""Partitions that come to a worker and go from it, and what becomes of the events in flight."""
+
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from aiokafka.errors import IllegalStateError
+
+from penstock.broker.contract import Stages
+from penstock.broker.kafka.journal import KafkaJournal, Member
+
+log = logging.getLogger(__name__)
+
+
+class Seeking(Member, Protocol):
+    """A consumer that can be sent back to the group's commits."""
+
+    async def is_member(self) -> bool: ...
+
+    async def perform_seek(self) -> None: ...
+
+    def resume_flow(self) -> None: ...
+
+
+class Handover:
+    """The journal and the stages of one worker, as its partitions change."""
+
+    def __init__(
+        self, journal: KafkaJournal, stages: Stages, member: Callable[[], Seeking]
+    ) -> None:
+        self.journal = journal
+        self.stages = stages
+        self._member = member
+        #: From when partitions are given up until they are assigned again.
+        self._giving_up = False
+
+    async def finish_up(self, limit_s: float | None) -> None:
+        """Nothing new is taken, and what is in flight has ended or `limit_s` has passed; without a
+        limit the stages drain, for good."""
+        self._giving_up = True
+        self.stages.hold()
+        if limit_s is None:
+            await self.stages.drain()
+        else:
+            await self.stages.pause(limit_s)
+
+    async def assigned(self) -> None:
+        """What is in flight of partitions that are somebody else's now was cancelled."""
+        self._giving_up = False
+        member = self._member()
+        kept = set() if member.missed_generation else member.assignment()
+        if lost := await self.stages.release(kept):
+            log.warning("%d events in flight went to other workers and are done there", lost)
+
+    async def load(self) -> None:
+        """What is to be known of the partitions is in memory. Raises `KafkaError`."""
+        journal = self.journal
+        await journal.load()
+        partitions = {tp.partition for tp in self._member().assignment()}
+        await journal.log.read(
+            journal.plan.cancels, partitions, lambda _, key, __: self.stages.cancelled.add(key)
+        )
+
+    def on_seek(self) -> None:
+        """The consumer delivers again, from the group's commit on."""
+        self.stages.on_seek()
+        self.journal.on_seek()
+        if not self._giving_up:  # else that was the seek of the rebalance before
+            self.stages.resume()
+
+    async def begin_again(self) -> None:
+        """After a suspension nothing that was in flight goes on: its events are somebody else's by
+        now, or they are delivered again."""
+        log.warning("This worker was suspended; it asks Kafka what is still its own")
+        self.stages.hold()
+        await self.stages.release(())
+        member = self._member()
+        # Else a rebalance comes, and with it another seek.
+        with contextlib.suppress(IllegalStateError):
+            if await member.is_member() and not self._giving_up:
+                await member.perform_seek()
+                member.resume_flow()

@@ -1,0 +1,250 @@
+"""A worker's life on Kafka: reaching it, its partitions as they come and go, its retention."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import faust
+from aiokafka.errors import (
+    InconsistentGroupProtocolError,
+    InvalidSessionTimeoutError,
+    KafkaError,
+)
+
+from penstock.broker.contract import Location, Plan, Stages
+from penstock.broker.kafka import topics as kafka_topics
+from penstock.broker.kafka.clients import ShutdownBudget
+from penstock.broker.kafka.connection import check_access, connection, credentials
+from penstock.broker.kafka.handover import Handover
+from penstock.broker.kafka.journal import KafkaJournal
+from penstock.broker.kafka.lag import Lag
+from penstock.broker.kafka.log import KafkaLog, Room
+from penstock.broker.kafka.transport import Consumer, Transport, faust_settings, faust_url
+from penstock.broker.kafka.watch import ANSWER_S, Watch
+from penstock.errors import BrokerUnavailable, SettingsError
+from penstock.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a worker waits for Kafka to take what is finished, before it gives partitions up.
+FLUSH_S = 5.0
+#: Seconds between looks for what the group refuses.
+LOOK_S = 1.0
+
+
+def _note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    log.debug("while Kafka was asked: %s", context)
+
+
+class GroupMember:
+    """A worker as a member of its group."""
+
+    _app: faust.App
+    _stages: Stages
+    _transport: Transport
+    _handover: Handover
+
+    def __init__(self, settings: Settings, plan: Plan) -> None:
+        self.settings = settings
+        self.plan = plan
+        self._connection = connection(settings)
+        room = Room()
+        self._log = KafkaLog(lambda: self._app.producer, self._connection, room)
+        self.journal = KafkaJournal(
+            plan,
+            self._log,
+            room,
+            self._consumer,
+            self._log.partition_of,
+            settings.session_s,
+            settings.retention_s,
+        )
+        self.suspects = self.journal.suspects
+        self._lag = Lag(self.journal, plan.app_id, self._connection)
+        self._watch = Watch(self._connection)
+
+    def faust_settings(self) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            "broker": faust_url(settings.broker_url),
+            "broker_credentials": credentials(settings),
+            **faust_settings(settings),
+        }
+
+    def attach(self, app: faust.App, stages: Stages) -> Transport:
+        self._app = app
+        self._stages = stages
+        self._handover = Handover(self.journal, stages, self._consumer)
+        self._transport = Transport(app.conf.broker_consumer, app, on_seek=self._handover.on_seek)
+        return self._transport
+
+    def _consumer(self) -> Consumer:
+        consumer = self._app.consumer
+        assert isinstance(consumer, Consumer)
+        return consumer
+
+    def _stopping(self) -> bool:
+        return bool(self._app.should_stop)
+
+    # -- before and at the start
+
+    def check(self) -> None:
+        """Raises what no waiting mends: a password or a certificate that is refused, topics of
+        unequal partitions. A Kafka that is away is waited for later."""
+        # On a loop of its own: here is one already when a command works by itself.
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, self._check()).result()
+
+    async def _check(self) -> None:
+        # What it complains of is said by whoever waits, and so is what its connections leave
+        # behind: this loop is the check's own.
+        logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+        asyncio.get_running_loop().set_exception_handler(_note)
+        await check_access(self._connection)
+        names = (self.plan.topics, self.journal.topic)
+        with contextlib.suppress(KafkaError, TimeoutError):
+            await asyncio.wait_for(kafka_topics.require_equal(self._connection, *names), ANSWER_S)
+
+    async def reach(self) -> None:
+        """Kafka answers, and has every topic: Faust ignores one that is missing for ever."""
+        self._watch.listen()
+        await self._declare()
+        # Not as one of the app's tasks: those begin when the worker has its partitions.
+        self._app.add_future(self._watch_group())
+
+    async def _declare(self) -> None:
+        app, settings = self._app, self.settings
+        while not app.should_stop:
+            await self._watch.until_it_answers(self._stopping)
+            if not app.conf.topic_allow_declare or app.should_stop:
+                return
+            try:
+                differ = await kafka_topics.declare(
+                    self._connection,
+                    self.plan.topics,
+                    self.journal.topic,
+                    settings.partitions,
+                    settings.replication,
+                    settings.max_event_bytes,
+                )
+                await kafka_topics.require_group(self._connection, settings.app_id)
+            except KafkaError as exc:
+                log.debug("declaring topics again: %s", exc)
+                await app.sleep(1.0)
+            else:
+                for sentence in differ:
+                    log.warning("Kafka: %s", sentence)
+                return
+
+    @property
+    def status(self) -> tuple[str, str, float | None]:
+        if self._watch.down_since is not None:
+            return "down", self._watch.reason, self._watch.down_since
+        return ("up" if self._watch.up.is_set() else "starting"), "", None
+
+    # -- beside the stages
+
+    def background(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+        return self._watch_broker, self._watch_lease
+
+    async def _watch_group(self) -> None:
+        """What the group refuses is said, and asked for again; what no waiting mends ends the
+        worker with a `SettingsError`."""
+        app_id, said = self.settings.app_id, ""
+        while not self._app.should_stop:
+            await self._app.sleep(LOOK_S)
+            error = None if self._app.should_stop else await self._consumer().refusal()
+            if isinstance(error, InvalidSessionTimeoutError):
+                raise SettingsError(
+                    f"PENSTOCK_SESSION_S={self.settings.session_s:g}: Kafka does not allow it. Its"
+                    " brokers say what they do: group.min.session.timeout.ms (6000 when it is not"
+                    " set) and group.max.session.timeout.ms (1800000)"
+                )
+            if isinstance(error, InconsistentGroupProtocolError):
+                raise SettingsError(
+                    f"another program is in the group '{app_id}' on Kafka, and shares work out in"
+                    " another way. Give this app a PENSTOCK_APP_ID of its own"
+                )
+            if error is not None and str(error) != said:
+                said = str(error)
+                log.warning("Kafka: the group '%s' refuses this worker: %s", app_id, said)
+
+    async def _watch_lease(self) -> None:
+        """After a suspension no call is made before the group has said what is ours."""
+        await self.journal.held.watch(self._handover.begin_again)
+
+    async def _watch_broker(self) -> None:
+        """Says when Kafka goes and when it is back; while it is away no new work is taken."""
+        await self._watch.run(self._stopping, self._log.look)
+
+    # -- partitions
+
+    async def assigned(self) -> None:
+        pause_s = 0.2
+        await self._handover.assigned()
+        while not self._app.should_stop:
+            try:
+                await self._handover.load()
+                return
+            except KafkaError as exc:
+                log.debug("reading the journal again: %s", exc)
+            await self._app.sleep(pause_s)
+            pause_s = min(5.0, pause_s * 2)
+
+    async def give_up(self, consumer: Consumer, stopping: bool) -> None:
+        """Nothing new is taken, and what has ended is committed."""
+        # What is left of a member that goes on goes on, too: where its partition comes back, its
+        # redelivery joins it.
+        budget = self._transport.shutdown if stopping else ShutdownBudget(FLUSH_S)
+        await self._handover.finish_up(None if stopping else self.settings.drain_s)
+        if not await budget.wait(self._write_all(consumer)):
+            log.warning("Kafka does not take what is finished; it will be found finished again")
+
+    async def _write_all(self, consumer: Consumer) -> None:
+        """What has ended is written and committed."""
+        await self.journal.give_up()
+        await consumer.commit()
+
+    async def flush(self, flushing: Awaitable[None], stopping: bool) -> None:
+        if stopping:
+            await self._transport.shutdown.wait(flushing)
+        else:
+            await flushing
+
+    async def close(self) -> None:
+        await self._lag.close()
+        self._watch.close()
+
+    # -- what it does
+
+    async def begin(
+        self, topic: str, id_: str, key: bytes, value: bytes, *, kept: bool = False
+    ) -> Location | None:
+        return await self.journal.begin(topic, id_, key, value, kept)
+
+    async def lag(self, topic: str) -> int:
+        return await self._lag.of(topic, self.plan.readers.get(topic, ()))
+
+    async def retire(self, before_s: float) -> int:
+        """From the beginning of each partition that this worker has: a run's events may go before
+        it is over, as each of them carries all that the next step needs."""
+        self.journal.retire(before_s)
+        readers, cancels = self.plan.readers, self.plan.cancels
+        names = [name for pipeline in self.plan.pipelines for name in pipeline.topics]
+        ends = [name for name in names if name not in readers]
+        topics: dict[str, dict[int, int | None]] = {}
+        for tp, tracker in self._consumer().trackers.items():
+            if tracker.committed is None:
+                continue
+            if tp.topic == cancels or tp.topic in readers:
+                topics.setdefault(tp.topic, {})[tp.partition] = tracker.committed
+            if tp.topic in readers:
+                for name in ends:
+                    topics.setdefault(name, {})[tp.partition] = None
+        try:
+            return await kafka_topics.trim(self._connection, topics, before_s)
+        except KafkaError as exc:
+            raise BrokerUnavailable(str(exc)) from exc
