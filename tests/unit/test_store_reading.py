@@ -10,6 +10,7 @@ from faust.types import TP
 from penstock.broker.contract import Pipeline, Plan
 from penstock.broker.embedded.retention import delete_finished
 from penstock.broker.embedded.store import Store
+from penstock.broker.embedded.writer import KNOWN
 from penstock.errors import BrokerUnavailable
 from tests.unit.conftest import until
 from tests.unit.stores import IDEA, append, appended, as_worker, store
@@ -123,7 +124,7 @@ def test_deleted_records_never_give_their_offsets_out_again(store, open_store, r
 
 def test_an_id_is_submitted_once_by_whomever(as_worker, open_store, rows):
     async def body(store: Store) -> None:
-        told: list[tuple[str, int | None]] = []
+        told: list[tuple[str, int]] = []
 
         def submit(store: Store, id_: str) -> None:
             store.submit(id_, IDEA, b"k", id_.encode(), lambda offset: told.append((id_, offset)))
@@ -131,7 +132,7 @@ def test_an_id_is_submitted_once_by_whomever(as_worker, open_store, rows):
         for id_ in ("run 1", "run 1", "run 2"):
             submit(store, id_)
         await until(lambda: len(told) == 3)
-        assert told == [("run 1", 0), ("run 1", None), ("run 2", 1)]
+        assert told == [("run 1", 0), ("run 1", KNOWN), ("run 2", 1)]
         submit(store, "run 2")
         await until(lambda: len(told) == 4)
         other = open_store()
