@@ -30,7 +30,7 @@ from penstock.record import events
 from penstock.record.beginnings import encode, log_begun
 from penstock.record.dead_letters import DeadLetter
 from penstock.record.event_log import EventLog
-from penstock.record.events import Event, derive_id, first_event
+from penstock.record.events import Event, as_text, derive_id, first_event
 from penstock.record.jobs import (
     LOW,
     PIPELINE,
@@ -43,7 +43,6 @@ from penstock.record.jobs import (
 )
 from penstock.runs.runs import DONE, RUNNING, Entry, Run, Runs
 from penstock.settings import Settings
-from penstock.steps.present import as_text
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from penstock.client import Client
 from penstock.commands.command import Command, json_option
-from penstock.commands.screens import output, printable
+from penstock.commands.screens import output
 from penstock.errors import (
     ModelError,
     PenstockError,
@@ -20,6 +20,7 @@ from penstock.errors import (
 )
 from penstock.memory import Memory
 from penstock.models.names import Target, resolve
+from penstock.worker.console import printable
 from penstock.worker.health import DOWN, read_all
 
 #: Less free disk than this, in bytes, is worth a word before it is gone.

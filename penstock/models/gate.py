@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from penstock.backoff import Backoff
 from penstock.errors import ModelLocked, Unavailable
 
 log = logging.getLogger(__name__)
@@ -30,13 +31,12 @@ class Outage:
         self.error: Unavailable | None = None
         self.since: float | None = None
         self._failures = 0
-        self._pause_s = FIRST_PROBE_S
+        self._backoff = Backoff(FIRST_PROBE_S, LAST_PROBE_S, jitter=jitter)
         self._probe_at = 0.0
         #: Whose turn it is. Only it may end its turn: calls that were under way when the provider
         #: went down fail late, and must neither let another prober through nor lengthen the pause.
         self._prober: asyncio.Task[Any] | None = None
         self._changed = asyncio.Event()
-        self._jitter = jitter
 
     @property
     def down(self) -> bool:
@@ -72,7 +72,7 @@ class Outage:
                 extra={"action": "provider_up"},
             )
         self._failures, self.since, self.error = 0, None, None
-        self._pause_s = FIRST_PROBE_S
+        self._backoff.reset()
         self._turn_ends()
 
     def failed(self, error: Unavailable) -> bool:
@@ -88,7 +88,6 @@ class Outage:
             )
             self._pause(error)
         elif self.down and self._prober is asyncio.current_task():
-            self._pause_s = min(LAST_PROBE_S, self._pause_s * 2)
             self._pause(error)
         self.left()
         return self.down
@@ -100,8 +99,8 @@ class Outage:
 
     def _pause(self, error: Unavailable) -> None:
         self.error = error
-        pause = max(self._pause_s * (0.75 + self._jitter() / 2), error.retry_after_s or 0.0)
-        self._probe_at = asyncio.get_running_loop().time() + pause
+        pause_s = self._backoff.pause_s(error.retry_after_s)
+        self._probe_at = asyncio.get_running_loop().time() + pause_s
 
     def _turn_ends(self) -> None:
         self._prober = None

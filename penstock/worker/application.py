@@ -4,7 +4,6 @@ import asyncio
 import gc
 import importlib
 import logging
-import sys
 import time
 from typing import Any
 
@@ -12,7 +11,6 @@ import faust
 
 from penstock.broker import join
 from penstock.broker.suspects import Suspects
-from penstock.commands.screens import printable
 from penstock.errors import BrokerUnavailable, ChainError, SettingsError
 from penstock.journal import Journal
 from penstock.memory import Memory
@@ -26,6 +24,7 @@ from penstock.record.dead_letters import DeadLetter
 from penstock.record.event_log import EventLog
 from penstock.record.events import Event
 from penstock.settings import Settings
+from penstock.worker.console import show
 from penstock.worker.faust_parts import Boot, RawSchema, Tables
 from penstock.worker.health import HealthFile, try_sandbox
 from penstock.worker.stage import Stage
@@ -317,8 +316,7 @@ class PenstockApp(faust.App):
     def show(self, text: str) -> None:
         """`text` on the console, past the redirection of print() into the log. It is a model's:
         what would work on the terminal instead of being shown is left out."""
-        if sys.__stdout__ is not None:
-            print(printable(text), file=sys.__stdout__, flush=True)
+        show(text)
 
     def finished(self, spec: StageSpec, event: Event, answer: Answer, topics: str) -> None:
         """Called when a step's end is durable, with where its answer went."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from penstock.backoff import Tries
 from penstock.broker.suspects import KilledWorker, Suspects
 from penstock.errors import EventTooLarge, MalformedEvent, StepFailed
 from penstock.journal import Calls, Journal, Places
@@ -16,7 +17,7 @@ from penstock.record import dead_letters as deadletters
 from penstock.record import events
 from penstock.record.events import Event
 from penstock.worker.outputs import make_outputs
-from penstock.worker.work import PASSING, Answer, Do, StepWork, Tries
+from penstock.worker.work import PASSING, Answer, Do, StepWork
 
 if TYPE_CHECKING:
     from penstock.worker.application import PenstockApp

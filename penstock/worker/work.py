@@ -1,9 +1,8 @@
-"""Work: what a step is given, what it answers, and how often it is tried."""
+"""Work: what a step is given, and what it answers."""
 
 import asyncio
 import dataclasses
 import inspect
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -32,30 +31,6 @@ class Answer:
     instructions: str | None = None
     #: What the model said to itself, where it gives that.
     thinking: str = ""
-
-
-class Tries:
-    """How often an event was tried, and when again. A failure while its provider is down does not
-    count (`counts` is False): that says nothing about the event."""
-
-    __slots__ = ("counted", "limit", "made")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.made = 0
-        self.counted = 0
-
-    def spent(self, error: BaseException) -> bool:
-        self.counted += getattr(error, "counts", True)
-        return self.counted >= self.limit
-
-    def pause_s(self, error: BaseException) -> float:
-        """Seconds until the next try: doubled each time, scattered so that callers do not come
-        back all at once, and never before the provider's own Retry-After."""
-        if not getattr(error, "counts", True):
-            return 0.0  # the outage's own pause comes next
-        own = min(30.0, 0.25 * 2.0**self.counted) * (0.5 + random.random())
-        return max(own, getattr(error, "retry_after_s", None) or 0.0)
 
 
 class StepWork:

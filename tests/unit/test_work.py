@@ -1,4 +1,4 @@
-"""Work: what a Python step is given, what becomes of its answer, and how often it is tried."""
+"""Work: what a Python step is given, and what becomes of its answer."""
 
 import asyncio
 import threading
@@ -12,7 +12,7 @@ from penstock.journal import Calls, Places
 from penstock.memory import KINDS, Found
 from penstock.record.events import Event, Usage, first_event
 from penstock.steps import FanOut, Work
-from penstock.worker.work import Answer, StepWork, Tries, python_step
+from penstock.worker.work import Answer, StepWork, python_step
 
 
 class Notebook:
@@ -262,42 +262,3 @@ def test_notes_of_a_step_have_the_same_ids_at_each_try_and_without_a_memory_ther
         assert await alone.recall("a task") == []
 
     asyncio.run(main())
-
-
-# -- Tries
-
-
-def away(counts: bool = True, retry_after_s: float | None = None) -> Unavailable:
-    error = Unavailable("away", retry_after_s)
-    error.counts = counts
-    return error
-
-
-def test_tries_are_spent_after_the_limit():
-    tries = Tries(3)
-    assert [tries.spent(away()) for _ in range(3)] == [False, False, True]
-    assert Tries(1).spent(ConnectionError())
-
-
-def test_a_failure_that_does_not_count_leaves_the_tries_and_pauses_nothing():
-    tries = Tries(2)
-    assert not any(tries.spent(away(counts=False)) for _ in range(50))
-    assert tries.pause_s(away(counts=False)) == 0
-    assert [tries.spent(away()), tries.spent(away())] == [False, True]
-
-
-def test_pauses_double_and_scatter_and_stay_under_a_minute():
-    tries = Tries(100)
-    for count in range(1, 100):
-        tries.spent(away())
-        middle = min(30.0, 0.25 * 2.0**count)
-        pauses = [tries.pause_s(away()) for _ in range(20)]
-        assert all(0.5 * middle <= pause <= 1.5 * middle for pause in pauses)
-        assert len(set(pauses)) > 1
-
-
-def test_the_providers_own_time_is_never_undercut():
-    tries = Tries(5)
-    tries.spent(away())
-    assert tries.pause_s(away(retry_after_s=120)) == 120
-    assert tries.pause_s(away(retry_after_s=0)) > 0
