@@ -39,6 +39,13 @@ class Case:
     #: The aim belongs to the full size.
     quick_aims: bool = True
 
+    def sized(self, quick: bool) -> list[tuple[str, Options]]:
+        """Return the measures with their full options, or with those of a quick run."""
+        return [
+            (kind, options | (less if quick else {}))
+            for (kind, options), less in zip(self.measures, self.quick, strict=True)
+        ]
+
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
