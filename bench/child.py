@@ -32,6 +32,10 @@ def measure(kind: str, folder: pathlib.Path, options: dict[str, Any]) -> dict[st
         return floor.bare_log(folder, options)
     if kind == "machine":
         return floor.machine(folder, options)
+    if kind == "start":
+        from bench import starts
+
+        return starts.start(folder, options)
     if kind.startswith("field_"):
         from bench.field import measures
 

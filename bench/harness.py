@@ -72,7 +72,8 @@ def _measure_all(
                         _say(f"[{count:3}/{total}] {_title(case, tree, checkouts)} ...", end=" ")
                         begun = time.monotonic()
                         try:
-                            result = _measure(case, tree, folder, options.quick, kafka)
+                            bench = checkouts[0] if case.outside else tree
+                            result = _measure(case, tree, bench, folder, options.quick, kafka)
                         except MeasureFailed as exc:
                             failed += 1
                             _say(f"FAILED\n{exc}")
@@ -160,7 +161,7 @@ def _choose(
         if why := _why_not(case, checkouts, quick, kafka):
             left_out[case.name] = why
             continue
-        figures = [{row.figure for row in tree.cases[case.name].rows} for tree in checkouts]
+        figures = [{row.figure for row in tree.own(case).rows} for tree in checkouts]
         shared = figures[0].intersection(*figures[1:])
         for tree, has in zip(checkouts, figures, strict=True):
             for figure in sorted(has - shared):
@@ -185,9 +186,9 @@ def _why_not(case: Case, checkouts: Sequence[Tree], quick: bool, kafka: str | No
             " PENSTOCK_TEST_KAFKA=HOST:PORT)"
         )
     for tree in checkouts:
-        if case.name not in tree.cases:
+        if not case.outside and case.name not in tree.cases:
             return f"only in {checkouts[0].root}"
-        own = tree.cases[case.name]
+        own = tree.own(case)
         if missing := tree.missing.intersection(own.needs):
             return (
                 f"skipped, {min(missing)} is not installed"
@@ -204,19 +205,19 @@ def _title(case: Case, tree: Tree, checkouts: Sequence[Tree]) -> str:
 
 
 def _measure(
-    case: Case, tree: Tree, folder: pathlib.Path, quick: bool, kafka: str | None
+    case: Case, tree: Tree, bench: Tree, folder: pathlib.Path, quick: bool, kafka: str | None
 ) -> Result:
-    """Return the figures of `tree` in this case, from children that share a folder."""
+    """Return the figures of `tree` in this case, from children of `bench` that share a folder."""
     work = pathlib.Path(tempfile.mkdtemp(prefix=f"{case.name}-", dir=folder))
     env = trees.environment()
     result: Result = {}
     try:
         if case.slow_disk:
             env["LD_PRELOAD"] = str(slow_fsync.build(work))
-        for kind, options in tree.cases[case.name].sized(quick):
+        for kind, options in tree.own(case).sized(quick):
             if case.kafka:
                 options["kafka"] = kafka
-            result |= _run(tree.command(kind, work, options), kind, work, env)
+            result |= _run(bench.command(tree, kind, work, options), kind, work, env)
     except subprocess.CalledProcessError as exc:
         raise MeasureFailed(f"    {exc.stderr.strip()}") from exc
     finally:

@@ -3,7 +3,7 @@
 Two commits may differ in the library's name, its modules, its dependencies and its bench, so no
 code of one tree runs on the other's library. What the harness relies on in a tree of any commit:
 
-- `.venv/bin/python`, as `make` makes it;
+- `.venv/bin/python` and `.venv/bin/penstock`, as `make` installs them;
 - `bench.cases.CASES`, for the fields that `Case` and `Row` have here;
 - `bench/child.py`, called and answering as its docstring says.
 """
@@ -45,10 +45,16 @@ class Tree:
     #: What its cases import and its environment does not have.
     missing: frozenset[str]
 
-    def command(self, kind: str, folder: pathlib.Path, options: Options) -> list[str]:
-        """Return the command by which this tree's bench takes one measure of it."""
+    def own(self, case: Case) -> Case:
+        """Return what this tree calls by the name of `case`, which must be there."""
+        return case if case.outside else self.cases[case.name]
+
+    def command(
+        self, measured: "Tree", kind: str, folder: pathlib.Path, options: Options
+    ) -> list[str]:
+        """Return the command by which this tree's bench takes one measure of `measured`."""
         python, child = str(python_of(self.root)), str(self.root / "bench" / "child.py")
-        return [python, child, str(self.root), kind, str(folder), json.dumps(options)]
+        return [python, child, str(measured.root), kind, str(folder), json.dumps(options)]
 
 
 def read(root: pathlib.Path) -> Tree:
@@ -92,6 +98,10 @@ def package_of(root: pathlib.Path) -> str | None:
 
 def python_of(root: pathlib.Path) -> pathlib.Path:
     return root / ".venv" / "bin" / "python"
+
+
+def penstock_of(root: pathlib.Path) -> pathlib.Path:
+    return root / ".venv" / "bin" / "penstock"
 
 
 def environment() -> dict[str, str]:
