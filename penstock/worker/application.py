@@ -11,12 +11,15 @@ from typing import Any
 import faust
 
 from penstock.broker.embedded.broker import SoleWorker
+from penstock.broker.embedded.transport import Transport as EmbeddedTransport
 from penstock.broker.kafka.broker import Membership
 from penstock.broker.kafka.connection import credentials
+from penstock.broker.kafka.transport import Transport as KafkaTransport
 from penstock.broker.kafka.transport import faust_settings, faust_url
 from penstock.broker.suspects import Suspects
 from penstock.commands.screens import printable
 from penstock.errors import ChainError, SettingsError
+from penstock.installation import require_one_installation
 from penstock.journal import Journal
 from penstock.memory import Memory
 from penstock.memory import Status as MemoryStatus
@@ -221,6 +224,11 @@ class PenstockApp(faust.App):
 
     # -- the broker
 
+    def _new_transport(self) -> Any:
+        # Not by entry point: another distribution may bring a `sqlite`, and to look takes 25 ms.
+        transport = EmbeddedTransport if self.settings.embedded else KafkaTransport
+        return transport(self.conf.broker_consumer, self)
+
     @property
     def journal(self) -> Journal:
         worker = self.kafka or self.sole
@@ -244,6 +252,7 @@ class PenstockApp(faust.App):
     def prepare(self) -> None:
         """The worker can start: the project is sound, the models are named, the embedded file is
         ours and its topics are there. Raises `PenstockError` with what to do."""
+        require_one_installation()
         self.project.require_sound()
         for name in self.settings.start:
             try:
