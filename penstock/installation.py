@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from penstock.errors import InstalledTwice
 
 DISTRIBUTION = "penstock-agents"
-PACKAGE = "penstock"
+PACKAGE, MODULE = "penstock", "penstock/__init__.py"
 #: What the shell and Faust find by its name, of however many there are: group and name.
 ENTRY_POINTS = {
     "the command 'penstock'": ("console_scripts", "penstock"),
@@ -27,10 +27,10 @@ def require_one_installation() -> None:
         return
     names = sorted(set[str]().union(*twice.values()))
     raise InstalledTwice(
-        f"{' and '.join(twice)} are brought by {' and '.join(names)}: which of them is found is"
-        f" chance. Uninstall what is not meant: pip uninstall"
-        f" {' '.join(name for name in names if name != DISTRIBUTION)}. Then install {DISTRIBUTION}"
-        " again, of whose files that may have taken some"
+        f"{' and '.join(names)} both bring {' and '.join(twice)}, and which one is found is chance."
+        f" Uninstall what is not meant (pip uninstall"
+        f" {' '.join(name for name in names if name != DISTRIBUTION)}) and then install"
+        f" {DISTRIBUTION} again, of whose files that may have taken some"
     )
 
 
@@ -41,9 +41,9 @@ def _brings(distribution: importlib.metadata.Distribution) -> Iterator[str]:
             if distribution.entry_points.select(group=group, name=name):
                 yield what
     packages = distribution.read_text("top_level.txt")
-    if packages is None and os.path.exists(distribution.locate_file(f"{PACKAGE}/__init__.py")):
+    if packages is None and os.path.exists(str(distribution.locate_file(MODULE))):
         # Only setuptools writes that; and only beside a package of the name are the files read.
         files = "\n" + (distribution.read_text("RECORD") or "")
-        packages = PACKAGE if f"\n{PACKAGE}/__init__.py," in files else ""
+        packages = PACKAGE if f"\n{MODULE}," in files else ""
     if PACKAGE in (packages or "").split():
         yield f"the package '{PACKAGE}'"

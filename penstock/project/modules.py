@@ -185,36 +185,37 @@ def _old_import(file: pathlib.Path, root: pathlib.Path) -> str | None:
         return None  # said with its line when it is run
     for node in statements:
         new: ast.stmt
-        if isinstance(node, ast.ImportFrom) and not node.level and _is_old(node.module, root):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            old = [str(node.module)]
             public = all(alias.name in penstock.__all__ for alias in node.names)
-            module = "penstock" if public else _renamed(str(node.module))
-            new = ast.ImportFrom(module, node.names, 0)
-        elif isinstance(node, ast.Import) and _is_old(node.names[0].name, root):
+            new = ast.ImportFrom("penstock" if public else _renamed(old[0]), node.names, 0)
+        elif isinstance(node, ast.Import):
+            old = [alias.name for alias in node.names]
             new = ast.Import([ast.alias(_renamed(a.name), a.asname) for a in node.names])
         else:
             continue
-        return (
-            f"{file}:{node.lineno}: the library is called penstock now, and not app."
-            f" Write: {ast.unparse(new)}"
-        )
+        if any(_top(module) == "app" and not _is_there(module, root) for module in old):
+            return (
+                f"{file}:{node.lineno}: the library is called penstock now, and not app."
+                f" Write: {ast.unparse(new)}"
+            )
     return None
 
 
-def _is_old(module: str | None, root: pathlib.Path) -> bool:
-    """Whether this is `app`, or a module of it, and there is none: neither beside the steps nor
-    anywhere else. Imports nothing."""
-    parts = (module or "").split(".")
+def _renamed(module: str) -> str:
+    return module.replace("app", "penstock", 1) if _top(module) == "app" else module
+
+
+def _is_there(module: str, root: pathlib.Path) -> bool:
+    """Whether the module could be imported, beside the steps or else; nothing is."""
+    parts = module.split(".")
     folders: Sequence[str] = [str(root), *sys.path]
     for end in range(1, len(parts) + 1):
         found = PathFinder.find_spec(".".join(parts[:end]), folders)
         if found is None:
-            return parts[0] == "app"
+            return False
         folders = found.submodule_search_locations or []
-    return False
-
-
-def _renamed(module: str) -> str:
-    return "penstock" + module.removeprefix("app")
+    return True
 
 
 def _as_given(text: str, root: pathlib.Path) -> str:
