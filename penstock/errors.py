@@ -5,6 +5,7 @@ PenstockError
 │   ├── SettingsError          a PENSTOCK_* variable
 │   ├── WorkerRunning          a second worker on one embedded file
 │   ├── DatabaseUnusable       a damaged or newer database file
+│   ├── InstalledTwice         two distributions that both bring Penstock
 │   ├── SandboxUnavailable     this machine cannot isolate what a model wrote
 │   ├── NotFound               a run, a pipeline or a file that is not there
 │   └── RunBegunBefore         a trace id that was used for another run
@@ -53,6 +54,10 @@ class WorkerRunning(OperatorError):
 
 class DatabaseUnusable(OperatorError):
     """The database file cannot be used."""
+
+
+class InstalledTwice(OperatorError):
+    """More than one distribution brings Penstock."""
 
 
 class SandboxUnavailable(OperatorError):

@@ -12,6 +12,7 @@ import faust
 from penstock.broker import join
 from penstock.broker.suspects import Suspects
 from penstock.errors import BrokerUnavailable, ChainError, SettingsError
+from penstock.installation import require_one_installation
 from penstock.journal import Journal
 from penstock.memory import Memory
 from penstock.memory import Status as MemoryStatus
@@ -240,6 +241,7 @@ class PenstockApp(faust.App):
     def prepare(self) -> None:
         """The worker can start: the project is sound, the models are named, the embedded file is
         ours and its topics are there. Raises `PenstockError` with what to do."""
+        require_one_installation()
         self.project.require_sound()
         for name in self.settings.start:
             try:

@@ -22,25 +22,35 @@ AGAIN_S = 10.0
 
 
 def add_seeding(app: PenstockApp) -> None:
-    """The app seeds its pipelines when it has started, and again whenever a timer is due. From the
-    moment that it is told to stop it begins none: its broker goes before its tasks do."""
+    """The app seeds its pipelines when it has started, and again whenever a timer is due."""
 
     @app.task
     async def initiate_pipeline_once() -> None:
-        # Side by side: on Kafka each is the business of whoever has its partition.
-        seeds = [_seed(app, chain) for chain in app.starts if chain.seed is not None]
-        await app.wait(_all(seeds))
+        await begin_seeds(app)
 
     @app.task
     async def create_runs_at_interval() -> None:
-        timers = [
-            _run_timer(app, chain, every_s)
-            for chain in app.starts
-            if app.timers
-            and chain.seed is not None
-            and (every_s := app.settings.every_s or chain.every_s)
-        ]
-        await app.wait(_all(timers))
+        await run_timers(app)
+
+
+async def begin_seeds(app: PenstockApp) -> None:
+    """Begin each pipeline's seed, unless that was done. From the moment that the app is told to
+    stop none is begun: its broker goes before its tasks do."""
+    # Side by side: on Kafka each is the business of whoever has its partition.
+    await app.wait(_all([_seed(app, chain) for chain in app.starts if chain.seed is not None]))
+
+
+async def run_timers(app: PenstockApp) -> None:
+    """Begin a run of each pipeline with a timer whenever it is due, until the app is told to
+    stop."""
+    timers = [
+        _run_timer(app, chain, every_s)
+        for chain in app.starts
+        if app.timers
+        and chain.seed is not None
+        and (every_s := app.settings.every_s or chain.every_s)
+    ]
+    await app.wait(_all(timers))
 
 
 async def _all(work: list[Coroutine[Any, Any, None]]) -> None:
