@@ -3,11 +3,12 @@
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiokafka.errors import IllegalStateError
 
 from penstock.broker.contract import Stages
+from penstock.broker.kafka.clients import ShutdownBudget
 from penstock.broker.kafka.journal import KafkaJournal, Member
 
 log = logging.getLogger(__name__)
@@ -17,6 +18,8 @@ class Seeking(Member, Protocol):
     """A consumer that can be sent back to the group's commits."""
 
     async def is_member(self) -> bool: ...
+
+    async def commit(self) -> Any: ...
 
     async def perform_seek(self) -> None: ...
 
@@ -35,15 +38,22 @@ class Handover:
         #: From when partitions are given up until they are assigned again.
         self._giving_up = False
 
-    async def finish_up(self, limit_s: float | None) -> None:
-        """Nothing new is taken, and what is in flight has ended or `limit_s` has passed; without a
-        limit the stages drain, for good."""
+    async def give_up(self, limit_s: float | None, budget: ShutdownBudget) -> None:
+        """Nothing new is taken, what is in flight has ended or `limit_s` has passed, and what has
+        ended is written and committed, unless Kafka takes none of it in the time that `budget` has
+        left; then it is found finished again. Without a limit the stages drain, for good."""
         self._giving_up = True
         self.stages.hold()
         if limit_s is None:
             await self.stages.drain()
         else:
             await self.stages.pause(limit_s)
+        if not await budget.wait(self._write_all()):
+            log.warning("Kafka does not take what is finished; it will be found finished again")
+
+    async def _write_all(self) -> None:
+        await self.journal.give_up()
+        await self._member().commit()
 
     async def assigned(self) -> None:
         """What is in flight of partitions that are somebody else's now was cancelled."""

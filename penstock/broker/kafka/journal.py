@@ -91,7 +91,7 @@ class Member(Protocol):
 class KafkaJournal:
     """The verbs on Kafka. `member` gives this worker's consumer, once there is one; `partition_of`
     the partition of a key, as soon as Kafka says how many a topic has. What began a run is known
-    for `retention_s` seconds, 0 for ever."""
+    for `retention_s` seconds, 0 for ever; `clock` gives seconds since 1970."""
 
     def __init__(
         self,
@@ -100,11 +100,12 @@ class KafkaJournal:
         room: Room,
         member: Callable[[], Member],
         partition_of: Callable[[str, bytes], Awaitable[int]],
-        session_s: float,
+        lease: Lease,
         retention_s: float = 0.0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.plan = plan
-        self.held = Lease(session_s)
+        self.held = lease
         self.log = log
         self.topic = journal_of(plan.app_id)
         self.room = room
@@ -112,6 +113,7 @@ class KafkaJournal:
         self._member = member
         self._partition_of = partition_of
         self._retention_s = retention_s or float("inf")
+        self._clock = clock
         self._owner = uuid.uuid4().hex[:8]
         self._epoch = 0
         self._number = 0
@@ -345,7 +347,7 @@ class KafkaJournal:
                 raise begun_before(key.decode(errors="replace"))
             return None
         (sent,) = await self.log.send(self._placed([(topic, key, value)]))
-        begun = Begun(None if kept else time.time(), content)
+        begun = Begun(None if kept else self._clock(), content)
         await self._keep(partition, mark, _encode(begun))
         part.begun[mark] = begun
         return Location(sent.partition, sent.offset)
@@ -397,7 +399,7 @@ class KafkaJournal:
         """What is finished is on the topic; then messages are acked, and what is over deleted."""
         final, self._final = self._final, []
         written, self._ends, self._count = self._ends, {}, 0
-        now = time.time()
+        now = self._clock()
         rows = [(partition, key, _encode(stretch)) for partition, key, stretch in final]
         gone: list[tuple[int, bytes]] = []
         for (stage, tp), ends in written.items():

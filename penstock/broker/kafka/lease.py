@@ -11,18 +11,20 @@ from collections.abc import Awaitable, Callable
 
 
 class Lease:
-    """Held from `begin` until the process is seen to have been away for too long."""
+    """Held from `begin` until the process is seen to have been away for too long. `clock` gives
+    seconds and goes on while the process is suspended."""
 
-    def __init__(self, session_s: float) -> None:
+    def __init__(self, session_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         #: Seconds of silence after which the group takes a worker for dead.
         self.session_s = session_s
         #: When this process was last seen at work; nothing before the first `begin`.
         self._seen = 0.0
+        self._clock = clock
         self._held = asyncio.Event()
 
     def begin(self) -> None:
         """The group has said what is ours."""
-        self._seen = time.monotonic()
+        self._seen = self._clock()
         self._held.set()
 
     def is_lost(self) -> bool:
@@ -37,7 +39,7 @@ class Lease:
 
     def _was_away(self) -> bool:
         # The last heartbeat may have been a quarter of the session before.
-        return bool(self._seen) and time.monotonic() - self._seen > 0.6 * self.session_s
+        return bool(self._seen) and self._clock() - self._seen > 0.6 * self.session_s
 
     async def watch(self, lost: Callable[[], Awaitable[None]]) -> None:
         """Looks at the clock, for ever; `lost` is called once each time that it is lost."""
@@ -49,4 +51,4 @@ class Lease:
                 await lost()
                 await self.wait()
             else:
-                self._seen = time.monotonic()
+                self._seen = self._clock()

@@ -21,6 +21,7 @@ from penstock.broker.kafka.connection import check_access, connection, credentia
 from penstock.broker.kafka.handover import Handover
 from penstock.broker.kafka.journal import KafkaJournal
 from penstock.broker.kafka.lag import Lag
+from penstock.broker.kafka.lease import Lease
 from penstock.broker.kafka.log import KafkaLog, Room
 from penstock.broker.kafka.transport import Consumer, Transport, faust_settings, faust_url
 from penstock.broker.kafka.watch import ANSWER_S, Watch
@@ -59,7 +60,7 @@ class GroupMember:
             room,
             self._consumer,
             self._log.partition_of,
-            settings.session_s,
+            Lease(settings.session_s),
             settings.retention_s,
         )
         self.suspects = self.journal.suspects
@@ -199,14 +200,7 @@ class GroupMember:
         # What is left of a member that goes on goes on, too: where its partition comes back, its
         # redelivery joins it.
         budget = self._transport.shutdown if stopping else ShutdownBudget(FLUSH_S)
-        await self._handover.finish_up(None if stopping else self.settings.drain_s)
-        if not await budget.wait(self._write_all(consumer)):
-            log.warning("Kafka does not take what is finished; it will be found finished again")
-
-    async def _write_all(self, consumer: Consumer) -> None:
-        """What has ended is written and committed."""
-        await self.journal.give_up()
-        await consumer.commit()
+        await self._handover.give_up(None if stopping else self.settings.drain_s, budget)
 
     async def flush(self, flushing: Awaitable[None], stopping: bool) -> None:
         if stopping:
@@ -232,18 +226,7 @@ class GroupMember:
         """From the beginning of each partition that this worker has: a run's events may go before
         it is over, as each of them carries all that the next step needs."""
         self.journal.retire(before_s)
-        readers, cancels = self.plan.readers, self.plan.cancels
-        names = [name for pipeline in self.plan.pipelines for name in pipeline.topics]
-        ends = [name for name in names if name not in readers]
-        topics: dict[str, dict[int, int | None]] = {}
-        for tp, tracker in self._consumer().trackers.items():
-            if tracker.committed is None:
-                continue
-            if tp.topic == cancels or tp.topic in readers:
-                topics.setdefault(tp.topic, {})[tp.partition] = tracker.committed
-            if tp.topic in readers:
-                for name in ends:
-                    topics.setdefault(name, {})[tp.partition] = None
+        topics = kafka_topics.finished(self.plan, self._consumer().trackers)
         try:
             return await kafka_topics.trim(self._connection, topics, before_s)
         except KafkaError as exc:

@@ -19,7 +19,10 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     for_code,
 )
+from faust.types import TP
 
+from penstock.broker.contract import Plan
+from penstock.broker.kafka.delivery import Tracker
 from penstock.errors import BrokerUnavailable, ChainError, SettingsError
 
 log = logging.getLogger(__name__)
@@ -190,6 +193,23 @@ async def _differences(admin: Any, names: list[str], journal: str) -> list[str]:
                         )
                     )
     return found
+
+
+def finished(plan: Plan, trackers: Mapping[TP, Tracker]) -> dict[str, dict[int, int | None]]:
+    """Up to which offset each topic's partitions hold nothing that is still to be done, by the
+    group's commits; None for all of a topic that nobody reads, in a worker's own partitions."""
+    names = [name for pipeline in plan.pipelines for name in pipeline.topics]
+    unread = [name for name in names if name not in plan.readers]
+    topics: dict[str, dict[int, int | None]] = {}
+    for tp, tracker in trackers.items():
+        if tracker.committed is None:
+            continue
+        if tp.topic == plan.cancels or tp.topic in plan.readers:
+            topics.setdefault(tp.topic, {})[tp.partition] = tracker.committed
+        if tp.topic in plan.readers:
+            for name in unread:
+                topics.setdefault(name, {})[tp.partition] = None
+    return topics
 
 
 async def trim(
