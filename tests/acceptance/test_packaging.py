@@ -2,11 +2,13 @@
 
 import dataclasses
 import pathlib
+import shlex
 import subprocess
 import sys
 import zipfile
 
 import pytest
+import yaml
 
 from tests.acceptance.environments import bare_environment, copy_tree, pip
 from tests.acceptance.places import Place, finals
@@ -196,16 +198,39 @@ SHOP = {
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("path", ["", "."], ids=["", "PYTHONPATH=."])
 def test_a_program_with_an_app_of_its_own_runs_a_pipeline(
-    installed: Installed, tmp_path: pathlib.Path, path: str
+    installed: Installed, tmp_path: pathlib.Path
 ) -> None:
     for name, text in SHOP.items():
         (tmp_path / "shop" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "shop" / name).write_text(text)
-    place = installed.place(tmp_path / "place", tmp_path / "shop", PYTHONPATH=path)
-    assert "thing → priced: price" in place.run("check").out
-    assert place.run("run", "pricing", "tea", "--json").json()["state"] == "done"
-    with place.worker():
-        program = (str(installed.python), "-m", "app.main")
+    place = installed.place(tmp_path / "place", tmp_path / "shop")
+    program = (str(installed.python), "-m", "app.main")
+    with place.worker(PYTHONPATH="."):
         assert place.run("tea", program=program).out == "EUR 4"
+        assert place.run("tea", program=program, PYTHONPATH=".").out == "EUR 4"
+    assert place.run("run", "pricing", "tea", "--json").json()["state"] == "done"
+
+
+# -- in containers
+
+
+@pytest.mark.parametrize("name", ["redpanda-compose.yml", "examples/mesh-compose.yml"])
+def test_the_workers_of_a_compose_file_copy_all_that_they_install(
+    name: str, tmp_path: pathlib.Path
+) -> None:
+    worker = yaml.safe_load((ROOT / name).read_text())["services"]["worker"]
+    shell, option, line = worker["command"]
+    # Where a container has its temporary folder; pip without what it would download.
+    commands = [part.strip() for part in line.replace("/tmp", str(tmp_path)).split("&&")]
+    *copying, installing, starting = commands
+    subprocess.run([shell, option, " && ".join(copying)], cwd=ROOT, check=True)
+    *options, requirements, tree = shlex.split(installing)
+    assert options[:2] == ["pip", "install"] and options[-1] == "-r"
+    assert (ROOT / requirements).exists()
+    python = bare_environment(tmp_path / "venv")
+    pip(python, "install", "--no-deps", "--no-build-isolation", tree)
+    exec_, program, command, *_ = shlex.split(starting)
+    assert (exec_, command) == ("exec", "worker")
+    place = Place(tmp_path / "place", program=[str(python.with_name(program))], PYTHONPATH="")
+    assert "All is well" in place.run("check").out
