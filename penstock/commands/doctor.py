@@ -13,11 +13,13 @@ from penstock.client import Client
 from penstock.commands.command import Command, json_option
 from penstock.commands.screens import output
 from penstock.errors import (
+    InstalledTwice,
     ModelError,
     PenstockError,
     SandboxUnavailable,
     SettingsError,
 )
+from penstock.installation import require_one_installation
 from penstock.memory import Memory
 from penstock.models.names import Target, resolve
 from penstock.worker.console import printable
@@ -60,6 +62,10 @@ class doctor(Command):
             "\n               ".join(project.problems)
             or f"{cards} cards, {chains} chains in {project.root.absolute()}",
         )
+        try:
+            require_one_installation()
+        except InstalledTwice as exc:
+            yield False, "install", exc.message
         for what, folder in (("data", settings.data), ("logs", settings.logs)):
             yield folder_is_well(what, folder)
         yield await asyncio.to_thread(self._broker)
