@@ -1,16 +1,14 @@
 """A project: the cards, chains and Python steps of one folder, read once, checked together."""
 
 import dataclasses
-import difflib
 import importlib.util
 import pathlib
 import sys
 import traceback
-from collections.abc import Iterable
 
 from app.cards import Card, read_card
 from app.chains import Chain, StageSpec, read_chain
-from app.errors import ChainError, ProjectError, StepError
+from app.errors import ChainError, ProjectError, StepError, did_you_mean
 from app.steps import Registry, built_in
 
 
@@ -40,8 +38,7 @@ class Project:
     def chain(self, name: str) -> Chain:
         """The chain `name`. Raises `ChainError` that lists the ones there are."""
         if name not in self.chains:
-            close = difflib.get_close_matches(name, self.chains, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
+            hint = did_you_mean(name, self.chains)
             known = ", ".join(sorted(self.chains)) or "none"
             raise ChainError(f"there is no pipeline '{name}'.{hint} Pipelines here: {known}.")
         return self.chains[name]
@@ -103,7 +100,7 @@ def _check_against_others(chain: Chain, project: Project) -> None:
         if step is not None and step not in project.registry.steps:
             known = project.registry.steps
             raise ChainError(
-                f"{stage.place}: there is no step '{step}'.{_hint(step, known)}"
+                f"{stage.place}: there is no step '{step}'.{did_you_mean(step, known)}"
                 f" Steps: {', '.join(sorted(known))}. Register one in steps/*.py with @step."
             )
 
@@ -116,13 +113,13 @@ def _check_card(stage: StageSpec, project: Project) -> None:
         if file.exists():
             raise ChainError(f"{stage.place}: the card '{stage.agent}' cannot be used, see above")
         raise ChainError(
-            f"{stage.place}: the card {file} is missing.{_hint(stage.agent, project.cards)}"
+            f"{stage.place}: the card {file} is missing.{did_you_mean(stage.agent, project.cards)}"
         )
     for task in (stage.task, stage.again):
         if task is not None and task not in card.tasks:
             raise ChainError(
                 f"{stage.place}: {card.file} has no section '## Task: {task}'."
-                f"{_hint(task, card.tasks)} Tasks there: {', '.join(card.tasks) or 'none'}."
+                f"{did_you_mean(task, card.tasks)} Tasks there: {', '.join(card.tasks) or 'none'}."
             )
     if not card.instructions(stage.task) and not card.front.instructions_from:
         raise ChainError(f"{stage.place}: {card.file} has no instructions for this stage")
@@ -130,14 +127,9 @@ def _check_card(stage: StageSpec, project: Project) -> None:
         if tool not in project.registry.tools:
             known = project.registry.tools
             raise ChainError(
-                f"{card.file}: there is no tool '{tool}'.{_hint(tool, known)}"
+                f"{card.file}: there is no tool '{tool}'.{did_you_mean(tool, known)}"
                 f" Tools: {', '.join(sorted(known)) or 'none'}. Register one with @tool."
             )
-
-
-def _hint(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
 
 
 def _load_steps(file: pathlib.Path, registry: Registry) -> None:
