@@ -27,7 +27,20 @@ PenstockError
 └── BrokerUnavailable        the place where topics live
 """
 
+from collections.abc import Iterable
+
 import click
+
+
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return the question that ends a message about an unknown `word`, with a space before it.
+
+    It names the most similar of `known`, after `prefix`. Empty when none is similar.
+    """
+    import difflib  # only where something is wrong: commands do not pay for it
+
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" Did you mean '{prefix}{close[0]}'?" if close else ""
 
 
 class PenstockError(click.ClickException):

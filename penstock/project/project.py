@@ -2,13 +2,11 @@
 
 import contextlib
 import dataclasses
-import difflib
 import pathlib
 import re
-from collections.abc import Iterable
 
 from penstock.broker.contract import Pipeline, Plan
-from penstock.errors import ChainError, ProjectError
+from penstock.errors import ChainError, ProjectError, did_you_mean
 from penstock.project.cards import Card, read_card
 from penstock.project.chains import Chain, StageSpec, read_chain
 from penstock.project.modules import hidden_sdk, load_steps
@@ -54,8 +52,7 @@ class Project:
     def chain(self, name: str) -> Chain:
         """The chain `name`. Raises `ChainError` that lists the ones there are."""
         if name not in self.chains:
-            close = difflib.get_close_matches(name, self.chains, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
+            hint = did_you_mean(name, self.chains)
             known = ", ".join(sorted(self.chains)) or "none"
             raise ChainError(f"there is no pipeline '{name}'.{hint} Pipelines here: {known}.")
         return self.chains[name]
@@ -120,7 +117,7 @@ def _check_against_others(chain: Chain, project: Project) -> None:
             raise _missing(
                 step,
                 project,
-                f"{stage.place}: there is no step '{step}'.{_hint(step, known)}"
+                f"{stage.place}: there is no step '{step}'.{did_you_mean(step, known)}"
                 f" Steps: {', '.join(sorted(known))}. Register one in steps/*.py with @step.",
             )
 
@@ -133,13 +130,13 @@ def _check_card(stage: StageSpec, project: Project) -> None:
         if file.exists():
             raise ChainError(f"{stage.place}: the card '{stage.agent}' cannot be used, see above")
         raise ChainError(
-            f"{stage.place}: the card {file} is missing.{_hint(stage.agent, project.cards)}"
+            f"{stage.place}: the card {file} is missing.{did_you_mean(stage.agent, project.cards)}"
         )
     for task in (stage.task, stage.again):
         if task is not None and task not in card.tasks:
             raise ChainError(
                 f"{stage.place}: {card.file} has no section '## Task: {task}'."
-                f"{_hint(task, card.tasks)} Tasks there: {', '.join(card.tasks) or 'none'}."
+                f"{did_you_mean(task, card.tasks)} Tasks there: {', '.join(card.tasks) or 'none'}."
             )
     if not card.instructions(stage.task) and not card.front.instructions_from:
         raise ChainError(f"{stage.place}: {card.file} has no instructions for this stage")
@@ -149,7 +146,7 @@ def _check_card(stage: StageSpec, project: Project) -> None:
             raise _missing(
                 tool,
                 project,
-                f"{card.file}: there is no tool '{tool}'.{_hint(tool, known)}"
+                f"{card.file}: there is no tool '{tool}'.{did_you_mean(tool, known)}"
                 f" Tools: {', '.join(sorted(known)) or 'none'}. Register one with @tool.",
             )
 
@@ -162,8 +159,3 @@ def _missing(name: str, project: Project, message: str) -> ChainError:
             if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", file.read_text(errors="replace")):
                 return ChainError(said)
     return ChainError(message)
-
-
-def _hint(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
