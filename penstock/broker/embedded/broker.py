@@ -78,7 +78,7 @@ class SoleWorker:
             for _, _, key, _, _ in store.read(TP(topic, partition), 0, MANY)
         }
         self._introduced = introduce(store, app.readers)
-        suspects = FileSuspects(store, list(app.stages))
+        suspects = FileSuspects(store, [spec.name for spec in app.project.stages])
         self._left_behind = suspects.convict()
         app.suspects = suspects
 

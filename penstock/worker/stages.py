@@ -1,0 +1,113 @@
+"""The stages of a worker: made from the project, and held, drained or cancelled all at once."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+from penstock.models.names import resolve
+from penstock.project.chains import StageSpec
+from penstock.project.project import Project
+from penstock.settings import Settings
+from penstock.signals import DrainCutOff, Draining, RunCancelled, Signals
+from penstock.worker.env import Env
+from penstock.worker.stage import Stage
+from penstock.worker.work import Answer, Do, StepWork, checked, python_step
+
+if TYPE_CHECKING:
+    from penstock.models.providers import Providers
+
+
+class Stages(dict[str, Stage]):
+    """The stages by their names. There are none until the worker begins."""
+
+    def __init__(self, signals: Signals) -> None:
+        super().__init__()
+        self._signals = signals
+        #: The keys of runs that end where they are.
+        self.cancelled: set[bytes] = set()
+
+    def hold(self) -> None:
+        """Nothing new is taken from here on, until `resume`."""
+        for stage in self.values():
+            stage.hold()
+
+    async def pause(self, limit_s: float) -> int:
+        """Nothing new is taken; what is in flight has ended, or `limit_s` has passed. How many are
+        left."""
+        return sum(await asyncio.gather(*(stage.pause(limit_s) for stage in self.values())))
+
+    async def release(self, kept: Collection[Any]) -> int:
+        """What is in flight of other partitions than `kept` was cancelled, and stays un-acked for
+        whoever has them now. How many those were."""
+        return sum([await stage.release(kept) for stage in self.values()])
+
+    def resume(self) -> None:
+        """Events are taken again."""
+        for stage in self.values():
+            stage.resume()
+
+    def on_seek(self) -> None:
+        """What was not finished is delivered again from here on."""
+        for stage in self.values():
+            stage.on_seek()
+
+    async def cancel(self, key: bytes) -> None:
+        """The run ends where it is: its calls are cut off, its events finished without outputs."""
+        self.cancelled.add(key)
+        count = sum([await stage.cancel(key) for stage in self.values()])
+        self._signals.emit(RunCancelled(key.decode(errors="replace"), count))
+
+    async def drain(self, limit_s: float) -> None:
+        """Nothing new is taken; what is in flight has ended, or was cancelled after `limit_s`."""
+        in_flight = sum(stage.in_flight for stage in self.values())
+        if in_flight:
+            self._signals.emit(Draining(in_flight, limit_s))
+        left = sum(await asyncio.gather(*(stage.drain(limit_s) for stage in self.values())))
+        if left:
+            self._signals.emit(DrainCutOff(left, limit_s))
+
+
+def add_stages(
+    stages: Stages,
+    project: Project,
+    env: Env,
+    providers: Callable[[], "Providers"],
+    only: str | None,
+) -> None:
+    """Every stage of `project` is in `stages`; idle are those of other pipelines than `only`."""
+    for spec in project.stages:
+        card = project.cards.get(spec.agent or "")
+        limit = spec.concurrency or (card.front.concurrency if card else None)
+        stages[spec.name] = Stage(
+            env,
+            spec,
+            work_of(spec, project, env.settings, providers),
+            limit or env.settings.concurrency,
+            card=card.label if card else None,
+            idle=only not in (None, spec.pipeline),
+        )
+    for spec in project.stages:
+        if spec.after is not None:
+            stages[spec.name].wait_for(stages[spec.after])
+
+
+def work_of(
+    spec: StageSpec, project: Project, settings: Settings, providers: Callable[[], "Providers"]
+) -> Do:
+    """What the stage does: its step, or its agent once the stage's check lets it."""
+    registry = project.registry
+    if spec.step is not None:
+        return python_step(registry.steps[spec.step])
+    card = project.cards[spec.agent or ""]
+    made: list[Do] = []
+
+    async def do(work: StepWork) -> Answer:
+        if not made:
+            # The SDK takes a second to import: not for a command that only reads.
+            from penstock.worker.runner import agent_step
+
+            target = resolve(card.front.model, settings)
+            made.append(agent_step(spec, card, target, providers(), registry))
+        return await made[0](work)
+
+    return do if spec.check is None else checked(registry.steps[spec.check], do)
