@@ -21,16 +21,16 @@ from penstock.models.names import resolve
 from penstock.project.chains import Chain, StageSpec
 from penstock.project.project import Project
 from penstock.record.beginnings import encode, log_begun
-from penstock.record.dead_letters import DeadLetter
 from penstock.record.event_log import EventLog
 from penstock.record.events import Event
 from penstock.settings import Settings
+from penstock.signals import Shown, Signal, Signals, write_to_log
 from penstock.worker.console import show
+from penstock.worker.env import Env
 from penstock.worker.faust_parts import Boot, RawSchema, Tables
 from penstock.worker.health import HealthFile, try_sandbox
-from penstock.worker.stage import Stage
-from penstock.worker.stages import Stages
-from penstock.worker.work import Answer, Do, checked, python_step
+from penstock.worker.interactions import Interactions
+from penstock.worker.stages import Stages, add_stages
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,10 @@ class PenstockApp(faust.App):
 
     def __init__(self, settings: Settings, project: Project) -> None:
         plan = project.plan(settings.app_id)
+        self.signals = Signals()
+        self.signals.on(Signal, write_to_log)
         self.broker = join(settings, plan)
-        self.stages = Stages(settings.drain_s)
+        self.stages = Stages(self.signals, settings.drain_s)
         super().__init__(
             settings.app_id,
             topic_partitions=settings.partitions,
@@ -66,9 +68,9 @@ class PenstockApp(faust.App):
         )
         self.settings = settings
         self.project = project
-        self.seeding = settings.seed
-        self.timers = True
         self.plan = plan
+        #: The only pipeline that is worked on, where somebody asked for one run of it.
+        self.only: str | None = None
         self.event_log = EventLog(
             settings.logs,
             max_bytes=settings.event_log_bytes,
@@ -83,9 +85,6 @@ class PenstockApp(faust.App):
         self._trying = asyncio.Lock()
         for spec in project.stages:
             self._declare(spec)
-        for spec in project.stages:
-            if spec.after is not None and spec.after in self.stages:
-                self.stages[spec.name].turn.follow(self.stages[spec.after].turn)
         self._declare_cancels()
         self.task(self.delete_finished_runs)
         for watch in self.broker.background():
@@ -101,10 +100,6 @@ class PenstockApp(faust.App):
     # -- stages
 
     def _declare(self, spec: StageSpec) -> None:
-        card = self.project.cards.get(spec.agent or "")
-        limit = spec.concurrency or (card.front.concurrency if card else None)
-        stage = Stage(self, spec, self._work(spec), limit or self.settings.concurrency)
-        self.stages[spec.name] = stage
         topic = self.topic(
             spec.reads,
             schema=RawSchema(),
@@ -112,7 +107,7 @@ class PenstockApp(faust.App):
         )
 
         async def consume(stream: Any) -> None:
-            await stage.consume(stream)
+            await self.stages[spec.name].consume(stream)
 
         consume.__name__ = consume.__qualname__ = spec.name
         consume.__doc__ = f"{spec.does}: {spec.reads} -> {' or '.join(spec.targets) or 'the end'}"
@@ -128,37 +123,9 @@ class PenstockApp(faust.App):
         async def cancel_agent_stream(stream: Any) -> None:
             """Ends runs that somebody has cancelled"""
             async for event in stream.events():
-                await self.cancel(event.key)
+                await self.stages.cancel(event.key)
 
         self.agent(topic, name="cancel_agent_stream")(cancel_agent_stream)
-
-    async def cancel(self, key: bytes) -> None:
-        """The run ends where it is: its calls are cut off, its events finished without outputs."""
-        count = await self.stages.cancel(key)
-        log.info(
-            "run %s: cancelled, %d events in flight",
-            key.decode(errors="replace"),
-            count,
-            extra={"action": "cancelled"},
-        )
-
-    def _work(self, spec: StageSpec) -> Do:
-        if spec.step is not None:
-            return python_step(self.project.registry.steps[spec.step])
-        card = self.project.cards[spec.agent or ""]
-        made: list[Do] = []
-        look = None if spec.check is None else self.project.registry.steps[spec.check]
-
-        async def do(work: Any) -> Answer:
-            if not made:
-                # The SDK takes a second to import: not for a command that only reads.
-                from penstock.worker.runner import agent_step
-
-                target = resolve(card.front.model, self.settings)
-                made.append(agent_step(spec, card, target, self.providers, self.project.registry))
-            return await made[0](work)
-
-        return do if look is None else checked(look, do)
 
     @property
     def providers(self) -> Any:
@@ -177,6 +144,8 @@ class PenstockApp(faust.App):
     def starts(self) -> list[Chain]:
         """The pipelines that this worker seeds and times: those that PENSTOCK_START names, or else
         all but those with `start: manual`."""
+        if self.only is not None:
+            return []
         named = self.settings.start
         return [
             chain
@@ -203,10 +172,6 @@ class PenstockApp(faust.App):
     def memory_status(self) -> MemoryStatus | None:
         """None while nothing has used the memory."""
         return None if self._memory is None else self._memory.status
-
-    def card_label(self, agent: str | None) -> str | None:
-        card = self.project.cards.get(agent or "")
-        return card.label if card else None
 
     # -- the broker
 
@@ -265,15 +230,40 @@ class PenstockApp(faust.App):
     # -- life
 
     async def on_start(self) -> None:
-        if self.settings.event_log:
+        settings = self.settings
+        if settings.event_log:
             self.event_log.start(asyncio.get_running_loop())
+            lines = Interactions(self.event_log, instructions=settings.log_instructions)
+            lines.subscribe(self.signals)
+        if self.only is None:
+            self.signals.on(Shown, lambda shown: show(shown.text))
         self._health.start()
         if any(spec.agent is not None for spec in self.project.stages):
             # At the first call the loop would stand still for seconds on a busy machine, and
             # Kafka take the worker for dead.
             await asyncio.to_thread(importlib.import_module, "penstock.worker.runner")
         await self.broker.reach()
+        add_stages(self.stages, self.project, self._env(), lambda: self.providers, self.only)
         await super().on_start()
+
+    def _env(self) -> Env:
+        journal = self.journal
+
+        def undelivered(topic: str) -> bool:
+            consumer: Any = self.consumer  # one of our two
+            return bool(consumer.undelivered(topic))
+
+        return Env(
+            settings=self.settings,
+            signals=self.signals,
+            journal=journal,
+            rooms=(journal.room, self.event_log.room),
+            suspects=self.suspects,
+            cancelled=self.cancelled,
+            memory=self.open_memory,
+            generation=lambda: self.consumer_generation_id,
+            undelivered=undelivered,
+        )
 
     async def on_started(self) -> None:
         await super().on_started()
@@ -312,28 +302,3 @@ class PenstockApp(faust.App):
             await self._memory.close()
         await asyncio.to_thread(self.event_log.stop)
         await self.broker.close()
-
-    # -- what people see
-
-    def show(self, text: str) -> None:
-        """`text` on the console, past the redirection of print() into the log. It is a model's:
-        what would work on the terminal instead of being shown is left out."""
-        show(text)
-
-    def finished(self, spec: StageSpec, event: Event, answer: Answer, topics: str) -> None:
-        """Called when a step's end is durable, with where its answer went."""
-        if log.isEnabledFor(logging.INFO):
-            usage = answer.usage
-            log.info(
-                "run %s: %s -> %s (%s, %.1f s, %d tokens)",
-                event.trace_id,
-                spec.reads,
-                topics or "the end",
-                spec.does,
-                usage.seconds if usage else 0.0,
-                usage.output_tokens if usage else 0,
-                extra={"action": "step_finished", "trace_id": event.trace_id},
-            )
-
-    def buried(self, spec: StageSpec, letter: DeadLetter) -> None:
-        """Called when a dead letter is durable."""

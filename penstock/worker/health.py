@@ -119,14 +119,14 @@ class HealthFile:
             await asyncio.sleep(LOOK_S)
 
     def _as_json(self, parts: tuple[Part, ...]) -> bytes:
-        stages = self._app.stages.values()
+        app = self._app
         made = Health(
             self._name,
             os.getpid(),
             socket.gethostname(),
             time.time(),
             parts,
-            tuple(sorted({one.spec.pipeline for one in stages if not one.idle})),
+            (app.only,) if app.only else tuple(sorted(app.project.chains)),
         )
         return self._app.settings.redact(msgspec.json.encode(made).decode()).encode()
 

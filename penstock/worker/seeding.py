@@ -46,9 +46,7 @@ async def run_timers(app: PenstockApp) -> None:
     timers = [
         _run_timer(app, chain, every_s)
         for chain in app.starts
-        if app.timers
-        and chain.seed is not None
-        and (every_s := app.settings.every_s or chain.every_s)
+        if chain.seed is not None and (every_s := app.settings.every_s or chain.every_s)
     ]
     await app.wait(_all(timers))
 
@@ -60,10 +58,10 @@ async def _all(work: list[Coroutine[Any, Any, None]]) -> None:
 
 async def _seed(app: PenstockApp, chain: Chain) -> None:
     assert chain.seed is not None
-    if app.seeding == "0" or not await _can_run(app, chain):
+    if app.settings.seed == "0" or not await _can_run(app, chain):
         return
     trace_id = seed_trace_id(app.settings.app_id, chain.name, _canonical(chain.seed))
-    if app.seeding == "again":
+    if app.settings.seed == "again":
         trace_id = str(uuid.uuid4())
     event = first_event(chain.name, chain.seed, trace_id, "initiate_pipeline_once")
     if await _begin(app, chain, event, kept=True):

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from penstock.errors import Unavailable
-from penstock.journal import Calls
 from penstock.models.offline import coder
 from penstock.project.cards import read_card
 from penstock.project.project import read_project
@@ -20,9 +19,8 @@ from penstock.steps import sandbox as sandboxing
 from penstock.steps.history import COLUMNS
 from penstock.steps.persist import row_of
 from penstock.steps.sandbox import AT_ONCE, QUOTED_CHARS, judge, sandbox
-from penstock.worker.work import StepWork
 from tests.programs import ROOT
-from tests.unit.test_work import Notebook
+from tests.unit.test_work import Notebook, work_on
 
 TASK = {"title": "Echo", "task": "Print it.", "input": "a\n", "expected": "a\n"}
 
@@ -32,8 +30,7 @@ def run_step(
 ) -> dict[str, Any]:
     async def main() -> dict[str, Any]:
         event = first_event("mesh", parts, trace_id="a-run")
-        calls = Calls(notebook or Notebook(), "s/e", None)
-        return await sandbox(StepWork(event, calls, lambda _: None, settings))
+        return await sandbox(work_on(event, notebook or Notebook(), settings=settings))
 
     return asyncio.run(main())
 
@@ -160,12 +157,8 @@ def test_a_file_that_cannot_be_written_costs_no_attempt(tmp_path: pathlib.Path) 
     place.mkdir(parents=True)
 
     async def main() -> None:
-        work = StepWork(
-            event_of({"ai_topic": TASK}),
-            Calls(Notebook(), "s/e", None),
-            print,
-            Settings(data=tmp_path / "data"),
-        )
+        settings = Settings(data=tmp_path / "data")
+        work = work_on(event_of({"ai_topic": TASK}), Notebook(), settings=settings)
         with pytest.raises(Unavailable, match="cannot be written") as caught:
             await persisting.persist(work)
         assert not caught.value.counts
@@ -196,7 +189,7 @@ def test_a_disk_that_is_full_pauses_the_stage_and_nobody_keeps_the_turn(
     async def main() -> None:
         async def run(trace: str) -> dict[str, Any]:
             event = first_event("mesh", {"ai_topic": TASK, "ai_solutions": "print('a')"}, trace)
-            return await sandbox(StepWork(event, Calls(Notebook(), trace, None), lambda _: None))
+            return await sandbox(work_on(event, Notebook()))
 
         for name in "abc":
             with pytest.raises(Unavailable, match="No space left on device"):

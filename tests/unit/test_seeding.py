@@ -139,7 +139,7 @@ def test_a_pipeline_with_a_manual_start_is_seeded_where_it_is_named_and_others_a
 
     def names(*start: str) -> list[str]:
         app: Any = SimpleNamespace(
-            settings=Settings(start=start), project=SimpleNamespace(chains=both)
+            settings=Settings(start=start), project=SimpleNamespace(chains=both), only=None
         )
         starts: Any = PenstockApp.starts
         return [chain.name for chain in starts.fget(app)]

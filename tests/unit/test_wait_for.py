@@ -1,4 +1,4 @@
-"""Turns, claims and checks: what a stage does before its step."""
+"""Waiting for another stage, claims and checks: what a stage does before its step."""
 
 import asyncio
 import types
@@ -6,46 +6,57 @@ from typing import Any
 
 from penstock.broker.embedded.journal import EmbeddedJournal
 from penstock.journal import CLAIMS, Calls
+from penstock.project.chains import StageSpec
 from penstock.record.events import first_event
+from penstock.settings import Settings
+from penstock.signals import Signals
+from penstock.worker.env import Env
 from penstock.worker.stage import Stage
-from penstock.worker.work import Answer, StepWork, checked
+from penstock.worker.work import Answer, StepWork, checked, python_step
 from tests.unit.conftest import Opener, messages, run_leaping, until
+from tests.unit.test_work import Notebook
 
 TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
 
 def stage_of(undelivered: set[str], reads: str) -> Stage:
-    """A stage that has taken nothing, of an app whose broker has more on these topics."""
-    consumer = types.SimpleNamespace(undelivered=lambda topic: topic in undelivered)
-    app: Any = types.SimpleNamespace(consumer=consumer, consumer_generation_id=2)
-    room = asyncio.Event()
-    room.set()
-    app.journal = app.event_log = types.SimpleNamespace(room=room)
-    spec: Any = types.SimpleNamespace(name=reads, reads=reads)
-    return Stage(app, spec, lambda _: None, 1)  # type: ignore[arg-type, return-value]
+    """A stage that has taken nothing, where the broker has more on these topics."""
+    env = Env(
+        settings=Settings(),
+        signals=Signals(),
+        journal=Notebook(),
+        generation=lambda: 2,
+        undelivered=lambda topic: topic in undelivered,
+    )
+    spec = StageSpec(pipeline="p", name=reads, reads=reads, step="s")
+    return Stage(env, spec, python_step(lambda work: None), 1)
 
 
-def test_a_stage_waits_for_its_turn_and_goes_on_as_soon_as_it_is_told():
+def of_generation(number: int) -> Any:
+    return types.SimpleNamespace(generation_id=number)
+
+
+def test_a_stage_waits_for_another_and_goes_on_as_soon_as_that_one_has_no_backlog():
     async def main() -> None:
         undelivered = {"high"}
         high, low = stage_of(undelivered, "high"), stage_of(undelivered, "low")
-        low.turn.follow(high.turn)
+        low.wait_for(high)
         admitted = asyncio.ensure_future(low._admit())
-        await until(lambda: not high.turn._caught_up.is_set() and high.turn.is_behind())
+        await until(lambda: not high.backlog._cleared.is_set() and high.backlog.is_open())
         await asyncio.sleep(0)
         assert not admitted.done()
         undelivered.clear()
-        high.turn._caught_up.set()
+        high.backlog.look()
         await admitted
 
     asyncio.run(main())
 
 
-def test_a_stage_whose_turn_comes_without_a_word_looks_again():
+def test_a_backlog_that_goes_elsewhere_without_a_word_is_looked_at_again():
     async def main() -> float:
         undelivered = {"high"}
         high, low = stage_of(undelivered, "high"), stage_of(undelivered, "low")
-        low.turn.follow(high.turn)
+        low.wait_for(high)
         loop = asyncio.get_running_loop()
         loop.call_later(0.1, undelivered.clear)  # its partitions went to another worker
         started = loop.time()
@@ -58,12 +69,12 @@ def test_a_stage_whose_turn_comes_without_a_word_looks_again():
 def test_what_was_dropped_is_not_taken_until_it_is_delivered_again():
     async def main() -> None:
         high = stage_of(set(), "high")
-        assert not high.turn.is_behind()
+        assert not high.backlog.is_open()
         high.hold()
-        high._take(types.SimpleNamespace(generation_id=2))
-        assert high.turn.is_behind()
-        high.sought()
-        assert not high.turn.is_behind()
+        high._take(of_generation(2))
+        assert high.backlog.is_open()
+        high.on_seek()
+        assert not high.backlog.is_open()
 
     asyncio.run(main())
 
@@ -71,9 +82,9 @@ def test_what_was_dropped_is_not_taken_until_it_is_delivered_again():
 def test_what_is_dropped_of_before_a_rebalance_is_not_waited_for():
     async def main() -> None:
         high = stage_of(set(), "high")
-        high.sought()  # the seek of the rebalance was made while the event waited for room
-        high._take(types.SimpleNamespace(generation_id=1))
-        assert not high.turn.is_behind() and high.in_flight == 0
+        high.on_seek()  # the seek of the rebalance was made while the event waited for room
+        high._take(of_generation(1))
+        assert not high.backlog.is_open() and high.in_flight == 0
 
     asyncio.run(main())
 
@@ -88,7 +99,8 @@ def test_the_first_event_of_a_run_claims_it_for_good(open_store: Opener) -> None
 
     async def claim(journal: EmbeddedJournal, message: Any, value: str) -> tuple[Any, bool]:
         event = first_event("p", {"a": "x"}, TRACE)
-        work = StepWork(event, Calls(journal, "s/e", message), lambda _: None)
+        env = Env(settings=Settings(), signals=Signals(), journal=journal)
+        work = StepWork(event, Calls(journal, "s/e", message), env, "s")
         found = await work.claim(value)
         return found.value, found.mine
 
