@@ -9,6 +9,7 @@ import pytest
 
 from penstock.errors import Unavailable
 from penstock.models.offline import coder
+from penstock.models.offline.tasks import tasks
 from penstock.project.cards import read_card
 from penstock.project.project import read_project
 from penstock.record.events import Event, first_event
@@ -132,7 +133,7 @@ def test_the_steps_are_there_for_every_chain() -> None:
 
 
 def test_a_row_has_what_the_run_made(tmp_path: pathlib.Path) -> None:
-    task = dict(coder.Task(coder.KINDS[0], 0).described("a"))
+    task = dict(tasks()["Sum of numbers: even"].described("a"))
     parts: dict[str, Any] = {"ai_topic": task}
     parts["ai_solutions"] = coder.write("ai_solutions", parts, "", "a")
     parts["ai_verified_solutions"] = {"verdict": "PASS", "cause": "", "seconds": 0.02}
