@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from penstock.errors import ChainError, ProjectError
 from penstock.project.cards import Card, read_card
 from penstock.project.chains import Chain, StageSpec, read_chain
-from penstock.project.modules import hidden_sdk, load_steps
+from penstock.project.modules import load_steps
+from penstock.project.taken_names import hidden_sdk
 from penstock.steps import Registry, built_in
 
 
