@@ -9,7 +9,8 @@ from penstock.broker.contract import Pipeline, Plan
 from penstock.errors import ChainError, ProjectError, did_you_mean
 from penstock.project.cards import Card, read_card
 from penstock.project.chains import Chain, StageSpec, read_chain
-from penstock.project.modules import hidden_sdk, load_steps
+from penstock.project.modules import load_steps
+from penstock.project.taken_names import hidden_sdk
 from penstock.steps import Registry, built_in
 
 

@@ -275,6 +275,14 @@ def test_an_import_of_the_old_name_is_one_message_with_the_new_one(
     ]
 
 
+def test_an_import_of_the_old_name_in_a_file_that_others_import_is_said_once(read: Read) -> None:
+    old = "from app.steps import step\nPRICE = 1\n"
+    assert problems(read(price=PRICE, prices=old)) == [
+        "steps/prices.py:1: the library is called penstock now, and not app."
+        " Write: from penstock import step"
+    ]
+
+
 def test_a_project_may_have_an_app_of_its_own(read: Read) -> None:
     others = {"app/__init__.py": "", "app/steps.py": "PRICE = 6\n"}
     assert priced(read(others=others, price=PRICE.replace("steps.prices", "app.steps"))) == 6
