@@ -109,7 +109,7 @@ def _check_against_others(chain: Chain, project: Project) -> None:
     taken = {stage.name for stage in project.stages}
     for stage in chain.stages:
         if stage.name in taken:
-            raise ChainError(f"{stage.place}: another pipeline has a stage '{stage.name}'")
+            raise ChainError(f"{stage.where}: another pipeline has a stage '{stage.name}'")
         if stage.agent is not None:
             _check_card(stage, project)
         step = stage.check or stage.step
@@ -118,7 +118,7 @@ def _check_against_others(chain: Chain, project: Project) -> None:
             raise _missing(
                 step,
                 project,
-                f"{stage.place}: there is no step '{step}'.{did_you_mean(step, known)}"
+                f"{stage.where}: there is no step '{step}'.{did_you_mean(step, known)}"
                 f" Steps: {', '.join(sorted(known))}. Register one in steps/*.py with @step.",
             )
 
@@ -129,18 +129,18 @@ def _check_card(stage: StageSpec, project: Project) -> None:
     file = project.root / "agents" / f"{stage.agent}.md"
     if card is None:
         if file.exists():
-            raise ChainError(f"{stage.place}: the card '{stage.agent}' cannot be used, see above")
+            raise ChainError(f"{stage.where}: the card '{stage.agent}' cannot be used, see above")
         raise ChainError(
-            f"{stage.place}: the card {file} is missing.{did_you_mean(stage.agent, project.cards)}"
+            f"{stage.where}: the card {file} is missing.{did_you_mean(stage.agent, project.cards)}"
         )
     for task in (stage.task, stage.again):
         if task is not None and task not in card.tasks:
             raise ChainError(
-                f"{stage.place}: {card.file} has no section '## Task: {task}'."
+                f"{stage.where}: {card.file} has no section '## Task: {task}'."
                 f"{did_you_mean(task, card.tasks)} Tasks there: {', '.join(card.tasks) or 'none'}."
             )
     if not card.instructions(stage.task) and not card.front.instructions_from:
-        raise ChainError(f"{stage.place}: {card.file} has no instructions for this stage")
+        raise ChainError(f"{stage.where}: {card.file} has no instructions for this stage")
     for tool in card.front.tools:
         if tool not in project.registry.tools:
             known = project.registry.tools

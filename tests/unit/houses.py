@@ -22,7 +22,7 @@ from penstock.worker.stage import Stage
 from penstock.worker.work import Answer, StepWork, python_step
 from tests.unit.conftest import Opener, messages, run_leaping
 
-SPEC = StageSpec(pipeline="tale", name="teller", reads="idea", writes="draft", step="tell")
+SPEC = StageSpec(name="teller", reads="idea", writes="draft", step="tell").within("tale")
 LETTERS = "penstock-dead-letters"
 TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
 

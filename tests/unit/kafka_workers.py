@@ -40,8 +40,8 @@ from tests.unit.conftest import run_leaping
 from tests.unit.kafka_memory import Consumer, Kafka, Killed, MemoryLog, Process, Record
 
 SPECS = (
-    StageSpec(pipeline="tale", name="teller", reads="idea", writes="draft", step="tell"),
-    StageSpec(pipeline="tale", name="printer", reads="draft", writes="text", step="print"),
+    StageSpec(name="teller", reads="idea", writes="draft", step="tell").within("tale"),
+    StageSpec(name="printer", reads="draft", writes="text", step="print").within("tale"),
 )
 PLAN = Plan(
     "penstock",

@@ -192,7 +192,7 @@ def test_secrets_do_not_get_into_dead_letters(live):
 
 def test_an_event_that_cannot_be_finished_stays_undone_and_holds_nobody_up(live, caplog):
     async def body(house: House) -> None:
-        spec = StageSpec(pipeline="tale", name="teller", reads="idea", writes="nowhere", step="t")
+        spec = StageSpec(name="teller", reads="idea", writes="nowhere", step="t").within("tale")
 
         async def last_only(work: Work) -> str | None:
             return None if work.parts["idea"] == "last" else "x"

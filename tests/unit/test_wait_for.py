@@ -28,7 +28,7 @@ def stage_of(undelivered: set[str], reads: str) -> Stage:
         generation=lambda: 2,
         undelivered=lambda topic: topic in undelivered,
     )
-    spec = StageSpec(pipeline="p", name=reads, reads=reads, step="s")
+    spec = StageSpec(name=reads, reads=reads, step="s").within("p")
     return Stage(env, spec, python_step(lambda work: None), 1)
 
 
