@@ -72,7 +72,7 @@ def test_a_stage_knows_its_line_and_what_it_does(read, tmp_path):
     first, second, third = read(SOUND).stages
     assert second.where == f"{tmp_path}/tale.yaml:8"
     assert (first.does, second.does, third.does) == ("teller", "teller (polish)", "present")
-    assert (second.carries, third.concurrency) == (("idea",), 2)
+    assert (second.carries, third.concurrency) == (["idea"], 2)
     assert (first.carries, first.concurrency) == (None, None)
 
 
