@@ -20,9 +20,11 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from penstock.errors import StepError
+from penstock.models.gate import Gates
 from penstock.record.events import Event
 from penstock.record.notes import KINDS
 from penstock.settings import Settings
+from penstock.signals import Signals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Work(Protocol):
     #: The folder for what a step leaves behind (PENSTOCK_DATA).
     data: pathlib.Path
     settings: Settings
+    #: What calls wait at while what they call is away: `async with work.gates.call("crm", "The
+    #: CRM"): ...`, where an `Unavailable` is a failure and anything else an answer.
+    gates: Gates
+    #: Where it is said what happens.
+    signals: Signals
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -77,6 +84,8 @@ class FanOut:
 
 
 Step = Callable[[Work], Awaitable[Any] | Any]
+#: Says how what a step needs is, or raises a `PenstockError` with what is missing and what to do.
+Ready = Callable[[Settings], Awaitable[str] | str]
 
 
 @dataclasses.dataclass
@@ -85,6 +94,8 @@ class Registry:
 
     steps: dict[str, Step] = dataclasses.field(default_factory=dict)
     tools: dict[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
+    #: By the names of steps: whether what they need is there.
+    ready: dict[str, Ready] = dataclasses.field(default_factory=dict)
     places: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @contextlib.contextmanager
@@ -111,8 +122,11 @@ _collecting: contextvars.ContextVar[tuple[Registry, str] | None] = contextvars.C
 )
 
 
-def step(name: str) -> Callable[[Step], Step]:
-    """Register the function below as the step `name`: `async def`, or `def` to run in a thread."""
+def step(name: str, *, ready: Ready | None = None) -> Callable[[Step], Step]:
+    """Register the function below as the step `name`: `async def`, or `def` to run in a thread.
+
+    Where `ready` raises, no runs of the step's pipelines are begun by themselves.
+    """
 
     def register(function: Step) -> Step:
         collector = _collecting.get()
@@ -121,6 +135,8 @@ def step(name: str) -> Callable[[Step], Step]:
             if len(inspect.signature(function).parameters) != 1:
                 raise StepError(f"{place}: the step '{name}' takes one argument, the work")
             registry._add("steps", name, function, place)
+            if ready is not None:
+                registry.ready[name] = ready
         return function
 
     return register
@@ -143,11 +159,12 @@ def built_in() -> Registry:
     """A registry that holds the steps that come with Penstock."""
     from penstock.steps.persist import persist
     from penstock.steps.present import present
-    from penstock.steps.sandbox import sandbox
+    from penstock.steps.sandbox import isolates, sandbox
     from penstock.steps.take_job import take_job
     from penstock.steps.write_file import write_file
 
     registry = Registry()
     for function in (persist, present, sandbox, take_job, write_file):
         registry._add("steps", function.__name__, function, "Penstock")
+    registry.ready[sandbox.__name__] = isolates
     return registry

@@ -4,7 +4,7 @@ import asyncio
 import concurrent.futures
 import gc
 import importlib
-import logging
+from collections.abc import Iterator
 from typing import Any
 
 import faust
@@ -14,11 +14,11 @@ from penstock.broker.kafka.broker import Membership
 from penstock.broker.kafka.connection import credentials
 from penstock.broker.kafka.transport import faust_settings, faust_url
 from penstock.broker.suspects import Suspects
+from penstock.conditions import STARTING, UP, Condition
 from penstock.errors import ChainError, SettingsError
 from penstock.journal import Journal
 from penstock.memory import Memory
-from penstock.memory import Status as MemoryStatus
-from penstock.models.gate import Outage
+from penstock.models.gate import Gates
 from penstock.models.names import resolve
 from penstock.project.chains import Chain, StageSpec
 from penstock.project.project import Project
@@ -30,11 +30,10 @@ from penstock.signals import Shown, Signal, Signals, write_to_log
 from penstock.worker.console import show
 from penstock.worker.env import Env
 from penstock.worker.faust_parts import Boot, RawSchema, Tables
-from penstock.worker.health import HealthFile, try_sandbox
+from penstock.worker.health import HealthFile
 from penstock.worker.interactions import Interactions
+from penstock.worker.readiness import Readiness
 from penstock.worker.stages import Stages, add_stages
-
-log = logging.getLogger(__name__)
 
 #: Seconds between looks for finished runs that are old enough to go.
 RETENTION_EVERY_S = 60.0
@@ -74,6 +73,7 @@ class PenstockApp(faust.App):
         self.only: str | None = None
         self.signals = Signals()
         self.signals.on(Signal, write_to_log)
+        self.gates = Gates(self.signals)
         self.stages = Stages(self.signals)
         #: The stages that read each topic: an offset is done when all of them are.
         self.readers: dict[str, tuple[str, ...]] = {}
@@ -91,10 +91,8 @@ class PenstockApp(faust.App):
         self.sole = SoleWorker(self) if settings.embedded else None
         self._providers: Any = None
         self._memory: Memory | None = None
-        self._health = HealthFile(self)
-        #: Whether the sandbox holds, and what is to be said of it; None when it was not tried.
-        self.sandbox: tuple[bool, str] | None = None
-        self._trying = asyncio.Lock()
+        self._health: HealthFile | None = None
+        self.readiness = Readiness(project.registry, settings, self.gates, self.signals)
         for spec in project.stages:
             self._declare(spec)
         self._declare_cancels()
@@ -140,13 +138,8 @@ class PenstockApp(faust.App):
         if self._providers is None:
             from penstock.models.providers import Providers
 
-            self._providers = Providers(self.settings.redact)
+            self._providers = Providers(self.settings.redact, self.gates)
         return self._providers
-
-    @property
-    def outages(self) -> list[Outage]:
-        """Of each provider that has been called, whether it is up."""
-        return [provider.outage for provider in self._providers or ()]
 
     @property
     def starts(self) -> list[Chain]:
@@ -161,14 +154,6 @@ class PenstockApp(faust.App):
             if (chain.name in named if named else chain.start == "automatic")
         ]
 
-    async def can_run(self, chain: Chain) -> bool:
-        """Whether all that the pipeline's steps do can be done here: a sandbox that does not hold
-        runs no code, and that is said once."""
-        if all(spec.step != "sandbox" for spec in chain.stages):
-            return True
-        async with self._trying:
-            return await try_sandbox(self)
-
     async def open_memory(self) -> Memory:
         """The agents' memory. Opened for the first step that uses it: most pipelines have none."""
         if self._memory is None:
@@ -176,10 +161,22 @@ class PenstockApp(faust.App):
             await self._memory.start()
         return self._memory
 
+    def conditions(self) -> Iterator[Condition]:
+        """Each thing that the worker needs and has asked for, as it is now."""
+        yield self._broker_condition
+        yield from self.readiness.conditions
+        if self._memory is not None:
+            status = self._memory.status
+            state = STARTING if status.state == "opening" else status.state
+            yield Condition("memory", state, str(status), status.since)
+
     @property
-    def memory_status(self) -> MemoryStatus | None:
-        """None while nothing has used the memory."""
-        return None if self._memory is None else self._memory.status
+    def _broker_condition(self) -> Condition:
+        url = self.settings.redact(self.settings.broker_url)
+        if self.kafka is None:
+            return Condition("broker", UP, url)
+        state, reason, since = self.kafka.status
+        return Condition("broker", state, f"{url}{reason and ': '}{reason}", since)
 
     # -- the broker
 
@@ -240,6 +237,8 @@ class PenstockApp(faust.App):
             lines.subscribe(self.signals)
         if self.only is None:
             self.signals.on(Shown, lambda shown: show(shown.text))
+        pipelines = (self.only,) if self.only else tuple(sorted(self.project.chains))
+        self._health = HealthFile(settings, pipelines, self.conditions, self.signals)
         self._health.start()
         if self.sole is not None:
             self.sole.tell()
@@ -265,6 +264,7 @@ class PenstockApp(faust.App):
             settings=self.settings,
             signals=self.signals,
             journal=journal,
+            gates=self.gates,
             rooms=(journal.room, self.event_log.room),
             suspects=self.suspects,
             cancelled=self.cancelled,
@@ -315,7 +315,8 @@ class PenstockApp(faust.App):
 
     async def on_shutdown(self) -> None:
         await super().on_shutdown()
-        await self._health.stop()
+        if self._health is not None:
+            await self._health.stop()
         if self._providers is not None:
             await self._providers.close()
         if self._memory is not None:

@@ -30,7 +30,7 @@ class Worker:
         self.seeding = self.settings.seed
         self.transport = Transport(urllist(self.settings.broker_url), cast(Any, self))
         self.transport.store.create("idea", 1)
-        self.event_log = self
+        self.event_log = self.readiness = self
         self.should_stop = False
         self.slept: list[float] = []
         #: How often it says first that it cannot run the pipeline.
@@ -39,7 +39,8 @@ class Worker:
     def write(self, *args: Any, **fields: Any) -> None:
         """The event log's."""
 
-    async def can_run(self, chain: Chain) -> bool:
+    async def of(self, stages: Any) -> bool:
+        """The readiness's."""
         self.asked += 1
         return self.asked > self.refuses
 
