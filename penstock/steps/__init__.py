@@ -22,9 +22,11 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar, overload
 
 from penstock.errors import StepError
+from penstock.models.gate import Gates
 from penstock.record.events import Event
 from penstock.record.notes import KINDS
 from penstock.settings import Settings
+from penstock.signals import Signals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Work(Protocol):
     #: The folder for what a step leaves behind (PENSTOCK_DATA).
     data: pathlib.Path
     settings: Settings
+    #: What calls wait at while what they call is away: `async with work.gates.call("crm", "The
+    #: CRM"): ...`, where an `Unavailable` is a failure and anything else an answer.
+    gates: Gates
+    #: Where it is said what happens.
+    signals: Signals
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -82,6 +89,8 @@ Step = Callable[[Work], Awaitable[Any] | Any]
 Tool = Callable[..., Any]
 S = TypeVar("S", bound=Step)
 T = TypeVar("T", bound=Tool)
+#: Says how what a step needs is, or raises a `PenstockError` with what is missing and what to do.
+Ready = Callable[[Settings], Awaitable[str] | str]
 
 
 @dataclasses.dataclass
@@ -90,6 +99,8 @@ class Registry:
 
     steps: dict[str, Step] = dataclasses.field(default_factory=dict)
     tools: dict[str, Tool] = dataclasses.field(default_factory=dict)
+    #: By the names of steps: whether what they need is there.
+    ready: dict[str, Ready] = dataclasses.field(default_factory=dict)
 
     @contextlib.contextmanager
     def collecting(self) -> Iterator[None]:
@@ -130,13 +141,20 @@ _collecting: contextvars.ContextVar[Registry | None] = contextvars.ContextVar(
 
 
 @overload
-def step(name: str) -> Callable[[S], S]: ...
+def step(name: str, *, ready: Ready | None = None) -> Callable[[S], S]: ...
 @overload
 def step(name: S) -> S: ...
-def step(name: Any) -> Any:
+def step(name: Any, *, ready: Ready | None = None) -> Any:
     """Register the function below as a step, `async def`, or `def` to run in a thread: by its own
-    name (`@step`) or by another (`@step("name")`)."""
-    return _decorator(name, Registry.add_step)
+    name (`@step`) or by another (`@step("name")`). Where `ready` raises, no runs of the step's
+    pipelines are begun by themselves."""
+
+    def add(registry: Registry, name: str, function: Step) -> None:
+        registry.add_step(name, function)
+        if ready is not None:
+            registry.ready[name] = ready
+
+    return _decorator(name, add)
 
 
 @overload
@@ -165,11 +183,12 @@ def built_in() -> Registry:
     """A registry that holds the steps that come with Penstock."""
     from penstock.steps.persist import persist
     from penstock.steps.present import present
-    from penstock.steps.sandbox import sandbox
+    from penstock.steps.sandbox import isolates, sandbox
     from penstock.steps.take_job import take_job
     from penstock.steps.write_file import write_file
 
     registry = Registry()
     for function in (persist, present, sandbox, take_job, write_file):
         registry.add_step(function.__name__, function)
+    registry.ready[sandbox.__name__] = isolates
     return registry

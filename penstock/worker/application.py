@@ -3,20 +3,20 @@
 import asyncio
 import gc
 import importlib
-import logging
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import faust
 
 from penstock.broker import join
 from penstock.broker.suspects import Suspects
+from penstock.conditions import STARTING, Condition
 from penstock.errors import BrokerUnavailable, ChainError, SettingsError
 from penstock.installation import require_one_installation
 from penstock.journal import Journal
 from penstock.memory import Memory
-from penstock.memory import Status as MemoryStatus
-from penstock.models.gate import Outage
+from penstock.models.gate import Gates
 from penstock.models.names import resolve
 from penstock.project.chains import Chain, StageSpec
 from penstock.project.project import Project
@@ -24,15 +24,14 @@ from penstock.record.beginnings import encode, log_begun
 from penstock.record.event_log import EventLog
 from penstock.record.events import Event
 from penstock.settings import Settings
-from penstock.signals import Shown, Signal, Signals, write_to_log
+from penstock.signals import RetentionPutOff, RunsDeleted, Shown, Signal, Signals, write_to_log
 from penstock.worker.console import show
 from penstock.worker.env import Env
 from penstock.worker.faust_parts import Boot, RawSchema, Tables
-from penstock.worker.health import HealthFile, try_sandbox
+from penstock.worker.health import HealthFile
 from penstock.worker.interactions import Interactions
+from penstock.worker.readiness import Readiness
 from penstock.worker.stages import Stages, add_stages
-
-log = logging.getLogger(__name__)
 
 #: Seconds between looks for finished runs that are old enough to go.
 RETENTION_EVERY_S = 60.0
@@ -71,6 +70,7 @@ class PenstockApp(faust.App):
         self.plan = plan
         #: The only pipeline that is worked on, where somebody asked for one run of it.
         self.only: str | None = None
+        self.gates = Gates(self.signals)
         self.event_log = EventLog(
             settings.logs,
             max_bytes=settings.event_log_bytes,
@@ -79,10 +79,8 @@ class PenstockApp(faust.App):
         )
         self._providers: Any = None
         self._memory: Memory | None = None
-        self._health = HealthFile(self)
-        #: Whether the sandbox holds, and what is to be said of it; None when it was not tried.
-        self.sandbox: tuple[bool, str] | None = None
-        self._trying = asyncio.Lock()
+        self._health: HealthFile | None = None
+        self.readiness = Readiness(project.registry, settings, self.gates, self.signals)
         for spec in project.stages:
             self._declare(spec)
         self._declare_cancels()
@@ -132,13 +130,8 @@ class PenstockApp(faust.App):
         if self._providers is None:
             from penstock.models.providers import Providers
 
-            self._providers = Providers(self.settings.redact)
+            self._providers = Providers(self.settings.redact, self.gates)
         return self._providers
-
-    @property
-    def outages(self) -> list[Outage]:
-        """Of each provider that has been called, whether it is up."""
-        return [provider.outage for provider in self._providers or ()]
 
     @property
     def starts(self) -> list[Chain]:
@@ -153,14 +146,6 @@ class PenstockApp(faust.App):
             if (chain.name in named if named else chain.start == "automatic")
         ]
 
-    async def can_run(self, chain: Chain) -> bool:
-        """Whether all that the pipeline's steps do can be done here: a sandbox that does not hold
-        runs no code, and that is said once."""
-        if all(spec.step != "sandbox" for spec in chain.stages):
-            return True
-        async with self._trying:
-            return await try_sandbox(self)
-
     async def open_memory(self) -> Memory:
         """The agents' memory. Opened for the first step that uses it: most pipelines have none."""
         if self._memory is None:
@@ -168,10 +153,20 @@ class PenstockApp(faust.App):
             await self._memory.start()
         return self._memory
 
+    def conditions(self) -> Iterator[Condition]:
+        """Each thing that the worker needs and has asked for, as it is now."""
+        yield self._broker_condition
+        yield from self.readiness.conditions
+        if self._memory is not None:
+            status = self._memory.status
+            state = STARTING if status.state == "opening" else status.state
+            yield Condition("memory", state, str(status), status.since)
+
     @property
-    def memory_status(self) -> MemoryStatus | None:
-        """None while nothing has used the memory."""
-        return None if self._memory is None else self._memory.status
+    def _broker_condition(self) -> Condition:
+        url = self.settings.redact(self.settings.broker_url)
+        state, reason, since = self.broker.status
+        return Condition("broker", state, f"{url}{reason and ': '}{reason}", since)
 
     # -- the broker
 
@@ -237,6 +232,8 @@ class PenstockApp(faust.App):
             lines.subscribe(self.signals)
         if self.only is None:
             self.signals.on(Shown, lambda shown: show(shown.text))
+        pipelines = (self.only,) if self.only else tuple(sorted(self.project.chains))
+        self._health = HealthFile(settings, pipelines, self.conditions, self.signals)
         self._health.start()
         if any(spec.agent is not None for spec in self.project.stages):
             # At the first call the loop would stand still for seconds on a busy machine, and
@@ -257,6 +254,7 @@ class PenstockApp(faust.App):
             settings=self.settings,
             signals=self.signals,
             journal=journal,
+            gates=self.gates,
             rooms=(journal.room, self.event_log.room),
             suspects=self.suspects,
             cancelled=self.cancelled,
@@ -287,15 +285,16 @@ class PenstockApp(faust.App):
             try:
                 count = await self.broker.retire(time.time() - self.settings.retention_s)
             except BrokerUnavailable as exc:
-                log.warning("Retention is put off: %s", exc)
+                self.signals.emit(RetentionPutOff(str(exc)))
             else:
                 if count:
-                    log.info("Retention: deleted %d records of finished runs", count)
+                    self.signals.emit(RunsDeleted(count))
             await self.sleep(every_s)
 
     async def on_shutdown(self) -> None:
         await super().on_shutdown()
-        await self._health.stop()
+        if self._health is not None:
+            await self._health.stop()
         if self._providers is not None:
             await self._providers.close()
         if self._memory is not None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Set
 from penstock.broker.suspects import Suspects
 from penstock.journal import Journal
 from penstock.memory import Memory
+from penstock.models.gate import Gates
 from penstock.settings import Settings
 from penstock.signals import Signals
 
@@ -18,6 +19,7 @@ class Env:
     settings: Settings
     signals: Signals
     journal: Journal
+    gates: Gates
     #: Each is set while there is room for one more event: at the broker, in the event log.
     rooms: tuple[asyncio.Event, ...] = ()
     #: What was in flight when earlier workers died, where the broker keeps that.

@@ -78,7 +78,7 @@ async def _can_run(app: PenstockApp, chain: Chain) -> bool:
     """The pipeline's steps can do what they do, now or after a while; False when the worker stops.
     Else its agents would be paid for what has to wait."""
     while not app.should_stop:
-        if await app.can_run(chain):
+        if await app.readiness.of(chain.stages):
             return True
         await app.sleep(AGAIN_S)
     return False

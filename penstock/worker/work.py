@@ -37,13 +37,25 @@ class Answer:
 class StepWork:
     """What a step is given: see `penstock.steps.Work`."""
 
-    __slots__ = ("_env", "_notes", "_stage", "calls", "data", "event", "settings")
+    __slots__ = (
+        "_env",
+        "_notes",
+        "_stage",
+        "calls",
+        "data",
+        "event",
+        "gates",
+        "settings",
+        "signals",
+    )
 
     def __init__(self, event: Event, calls: Calls, env: Env, stage: str) -> None:
         self.event = event
         self.calls = calls
         self.settings = env.settings
         self.data = env.settings.data
+        self.gates = env.gates
+        self.signals = env.signals
         self._env = env
         self._stage = stage
         self._notes = 0
@@ -84,7 +96,7 @@ class StepWork:
             await memory.remember(kind, about, lesson, id=f"{self.event.id}/{self._notes}")
 
     def show(self, text: str) -> None:
-        self._env.signals.emit(Shown(self.event.trace_id, self._stage, text))
+        self.signals.emit(Shown(self.event.trace_id, self._stage, text))
 
 
 Do = Callable[[StepWork], Awaitable[Answer]]

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from penstock.conditions import DOWN, UP
 from penstock.errors import Unavailable
+from penstock.models.gate import Gates
 from penstock.models.offline import coder
 from penstock.models.offline.tasks import tasks
 from penstock.project.cards import read_card
@@ -15,6 +17,7 @@ from penstock.project.project import read_project
 from penstock.record.events import Event, first_event
 from penstock.sandbox import Limits, run_code
 from penstock.settings import Settings
+from penstock.signals import Signals
 from penstock.steps import persist as persisting
 from penstock.steps import sandbox as sandboxing
 from penstock.steps.history import COLUMNS
@@ -187,19 +190,21 @@ def test_a_disk_that_is_full_pauses_the_stage_and_nobody_keeps_the_turn(
     # The prober of an outage asks at once.
     monkeypatch.setattr("penstock.models.gate.FIRST_PROBE_S", 0.0)
 
+    gates = Gates(Signals())
+
     async def main() -> None:
         async def run(trace: str) -> dict[str, Any]:
             event = first_event("mesh", {"ai_topic": TASK, "ai_solutions": "print('a')"}, trace)
-            return await sandbox(work_on(event, Notebook()))
+            return await sandbox(work_on(event, Notebook(), gates=gates))
 
         for name in "abc":
             with pytest.raises(Unavailable, match="No space left on device"):
                 await run(name)
-        assert sandboxing.outage_here().down
+        assert [condition.state for condition in gates.conditions] == [DOWN]
         with pytest.raises(RuntimeError, match="a defect"):
             await run("d")
         made = await asyncio.gather(*(run(name) for name in "efg"))
         assert {one["verdict"] for one in made} == {"PASS"}
-        assert not sandboxing.outage_here().down
+        assert [condition.state for condition in gates.conditions] == [UP]
 
     asyncio.run(main())

@@ -9,6 +9,8 @@ from faust.types import TP
 
 from penstock.broker.embedded.journal import EmbeddedJournal
 from penstock.broker.embedded.store import Store
+from penstock.journal import Journal
+from penstock.models.gate import Gates
 from penstock.project.chains import StageSpec
 from penstock.record import events
 from penstock.record.dead_letters import DeadLetter
@@ -25,6 +27,13 @@ from tests.unit.conftest import Opener, messages, run_leaping
 SPEC = StageSpec(name="teller", reads="idea", writes="draft", step="tell").within("tale")
 LETTERS = "penstock-dead-letters"
 TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+
+def env_of(journal: Journal, signals: Signals | None = None, **fields: Any) -> Env:
+    """What a stage is given where `journal` is the broker's."""
+    signals = signals or Signals()
+    given = {"settings": Settings(), "gates": Gates(signals), **fields}
+    return Env(signals=signals, journal=journal, **given)
 
 
 class Log:
@@ -55,10 +64,10 @@ class House:
         self.progress = asyncio.Event()
         self.letters: list[DeadLetter] = []
         journal = EmbeddedJournal(store)
-        self.env = Env(
+        self.env = env_of(
+            journal,
+            self._signals(),
             settings=Settings(**settings),
-            signals=self._signals(),
-            journal=journal,
             rooms=(journal.room, self.event_log.room),
             cancelled=self.cancelled,
         )

@@ -29,14 +29,13 @@ from penstock.record import dead_letters as deadletters
 from penstock.record import events
 from penstock.record.dead_letters import DeadLetter
 from penstock.record.events import Event, first_event
-from penstock.settings import Settings
 from penstock.signals import DeadLettered, Signals
 from penstock.steps import Work
-from penstock.worker.env import Env
 from penstock.worker.stage import Stage
 from penstock.worker.stages import Stages
 from penstock.worker.work import python_step
 from tests.unit.conftest import run_leaping
+from tests.unit.houses import env_of
 from tests.unit.kafka_memory import Consumer, Kafka, Killed, MemoryLog, Process, Record
 
 SPECS = (
@@ -127,10 +126,9 @@ class Worker:
         self.consumer.give_up = self._give_up
         self.consumer.load = self._load
         self.consumer.on_seek = self.handover.on_seek
-        env = Env(
-            settings=Settings(),
-            signals=signals,
-            journal=self.journal,
+        env = env_of(
+            self.journal,
+            signals,
             rooms=(self.journal.room,),
             suspects=self.journal.suspects,
             cancelled=self.stages.cancelled,

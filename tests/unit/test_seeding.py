@@ -29,6 +29,7 @@ class Worker:
         self.seeding = self.settings.seed
         self.broker = EmbeddedBroker(self.settings, Plan("penstock"))
         self.broker.store.create("idea", 1)
+        self.readiness = self
         self.should_stop = False
         self.slept: list[float] = []
         #: Of each run that was begun, whether its id is to outlive it.
@@ -41,7 +42,8 @@ class Worker:
         begun = self.broker.begin([Beginning(topic, event.id, event.key, events.dump(event))])
         return begun != [None]
 
-    async def can_run(self, chain: Chain) -> bool:
+    async def of(self, stages: Any) -> bool:
+        """The readiness's."""
         self.asked += 1
         return self.asked > self.refuses
 

@@ -8,12 +8,10 @@ from penstock.broker.embedded.journal import EmbeddedJournal
 from penstock.journal import CLAIMS, Calls
 from penstock.project.chains import StageSpec
 from penstock.record.events import first_event
-from penstock.settings import Settings
-from penstock.signals import Signals
-from penstock.worker.env import Env
 from penstock.worker.stage import Stage
 from penstock.worker.work import Answer, StepWork, checked, python_step
 from tests.unit.conftest import Opener, messages, run_leaping, until
+from tests.unit.houses import env_of
 from tests.unit.test_work import Notebook
 
 TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -21,13 +19,7 @@ TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
 def stage_of(undelivered: set[str], reads: str) -> Stage:
     """A stage that has taken nothing, where the broker has more on these topics."""
-    env = Env(
-        settings=Settings(),
-        signals=Signals(),
-        journal=Notebook(),
-        generation=lambda: 2,
-        undelivered=lambda topic: topic in undelivered,
-    )
+    env = env_of(Notebook(), generation=lambda: 2, undelivered=lambda topic: topic in undelivered)
     spec = StageSpec(name=reads, reads=reads, step="s").within("p")
     return Stage(env, spec, python_step(lambda work: None), 1)
 
@@ -99,8 +91,7 @@ def test_the_first_event_of_a_run_claims_it_for_good(open_store: Opener) -> None
 
     async def claim(journal: EmbeddedJournal, message: Any, value: str) -> tuple[Any, bool]:
         event = first_event("p", {"a": "x"}, TRACE)
-        env = Env(settings=Settings(), signals=Signals(), journal=journal)
-        work = StepWork(event, Calls(journal, "s/e", message), env, "s")
+        work = StepWork(event, Calls(journal, "s/e", message), env_of(journal), "s")
         found = await work.claim(value)
         return found.value, found.mine
 

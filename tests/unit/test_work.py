@@ -10,12 +10,13 @@ import pytest
 from penstock.errors import ModelUnavailable, StepFailed, Unavailable
 from penstock.journal import Calls, Places
 from penstock.memory import KINDS, Found
+from penstock.models.gate import Gates
 from penstock.record.events import Event, Usage, first_event
 from penstock.settings import Settings
 from penstock.signals import Shown, Signals
 from penstock.steps import FanOut, Work
-from penstock.worker.env import Env
 from penstock.worker.work import Answer, StepWork, python_step
+from tests.unit.houses import env_of
 
 
 class Notebook:
@@ -68,11 +69,18 @@ def work_on(
     memory: Any = None,
     settings: Settings | None = None,
     shown: Callable[[str], object] = print,
+    gates: Gates | None = None,
 ) -> StepWork:
     """A step's work on `event`, with what `notebook` has recorded."""
     signals = Signals()
     signals.on(Shown, lambda one: shown(one.text))
-    env = Env(settings=settings or Settings(), signals=signals, journal=notebook, memory=memory)
+    env = env_of(
+        notebook,
+        signals,
+        settings=settings or Settings(),
+        memory=memory,
+        gates=gates or Gates(signals),
+    )
     return StepWork(event, Calls(notebook, f"s/{event.id}", None), env, "s")
 
 
