@@ -9,8 +9,9 @@ on. Everything else happens in the order of the loop, so a test is the same each
 
 import asyncio
 import bisect
+import contextvars
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from aiokafka.errors import IllegalStateError
@@ -32,8 +33,15 @@ class Killed(BaseException):
 class Process:
     """A worker's process, as its broker, its model and the clock see it."""
 
+    #: The process that is at work.
+    current: contextvars.ContextVar["Process | None"] = contextvars.ContextVar(
+        "current", default=None
+    )
+
     def __init__(self) -> None:
         self.alive = True
+        self._context = contextvars.copy_context()
+        self._context.run(self.current.set, self)
         self._runs = asyncio.Event()
         self._runs.set()
         self._suspended_at = 0.0
@@ -41,6 +49,10 @@ class Process:
     @property
     def running(self) -> bool:
         return self.alive and self._runs.is_set()
+
+    def begin(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """`work`, and all that it begins, is done by this process."""
+        return asyncio.get_running_loop().create_task(work, context=self._context.copy())
 
     def kill(self) -> None:
         """Nothing leaves it from here on."""
@@ -139,14 +151,14 @@ class Kafka:
         a process that does not run nobody hears, and it hears of nothing."""
         for member in self.members:
             if member in members and member.process.running:
-                await member.revoked()
+                await member.process.begin(member.revoked())
         self.members = [member for member in members if member.process.alive]
         self.generation += 1
         for number, member in enumerate(self.members):
             parts = range(number, self.partitions, len(self.members))
             member.assign(set(parts))
         for member in self.members:
-            await member.assigned()
+            await member.process.begin(member.assigned())
 
 
 class MemoryLog:

@@ -9,6 +9,7 @@ that remembers what it was asked.
 """
 
 import asyncio
+import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
@@ -139,7 +140,7 @@ class Worker:
             do = python_step(self._step(scripts[spec.name]))
             self.stages[spec.name] = Stage(env, spec, do, 100)
         self._tasks = [
-            asyncio.ensure_future(one)
+            process.begin(one)
             for one in (
                 *(stage.consume(self._streams[name]) for name, stage in self.stages.items()),
                 self.journal.held.watch(self.handover.begin_again),
@@ -261,13 +262,14 @@ class Cluster:
         await self.kafka.rebalance(*(worker.consumer for worker in workers))
 
     def kill_at(self, point: str, worker: Worker, passing: int = 1) -> None:
-        """`worker`, the only one, is killed when it passes `point` for the time `passing`."""
+        """`worker` is killed when it passes `point` for the time `passing`."""
         left = passing
 
         def hook(passed: str, steps: int) -> None:
             nonlocal left
-            left -= passed == point
-            if left == 0:
+            passes = passed == point and Process.current.get() is worker.process
+            left -= passes
+            if passes and left == 0:
                 crash.hook = None
                 worker.kill()
                 raise Killed
@@ -287,6 +289,9 @@ class Cluster:
                 changed = msgspec.structs.replace(one, **changes)
                 one = (one.key, events.dump(changed))
             self.kafka.append("idea", *one)
+
+    def partition_of(self, event: Event) -> int:
+        return self.kafka.partition_of("idea", event.key)
 
     def events(self, topic: str) -> list[Event]:
         return [events.load(record.value) for record in self.kafka.records(topic)]
@@ -337,10 +342,26 @@ def run() -> Any:
 
     def run_(body: Body, partitions: int = 1) -> None:
         async def main() -> None:
+            # Nobody else holds the tasks of a dead worker, and what the collector takes is closed,
+            # which lets it act once more.
+            held: set[asyncio.Task[Any]] = set()
+
+            def hold(loop: Any, work: Any, **options: Any) -> asyncio.Task[Any]:
+                task = asyncio.Task(work, loop=loop, **options)
+                held.add(task)
+                task.add_done_callback(held.discard)
+                return task
+
             loop = asyncio.get_running_loop()
             loop.set_exception_handler(_note)
-            loop.set_task_factory(_hold)
-            await body(Cluster(partitions))
+            loop.set_task_factory(hold)
+            try:
+                await body(Cluster(partitions))
+            finally:
+                while held:
+                    for task in held:
+                        task.cancel()
+                    await asyncio.wait(set(held))
 
         try:
             run_leaping(main())
@@ -350,20 +371,12 @@ def run() -> Any:
     return run_
 
 
-def _hold(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> "asyncio.Task[Any]":
-    """A task that ends with the loop if not before: nobody else holds those of a dead worker, and
-    what the collector takes is closed, which lets it act once more."""
-    task = asyncio.Task(coro, loop=loop, **options)
-    held = loop.__dict__.setdefault("held", set())
-    held.add(task)
-    task.add_done_callback(held.discard)
-    return task
-
-
 def _note(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     if not isinstance(context.get("exception"), Killed):  # nobody waits for a dead worker's tasks
         loop.default_exception_handler(context)
 
 
 def idea(text: str = "a snail", trace_id: str | None = None) -> Event:
+    """The first event of a run, the same for the same text."""
+    trace_id = trace_id or str(uuid.uuid5(events.NAMESPACE, text))
     return first_event("tale", {"idea": text}, trace_id)

@@ -1,6 +1,7 @@
 """An event's life on Kafka (DESIGN, section 5), on a Kafka in memory: workers are killed, suspended
 and rebalanced at chosen points, and others take over from what stands on the topics."""
 
+import asyncio
 import random
 from typing import Any
 
@@ -304,6 +305,59 @@ def test_a_suspended_worker_that_nobody_has_missed_goes_on_with_what_it_recorded
         # The answer that came back with it is recorded when the group has said that it is still in.
         assert cluster.model.asked == ["first", "second", PRINT]
         assert len(cluster.events("text")) == 1 and cluster.is_committed()
+
+    run(body)
+
+
+def test_a_suspended_worker_does_not_send_the_output_of_a_step_that_others_have_finished(run):
+    async def body(cluster: Cluster) -> None:
+        go = asyncio.Event()
+
+        async def slow(work: Work, ask: Ask) -> str:
+            answer = await tell(work, ask)
+            await go.wait()
+            return answer
+
+        cluster.put(idea())
+        first = await cluster.start({"teller": slow})
+        await cluster.settle()
+        first.process.suspend()
+        await cluster.settle(2 * SESSION_S)
+        await cluster.start()
+        await cluster.settle()
+        first.process.resume()
+        go.set()
+        await cluster.settle(SESSION_S)
+        assert cluster.model.asked == [TELL, PRINT] and len(cluster.events("draft")) == 1
+
+    run(body)
+
+
+@pytest.mark.parametrize("point", [None, "recorded"])
+def test_a_worker_that_missed_what_happened_to_its_partitions_reads_the_journal_anew(point, run):
+    async def body(cluster: Cluster) -> None:
+        answer = cluster.model.hold("first")
+        cluster.put(idea())
+        first = await cluster.start({"teller": twice})
+        await cluster.settle()
+        first.process.suspend()
+        cluster.model.slow.clear()
+        second = await cluster.start({"teller": twice})
+        if point:
+            cluster.kill_at(point, second)
+        await cluster.settle()
+        asked = list(cluster.model.asked)
+        second.kill()
+        # It is given them back before it looks at its clock, and the answer that it waited for
+        # comes then.
+        first.process.resume()
+        await cluster.share(first)
+        answer.set()
+        await cluster.settle()
+        rest = ["second", PRINT] if point else []
+        assert cluster.model.asked == asked + rest
+        assert len(cluster.events("draft")) == len(cluster.events("text")) == 1
+        assert cluster.is_committed()
 
     run(body)
 
