@@ -50,7 +50,7 @@ class PenstockApp(faust.App):
         plan = project.plan(settings.app_id)
         self.signals = Signals()
         self.signals.on(Signal, write_to_log)
-        self.broker = join(settings, plan)
+        self.broker = join(settings, plan, self.signals)
         self.stages = Stages(self.signals, settings.drain_s)
         super().__init__(
             settings.app_id,
@@ -155,18 +155,12 @@ class PenstockApp(faust.App):
 
     def conditions(self) -> Iterator[Condition]:
         """Each thing that the worker needs and has asked for, as it is now."""
-        yield self._broker_condition
+        yield self.broker.condition
         yield from self.readiness.conditions
         if self._memory is not None:
             status = self._memory.status
             state = STARTING if status.state == "opening" else status.state
             yield Condition("memory", state, str(status), status.since)
-
-    @property
-    def _broker_condition(self) -> Condition:
-        url = self.settings.redact(self.settings.broker_url)
-        state, reason, since = self.broker.status
-        return Condition("broker", state, f"{url}{reason and ': '}{reason}", since)
 
     # -- the broker
 
