@@ -14,26 +14,29 @@ from penstock.broker.kafka.broker import Membership
 from penstock.broker.kafka.connection import credentials
 from penstock.broker.kafka.transport import faust_settings, faust_url
 from penstock.broker.suspects import Suspects
-from penstock.conditions import STARTING, UP, Condition
-from penstock.errors import ChainError, SettingsError
+from penstock.conditions import UP, Condition
 from penstock.journal import Journal
-from penstock.memory import Memory
 from penstock.models.gate import Gates
-from penstock.models.names import resolve
 from penstock.project.chains import Chain, StageSpec
 from penstock.project.project import Project
 from penstock.record import cancels
 from penstock.record import dead_letters as deadletters
+from penstock.record.beginnings import submit
 from penstock.record.event_log import EventLog
+from penstock.record.events import Event
 from penstock.settings import Settings
 from penstock.signals import Shown, Signal, Signals, write_to_log
+from penstock.worker.clients import Clients
 from penstock.worker.console import show
 from penstock.worker.env import Env
 from penstock.worker.faust_parts import Boot, RawSchema, Tables
 from penstock.worker.health import HealthFile
 from penstock.worker.interactions import Interactions
+from penstock.worker.life import Life
 from penstock.worker.readiness import Readiness
 from penstock.worker.stages import Stages, add_stages
+from penstock.worker.startup import check_startup
+from penstock.worker.telemetry import Telemetry
 
 #: Seconds between looks for finished runs that are old enough to go.
 RETENTION_EVERY_S = 60.0
@@ -74,6 +77,9 @@ class PenstockApp(faust.App):
         self.signals = Signals()
         self.signals.on(Signal, write_to_log)
         self.gates = Gates(self.signals)
+        self.clients = Clients(settings, self.gates)
+        self.readiness = Readiness(project.registry, settings, self.gates, self.signals)
+        self.life = Life(lambda: self.should_stop, self.sleep)
         self.stages = Stages(self.signals)
         #: The stages that read each topic: an offset is done when all of them are.
         self.readers: dict[str, tuple[str, ...]] = {}
@@ -89,10 +95,7 @@ class PenstockApp(faust.App):
         # One of the two: how this worker stands to its broker.
         self.kafka = None if settings.embedded else Membership(self)
         self.sole = SoleWorker(self) if settings.embedded else None
-        self._providers: Any = None
-        self._memory: Memory | None = None
         self._health: HealthFile | None = None
-        self.readiness = Readiness(project.registry, settings, self.gates, self.signals)
         for spec in project.stages:
             self._declare(spec)
         self._declare_cancels()
@@ -133,42 +136,11 @@ class PenstockApp(faust.App):
 
         self.agent(topic, name="cancel_agent_stream")(cancel_agent_stream)
 
-    @property
-    def providers(self) -> Any:
-        if self._providers is None:
-            from penstock.models.providers import Providers
-
-            self._providers = Providers(self.settings.redact, self.gates)
-        return self._providers
-
-    @property
-    def starts(self) -> list[Chain]:
-        """The pipelines that this worker seeds and times: those that PENSTOCK_START names, or else
-        all but those with `start: manual`."""
-        if self.only is not None:
-            return []
-        named = self.settings.start
-        return [
-            chain
-            for chain in self.project.chains.values()
-            if (chain.name in named if named else chain.start == "automatic")
-        ]
-
-    async def open_memory(self) -> Memory:
-        """The agents' memory. Opened for the first step that uses it: most pipelines have none."""
-        if self._memory is None:
-            self._memory = Memory(self.settings)
-            await self._memory.start()
-        return self._memory
-
     def conditions(self) -> Iterator[Condition]:
         """Each thing that the worker needs and has asked for, as it is now."""
         yield self._broker_condition
         yield from self.readiness.conditions
-        if self._memory is not None:
-            status = self._memory.status
-            state = STARTING if status.state == "opening" else status.state
-            yield Condition("memory", state, str(status), status.since)
+        yield from self.clients.conditions
 
     @property
     def _broker_condition(self) -> Condition:
@@ -193,6 +165,13 @@ class PenstockApp(faust.App):
         assert worker is not None
         return await worker.lag(topic)
 
+    async def begin(
+        self, chain: Chain, event: Event, *, kept: bool = False, topic: str | None = None
+    ) -> bool:
+        """The run has begun, at the chain's entry or on `topic`; or it had before, or is another
+        worker's to begin (False)."""
+        return await submit(self, chain, event, kept=kept, topic=topic)
+
     @property
     def topic_names(self) -> list[str]:
         """Every topic of the project, then those of dead letters and of cancelled runs."""
@@ -203,23 +182,9 @@ class PenstockApp(faust.App):
     def prepare(self) -> None:
         """The worker can start: the project is sound, the models are named, the embedded file is
         ours and its topics are there. Raises `PenstockError` with what to do."""
-        self.project.require_sound()
-        for name in self.settings.start:
-            try:
-                self.project.chain(name)
-            except ChainError as exc:
-                raise SettingsError(f"PENSTOCK_START: {exc.message}") from exc
-        try:
-            self.settings.data.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise SettingsError(f"PENSTOCK_DATA: the folder cannot be made: {exc}") from exc
+        check_startup(self.settings, self.project)
         if self.settings.event_log:
             self.event_log.open()
-        if any(card.front.recall is not None for card in self.project.cards.values()):
-            Memory(self.settings)  # only to see whether its settings can be used
-        for spec in self.project.stages:
-            if spec.agent is not None:
-                resolve(self.project.cards[spec.agent].front.model, self.settings)
         if self.kafka is not None:
             # On a loop of its own: here is one already when a command works by itself.
             with concurrent.futures.ThreadPoolExecutor(1) as thread:
@@ -230,15 +195,11 @@ class PenstockApp(faust.App):
     # -- life
 
     async def on_start(self) -> None:
-        settings = self.settings
-        if settings.event_log:
+        if self.settings.event_log:
             self.event_log.start(asyncio.get_running_loop())
-            lines = Interactions(self.event_log, instructions=settings.log_instructions)
-            lines.subscribe(self.signals)
-        if self.only is None:
-            self.signals.on(Shown, lambda shown: show(shown.text))
+        self._subscribe()
         pipelines = (self.only,) if self.only else tuple(sorted(self.project.chains))
-        self._health = HealthFile(settings, pipelines, self.conditions, self.signals)
+        self._health = HealthFile(self.settings, pipelines, self.conditions, self.signals)
         self._health.start()
         if self.sole is not None:
             self.sole.tell()
@@ -250,8 +211,17 @@ class PenstockApp(faust.App):
             await self.kafka.reach()
             # Not as a task of the app's: those begin when the worker has its partitions.
             self.add_future(self.kafka.watch_group())
-        add_stages(self.stages, self.project, self._env(), lambda: self.providers, self.only)
+        add_stages(self.stages, self.project, self._env(), self.clients, self.only)
         await super().on_start()
+
+    def _subscribe(self) -> None:
+        settings, signals = self.settings, self.signals
+        if settings.event_log:
+            lines = Interactions(self.event_log, instructions=settings.log_instructions)
+            lines.subscribe(signals)
+        if self.only is None:
+            signals.on(Shown, lambda shown: show(shown.text))
+        Telemetry(settings.app_id, self.project.chains, self.begin).subscribe(signals)
 
     def _env(self) -> Env:
         journal = self.journal
@@ -268,7 +238,7 @@ class PenstockApp(faust.App):
             rooms=(journal.room, self.event_log.room),
             suspects=self.suspects,
             cancelled=self.cancelled,
-            memory=self.open_memory,
+            memory=self.clients.memory,
             generation=lambda: self.consumer_generation_id,
             undelivered=undelivered,
         )
@@ -317,10 +287,7 @@ class PenstockApp(faust.App):
         await super().on_shutdown()
         if self._health is not None:
             await self._health.stop()
-        if self._providers is not None:
-            await self._providers.close()
-        if self._memory is not None:
-            await self._memory.close()
+        await self.clients.close()
         await asyncio.to_thread(self.event_log.stop)
         if self.kafka is not None:
             await self.kafka.close()
