@@ -1,7 +1,6 @@
 """Telemetry: what a governor does is an event of a run that is its own."""
 
 import asyncio
-import dataclasses
 
 from penstock.project.chains import Chain
 from penstock.project.project import Project
@@ -32,7 +31,7 @@ def reported(chain: Chain, *changes: GovernorChanged) -> list[tuple[str | None, 
 
 
 def test_each_state_of_a_governor_is_reported_on_the_telemetry_topic(project: Project) -> None:
-    chain = dataclasses.replace(project.chain("tale"), telemetry="reports")
+    chain = project.chain("tale").model_copy(update={"telemetry": "reports"})
     (topic, first), (_, second) = reported(
         chain,
         GovernorChanged("tale", "idea", "THROTTLED", 9, 3),
