@@ -1,16 +1,13 @@
 """What must fit together in a chain: its topics, its stages' turns, its loops, its governor."""
 
 import difflib
-from typing import TYPE_CHECKING
 
 from penstock.errors import ChainError
+from penstock.project.chains import Chain, GovernorSpec, StageSpec
 from penstock.project.documents import Document
 
-if TYPE_CHECKING:
-    from penstock.project.chains import Chain, GovernorSpec, StageSpec
 
-
-def check_chain(chain: "Chain", document: Document) -> None:
+def check_chain(chain: Chain, document: Document) -> None:
     """Raises `ChainError` with file, line and key for what does not fit together in `chain`."""
     written = {topic for stage in chain.stages for topic in stage.targets}
     parts = [*chain.topics, *(stage.makes for stage in chain.stages if stage.makes)]
@@ -79,7 +76,7 @@ def check_chain(chain: "Chain", document: Document) -> None:
         raise document.fail("'every_s' starts runs from 'seed', and there is none", "every_s")
 
 
-def _check_governor(chain: "Chain", governor: "GovernorSpec", document: Document) -> None:
+def _check_governor(chain: Chain, governor: GovernorSpec, document: Document) -> None:
     if governor.topic not in chain.topics:
         raise _undeclared(document, chain, governor.topic, "governor", "topic")
     if all(stage.reads != governor.topic for stage in chain.stages):
@@ -90,7 +87,7 @@ def _check_governor(chain: "Chain", governor: "GovernorSpec", document: Document
         )
 
 
-def _check_turns(chain: "Chain", document: Document) -> None:
+def _check_turns(chain: Chain, document: Document) -> None:
     ahead = {stage.name: stage.after for stage in chain.stages}
     for index, stage in enumerate(chain.stages):
         if stage.after is None:
@@ -116,7 +113,7 @@ def _check_turns(chain: "Chain", document: Document) -> None:
                 )
 
 
-def _undeclared(document: Document, chain: "Chain", topic: str, *place: str | int) -> Exception:
+def _undeclared(document: Document, chain: Chain, topic: str, *place: str | int) -> Exception:
     close = difflib.get_close_matches(topic, chain.topics, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return document.fail(
@@ -124,12 +121,12 @@ def _undeclared(document: Document, chain: "Chain", topic: str, *place: str | in
     )
 
 
-def _onward(stage: "StageSpec") -> list[str]:
+def _onward(stage: StageSpec) -> list[str]:
     """The topics that it may write to any number of times in a run."""
     return stage.targets if stage.branches is None else stage.branches.unbounded
 
 
-def _find_circle(chain: "Chain") -> list[str]:
+def _find_circle(chain: Chain) -> list[str]:
     """The topics of a cycle, first and last the same, or nothing."""
     onward: dict[str, list[str]] = {}
     for stage in chain.stages:

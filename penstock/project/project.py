@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 from penstock.errors import ChainError, ProjectError, StepError
 from penstock.project.cards import Card, read_card
-from penstock.project.chains import Chain, StageSpec, read_chain
+from penstock.project.chain_files import read_chain
+from penstock.project.chains import Chain, StageSpec
 from penstock.steps import Registry, built_in
 
 
