@@ -105,8 +105,10 @@ clean: ## Remove .venv, caches and builds; data/ and logs/ stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Two stamps: changed pins mean a new environment, changed metadata only a new install of Penstock itself.
+# Two stamps: changed pins mean a new environment, changed metadata only a new install of Penstock itself. An install
+# from before the distribution was called penstock-agents goes first: its command and its transport would clash.
 $(READY): $(VENV)/.pins setup.cfg pyproject.toml
+	@$(BIN)/python -m pip uninstall -qq --disable-pip-version-check --yes penstock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -38,6 +38,16 @@ class Case:
     needs: tuple[str, ...] = ()
     #: The aim belongs to the full size.
     quick_aims: bool = True
+    #: Taken of a tree's installed commands rather than in its code, so this bench measures every
+    #: tree, also one whose own bench does not have the case.
+    outside: bool = False
+
+    def sized(self, quick: bool) -> list[tuple[str, Options]]:
+        """Return the measures with their full options, or with those of a quick run."""
+        return [
+            (kind, options | (less if quick else {}))
+            for (kind, options), less in zip(self.measures, self.quick, strict=True)
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,6 +212,19 @@ CASES = (
         ),
         ({"points": [500, 2_500], "window": 750}, {"warm": 200, "window": 750}),
         quick_aims=False,
+    ),
+    Case(
+        "start",
+        "what commands and a worker cost to start",
+        (("start", {"times": 3}),),
+        (
+            Row("help_cpu_s", "start: penstock --help, CPU", "s", digits=3),
+            Row("check_cpu_s", "  penstock check", "s", digits=3),
+            Row("worker_cpu_s", "  a worker, to ready and stopped", "s", digits=3),
+            Row("import_cpu_s", "  Python and import of the library", "s", digits=3),
+        ),
+        ({"times": 1},),
+        outside=True,
     ),
     Case(
         "slow-fsync",

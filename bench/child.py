@@ -1,7 +1,11 @@
 """One measure in a process of its own: `child.py TREE KIND FOLDER OPTIONS`.
 
-`app` comes from TREE, `bench` from beside this file, so that two versions of the product are
-measured by the same code. The last line on standard output is the figures, as JSON.
+A harness of another commit may be the caller, so this stays as it is: TREE is the checkout that is
+measured, KIND one of the case's measures, FOLDER a folder of its own (the working directory, and
+shared by the measures of one case), OPTIONS the case's options as JSON, with `kafka`, HOST:PORT,
+where the case needs one; `slow_fsync`'s library is preloaded where it is about a slow disk. The
+last line on standard output is the figures by name, as JSON, and the exit code is 0; after any
+other, the last lines say why there are none.
 """
 
 import asyncio
@@ -13,12 +17,8 @@ from typing import Any
 
 
 def main(tree: str, kind: str, folder: str, options: str) -> None:
-    # This folder itself goes: its modules are only `bench.*`.
+    # This folder itself goes: its modules are only `bench.*`. Beside it is the library.
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
-    import bench
-
-    assert bench.__file__
-    sys.path.insert(0, tree)
     logging.basicConfig(level=logging.WARNING)
     result = measure(kind, pathlib.Path(folder), json.loads(options) | {"tree": tree})
     print(json.dumps(result), flush=True)
@@ -32,6 +32,10 @@ def measure(kind: str, folder: pathlib.Path, options: dict[str, Any]) -> dict[st
         return floor.bare_log(folder, options)
     if kind == "machine":
         return floor.machine(folder, options)
+    if kind == "start":
+        from bench import starts
+
+        return starts.start(folder, options)
     if kind.startswith("field_"):
         from bench.field import measures
 

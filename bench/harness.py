@@ -2,34 +2,27 @@
 
 import argparse
 import contextlib
-import importlib.util
+import dataclasses
 import json
 import os
 import pathlib
 import platform
 import shutil
 import signal
-import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from bench import report, slow_fsync
+from bench import report, slow_fsync, trees
 from bench.cases import CASES, Case
-from bench.figures import Options, Result
+from bench.figures import Result
+from bench.trees import ROOT, Tree, TreeUnusable
 from tests.servers.kafka import KafkaMissing, KafkaServer
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-CHILD = ROOT / "bench" / "child.py"
 #: Seconds after which a measure is taken for stuck.
 LIMIT_S = 600.0
-#: Not for the children: what names another project, another broker or a real model.
-HIDDEN = ("PENSTOCK_", "OPENAI_", "MISTRAL_", "OLLAMA_", "PYTHONPATH", "LD_PRELOAD")
-#: Nor what lets a system of the field tell somebody of its runs.
-HIDDEN += ("LANGCHAIN_", "LANGSMITH_", "LANGGRAPH_", "DBOS_", "OTEL_", "FASTSTREAM_")
 
 
 class MeasureFailed(Exception):
@@ -39,23 +32,30 @@ class MeasureFailed(Exception):
 def main(arguments: Sequence[str]) -> int:
     """The exit code: 1 when a case gave no figures, whatever the others gave."""
     options = _parse(arguments)
+    roots = [ROOT] if options.against is None else [ROOT, options.against.resolve()]
+    try:
+        checkouts = [trees.read(root) for root in roots]
+    except TreeUnusable as exc:
+        print(exc)
+        return 1
     with contextlib.ExitStack() as stack:
-        return _measure_all(options, stack)
+        return _measure_all(checkouts, options, stack)
 
 
-def _measure_all(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
-    trees = [ROOT] if options.against is None else [ROOT, options.against.resolve()]
+def _measure_all(
+    checkouts: list[Tree], options: argparse.Namespace, stack: contextlib.ExitStack
+) -> int:
     kafka = _kafka(options.only, stack)
-    cases, skipped = _choose(options.only, kafka)
+    cases, skipped = _choose(checkouts, options.only, options.quick, kafka)
     if not cases and not skipped:
         names = ", ".join(case.name for case in CASES)
         print(f"No case here is named {', '.join(options.only)}. The cases: {names}.")
         return 1
     for name, why in skipped.items():
         print(f"{name}: {why}")
-    runs: report.Runs = {tree: [] for tree in trees}
+    runs: report.Runs = {tree: [] for tree in checkouts}
     started, failed = time.monotonic(), 0
-    total, count = options.rounds * len(cases) * len(trees), 0
+    total, count = options.rounds * len(cases) * len(checkouts), 0
     with tempfile.TemporaryDirectory(prefix="penstock-bench-", dir=options.folder) as name:
         folder = pathlib.Path(name)
         print(f"{total} measures in {folder}: {options.rounds} round(s) of {len(cases)} cases")
@@ -64,14 +64,16 @@ def _measure_all(options: argparse.Namespace, stack: contextlib.ExitStack) -> in
                 for results in runs.values():
                     results.append({})
                 # Backwards every other time: a machine that slows down slows both halves.
-                order = cases if number % 2 == 0 else cases[::-1]
-                for place, case in enumerate(order):
-                    for tree in trees if (number + place) % 2 == 0 else trees[::-1]:
+                order = list(enumerate(cases))[:: 1 if number % 2 == 0 else -1]
+                for index, case in order:
+                    # Each case begins with the other tree than in the round before.
+                    for tree in checkouts[:: 1 if (number + index) % 2 == 0 else -1]:
                         count += 1
-                        _say(f"[{count:3}/{total}] {_title(case, tree, trees)} ...", end=" ")
+                        _say(f"[{count:3}/{total}] {_title(case, tree, checkouts)} ...", end=" ")
                         begun = time.monotonic()
                         try:
-                            result = _measure(case, tree, folder, options.quick, kafka)
+                            bench = checkouts[0] if case.outside else tree
+                            result = _measure(case, tree, bench, folder, options.quick, kafka)
                         except MeasureFailed as exc:
                             failed += 1
                             _say(f"FAILED\n{exc}")
@@ -83,9 +85,10 @@ def _measure_all(options: argparse.Namespace, stack: contextlib.ExitStack) -> in
     took_s = time.monotonic() - started
     print()
     print(report.table(cases, runs, skipped, quick=options.quick))
-    print(f"\n{_machine()}; {took_s:.0f} s{', quick: small sizes' if options.quick else ''}")
+    machine = f"{checkouts[0].versions}, {_machine()}"
+    print(f"\n{machine}; {took_s:.0f} s{', quick: small sizes' if options.quick else ''}")
     if options.json is not None:
-        report.write(options.json, cases, runs, _machine(), options.quick)
+        report.write(options.json, cases, runs, machine, options.quick)
     return 1 if failed else 0
 
 
@@ -109,7 +112,7 @@ def _parse(arguments: Sequence[str]) -> Any:
         "--against",
         type=pathlib.Path,
         metavar="TREE",
-        help="measure this other checkout too, case by case in turn",
+        help="measure this other checkout too, by its own bench in its own .venv, in turn",
     )
     parser.add_argument(
         "--folder", type=pathlib.Path, help="where the files go (default: the system's temp folder)"
@@ -119,8 +122,6 @@ def _parse(arguments: Sequence[str]) -> Any:
         options.rounds = 1 if options.quick else 3
     if options.rounds < 1:
         parser.error("--rounds: at least 1")
-    if options.against is not None and not (options.against / "app" / "__init__.py").exists():
-        parser.error(f"--against: there is no Penstock in {options.against}")
     if options.against is not None and options.against.resolve() == ROOT:
         parser.error("--against: that is this checkout")
     return options
@@ -147,54 +148,76 @@ def _is_chosen(case: Case, only: Sequence[str]) -> bool:
     return not only or any(case.name.startswith(word) for word in only)
 
 
-def _choose(only: Sequence[str], kafka: str | None) -> tuple[list[Case], dict[str, str]]:
-    """The cases that were asked for and can be measured here, and by name why others cannot."""
-    chosen, skipped = [], {}
-    for case in CASES:
+def _choose(
+    checkouts: Sequence[Tree], only: Sequence[str], quick: bool, kafka: str | None
+) -> tuple[list[Case], dict[str, str]]:
+    """Return the cases that were asked for and can be measured in every tree, with the rows that
+    all of them have; and by name why other cases and rows are left out."""
+    here, *others = checkouts
+    chosen, left_out = [], {}
+    for case in here.cases.values():
         if not _is_chosen(case, only):
             continue
-        if case.slow_disk and slow_fsync.compiler() is None:
-            skipped[case.name] = "skipped, there is no gcc (on Debian: apt-get install gcc)"
-        elif case.kafka and kafka is None:
-            skipped[case.name] = (
-                "skipped, there is no Kafka (make kafka-jars brings one; or name one:"
-                " PENSTOCK_TEST_KAFKA=HOST:PORT)"
+        if why := _why_not(case, checkouts, quick, kafka):
+            left_out[case.name] = why
+            continue
+        figures = [{row.figure for row in tree.own(case).rows} for tree in checkouts]
+        shared = figures[0].intersection(*figures[1:])
+        for tree, has in zip(checkouts, figures, strict=True):
+            for figure in sorted(has - shared):
+                left_out[f"{case.name}.{figure}"] = f"only in {tree.root}"
+        rows = tuple(row for row in case.rows if row.figure in shared)
+        if rows:
+            chosen.append(dataclasses.replace(case, rows=rows))
+    for tree in others:
+        for case in tree.cases.values():
+            if _is_chosen(case, only) and case.name not in here.cases:
+                left_out[case.name] = f"only in {tree.root}"
+    return chosen, left_out
+
+
+def _why_not(case: Case, checkouts: Sequence[Tree], quick: bool, kafka: str | None) -> str:
+    """Return why the case cannot be measured in every tree, or nothing."""
+    if case.slow_disk and slow_fsync.compiler() is None:
+        return "skipped, there is no gcc (on Debian: apt-get install gcc)"
+    if case.kafka and kafka is None:
+        return (
+            "skipped, there is no Kafka (make kafka-jars brings one; or name one:"
+            " PENSTOCK_TEST_KAFKA=HOST:PORT)"
+        )
+    for tree in checkouts:
+        if not case.outside and case.name not in tree.cases:
+            return f"only in {checkouts[0].root}"
+        own = tree.own(case)
+        if missing := tree.missing.intersection(own.needs):
+            return (
+                f"skipped, {min(missing)} is not installed"
+                f" (make -C {tree.root} bench-field brings it)"
             )
-        elif not all(_installed(name) for name in case.needs):
-            skipped[case.name] = (
-                f"skipped, {case.needs[0]} is not installed (make bench-field brings it)"
-            )
-        else:
-            chosen.append(case)
-    return chosen, skipped
+        sizes, theirs = ([size for _, size in each.sized(quick)] for each in (case, own))
+        if sizes != theirs:
+            return f"skipped, the trees measure it differently: {sizes} here, {theirs} there"
+    return ""
 
 
-def _installed(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # what it is in is missing
-        return False
-
-
-def _title(case: Case, tree: pathlib.Path, trees: Sequence[pathlib.Path]) -> str:
-    return case.about if len(trees) == 1 else f"{case.about} [{tree}]"
+def _title(case: Case, tree: Tree, checkouts: Sequence[Tree]) -> str:
+    return case.about if len(checkouts) == 1 else f"{case.about} [{tree.root}]"
 
 
 def _measure(
-    case: Case, tree: pathlib.Path, folder: pathlib.Path, quick: bool, kafka: str | None
+    case: Case, tree: Tree, bench: Tree, folder: pathlib.Path, quick: bool, kafka: str | None
 ) -> Result:
-    """The case's figures, from children that share a new folder."""
+    """Return the figures of `tree` in this case, from children of `bench` that share a folder."""
     work = pathlib.Path(tempfile.mkdtemp(prefix=f"{case.name}-", dir=folder))
-    env = {k: v for k, v in os.environ.items() if not k.startswith(HIDDEN)}
+    env = trees.environment()
     result: Result = {}
     try:
         if case.slow_disk:
             env["LD_PRELOAD"] = str(slow_fsync.build(work))
-        for place, (kind, full) in enumerate(case.measures):
-            options = full | (case.quick[place] if quick else {})
+        for kind, options in tree.own(case).sized(quick):
             if case.kafka:
                 options["kafka"] = kafka
-            result |= _run(kind, options, tree, work, env)
+            result |= _run(bench.command(tree, kind, work, options), kind, work, env)
     except subprocess.CalledProcessError as exc:
         raise MeasureFailed(f"    {exc.stderr.strip()}") from exc
     finally:
@@ -202,10 +225,7 @@ def _measure(
     return result
 
 
-def _run(
-    kind: str, options: Options, tree: pathlib.Path, folder: pathlib.Path, env: dict[str, str]
-) -> Result:
-    command = [sys.executable, str(CHILD), str(tree), kind, str(folder), json.dumps(options)]
+def _run(command: list[str], kind: str, folder: pathlib.Path, env: dict[str, str]) -> Result:
     # A session of its own: Ctrl-C ends the child when we say so, not in the middle of a line.
     child = subprocess.Popen(
         command,
@@ -236,7 +256,4 @@ def _say(text: str, end: str = "\n") -> None:
 
 
 def _machine() -> str:
-    return (
-        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version},"
-        f" {os.cpu_count()} cores, {platform.system()} {platform.release()}"
-    )
+    return f"{os.cpu_count()} cores, {platform.system()} {platform.release()}"

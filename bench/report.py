@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from bench.cases import FIELD, MORE, RATIOS, Case, Row
 from bench.figures import Result
+from bench.trees import Tree
 
 #: For each tree, the figures of each case in each round.
-Runs = dict[pathlib.Path, list[dict[str, Result]]]
+Runs = dict[Tree, list[dict[str, Result]]]
 Take = Callable[[dict[str, Result]], float | None]
 
 
@@ -21,13 +22,14 @@ def first(case: Case, result: Result) -> str:
 
 
 def table(cases: Sequence[Case], runs: Runs, skipped: Mapping[str, str], *, quick: bool) -> str:
-    """Everything that was measured, as text, and by their names why cases are `skipped`."""
+    """Everything that was measured, as text, and by name why cases and rows were `skipped`."""
     trees = list(runs)
     lines = [["", "median", "lowest .. highest", "", "aim", "of the aim"]]
     if len(trees) > 1:
         lines[0] += ["the other", "this / other"]
     for case in cases:
-        if not case.system:
+        # Side by side is for systems; two trees are compared row by row, also of these cases.
+        if not case.system or len(trees) > 1:
             lines += [_line(case, row, runs, quick) for row in case.rows]
     ratios = [["", "median", "lowest .. highest", "", "", ""]]
     for ratio in RATIOS:
@@ -44,7 +46,9 @@ def table(cases: Sequence[Case], runs: Runs, skipped: Mapping[str, str], *, quic
         parts.append("Ratios, each within one round\n" + _aligned(ratios))
     text = "\n\n".join(parts)
     if len(trees) > 1:
-        text += f"\n\nthis: {trees[0]}\nthe other: {trees[1]}"
+        this, other = trees
+        text += f"\n\nthis: {this.root} ({this.versions})"
+        text += f"\nthe other: {other.root} ({other.versions})"
     return text
 
 
@@ -64,7 +68,8 @@ def _line(case: Case, row: Row, runs: Runs, quick: bool) -> list[str]:
     take = _taking(case.name, row.figure)
     here, *others = runs.values()
     values = _values(here, take)
-    line = [row.label, *_spread(values, row.digits), row.unit]
+    label = f"{case.system}: {row.label}" if case.system else row.label
+    line = [label, *_spread(values, row.digits), row.unit]
     if row.aim is not None and values and (case.quick_aims or not quick):
         median = statistics.median(values)
         part = median / row.aim if row.better == MORE else row.aim / median
@@ -134,6 +139,6 @@ def write(file: pathlib.Path, cases: Sequence[Case], runs: Runs, machine: str, q
             for row in case.rows
             if row.aim is not None
         },
-        "rounds": {str(tree): rounds for tree, rounds in runs.items()},
+        "rounds": {str(tree.root): rounds for tree, rounds in runs.items()},
     }
     file.write_text(json.dumps(data, indent=2) + "\n")

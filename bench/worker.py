@@ -22,6 +22,7 @@ from penstock.main import build
 from penstock.record import events
 from penstock.record.beginnings import submit
 from penstock.settings import Settings
+from penstock.signals import StepFinished
 
 #: Runs that have begun and not ended, at most, while a worker is kept busy: all stages have work,
 #: and the memory stays that of a busy worker rather than that of the feeder's own queue.
@@ -65,10 +66,7 @@ class Worker:
         self._target = 0
         self._reached = asyncio.Event()
         self._waited: dict[str, asyncio.Future[float]] = {}
-        # `finished` is called when a step's end is durable. Through __dict__, as a subclass would
-        # not be the app that `build` makes.
-        self._finished = self.app.finished
-        self.app.__dict__["finished"] = self._count
+        self.app.signals.on(StepFinished, self._count)
 
     async def __aenter__(self) -> "Worker":
         self.app.prepare()
@@ -87,12 +85,11 @@ class Worker:
             names = [*self.app.topic_names, journal_of(self.settings.app_id)]
             await delete_topics(self.settings.broker.removeprefix("kafka://"), names)
 
-    def _count(self, stage: Any, event: Any, answer: Any, topics: str) -> None:
-        self._finished(stage, event, answer, topics)
-        if stage.name == self._last:
+    def _count(self, finished: StepFinished) -> None:
+        if finished.stage == self._last:
             self.ended += 1
             if self._waited:
-                waiting = self._waited.pop(event.trace_id, None)
+                waiting = self._waited.pop(finished.event.trace_id, None)
                 if waiting is not None:
                     waiting.set_result(time.perf_counter())
             if self.ended == self._target:

@@ -1,21 +1,40 @@
-"""Penstock: multi-agent LLM pipelines on topics. `faust -A app worker` runs them."""
+"""Penstock: multi-agent LLM pipelines on topics. `penstock worker` runs them.
 
+    from penstock import Client, Work, step, tool
+
+is all that a program or a step needs. None of it is imported before it is asked for: `import
+penstock` costs nothing, reads no project and makes no app.
+"""
+
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from penstock.client import Client
+    from penstock.steps import Work, step, tool
     from penstock.worker.application import PenstockApp
 
     app: PenstockApp
 
+__all__ = ["Client", "Work", "step", "tool"]
 __version__ = "0.1.0"
+
+_HOMES = {"Client": "client", "Work": "steps", "step": "steps", "tool": "steps"}
 
 
 def __getattr__(name: str) -> Any:
-    # Built when somebody asks for it: `import penstock.client` reads no project and makes no app.
-    if name == "app":
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"penstock.{_HOMES[name]}"), name)
+    elif name == "app":  # what Faust looks for in the module that -A names
         import penstock.commands  # noqa: F401 - registers the commands with Faust's command line
         from penstock.main import build
 
-        value = globals()["app"] = build()
-        return value
-    raise AttributeError(f"module 'penstock' has no attribute {name!r}")
+        value = build()
+    else:
+        raise AttributeError(f"module 'penstock' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,13 +1,13 @@
 """The client: begin runs, follow them and read them, from any process.
 
-from penstock.client import Client
+from penstock import Client
 
-Client().push_job("tidy", {"system_prompt": ..., "params": {...}})  # in any program
-
-async with Client() as client:
-    trace_id = await client.submit("story", {"premise": "A shy volcano"})
-    async for entry in client.follow(trace_id):
+with Client() as client:
+    trace_id = client.submit("story", {"premise": "A shy volcano"})
+    for entry in client.follow(trace_id):
         print(entry.topic, entry.event.agent)
+
+In a program with an event loop it is the same with `async with`, `await` and `async for`.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ import logging
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -24,6 +24,7 @@ from penstock.broker import open_broker
 from penstock.broker.contract import Beginning, Found, Location, Row
 from penstock.errors import ChainError, JobRefused, MalformedEvent, NotFound, SettingsError
 from penstock.jobs.status import JobStatus, PushedJob, pushes_of, status_of
+from penstock.programs import Plain, Stream, in_any_program
 from penstock.project.project import Project, read_project
 from penstock.record import dead_letters as deadletters
 from penstock.record import events
@@ -51,7 +52,10 @@ LOOK_S = 0.05
 
 
 class Client:
-    """The pipelines of a project, from outside their worker. Raises `PenstockError`s."""
+    """The pipelines of a project, from outside their worker. Raises `PenstockError`s.
+
+    Where a method is `async`, a plain program just calls it; one with an event loop awaits it.
+    """
 
     def __init__(self, settings: Settings | None = None, project: Project | None = None) -> None:
         self.settings = settings or Settings.read()
@@ -65,8 +69,8 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         self.close()
 
-    def __enter__(self) -> "Client":
-        return self
+    def __enter__(self) -> "PlainClient":
+        return cast("PlainClient", self)
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -78,6 +82,7 @@ class Client:
         """Whether a worker is there to do the work."""
         return self.broker.worker_running()
 
+    @in_any_program
     async def submit(
         self, pipeline: str, parts: dict[str, Any], trace_id: str | None = None
     ) -> str:
@@ -89,6 +94,7 @@ class Client:
         (first,) = await self.submit_many(pipeline, [(parts, trace_id)])
         return first
 
+    @in_any_program
     async def submit_many(
         self, pipeline: str, runs: list[tuple[dict[str, Any], str | None]]
     ) -> list[str]:
@@ -138,6 +144,7 @@ class Client:
             log_begun(event_log, topic, event, *location)
         event_log.stop()
 
+    @in_any_program
     async def rerun(self, trace_id: str, topic: str) -> str:
         """A new run that goes on from the old one's event on `topic`; its trace id.
 
@@ -163,6 +170,7 @@ class Client:
         await asyncio.to_thread(self._begin, [(topic, event, raw)])
         return fork
 
+    @in_any_program
     async def cancel(self, trace_id: str) -> Run:
         """The run is to end where it is: a worker cuts off its calls, at once or when one starts,
         and none takes it up again. The run as it was. Raises `NotFound`, or `SettingsError` when it
@@ -209,6 +217,7 @@ class Client:
                 " repository, or from docs/jobs.md"
             )
 
+    @in_any_program
     async def job(self, name: str, id_: str | None = None) -> JobStatus:
         """What has become of the job `name`; with `id_`, of that one of the jobs pushed under it.
         Raises `NotFound`."""
@@ -218,6 +227,7 @@ class Client:
             raise NotFound(f"there is no job '{name}'") from exc
         return status_of(run, name, id_)
 
+    @in_any_program
     async def jobs(self) -> list[JobStatus]:
         """Every job that is kept, in the order in which they were pushed. Raises `ChainError` where
         there is no queue."""
@@ -226,6 +236,7 @@ class Client:
         found = [status_of(run) for run in runs if pushes_of(run)]
         return sorted(found, key=lambda status: status.pushed)
 
+    @in_any_program
     async def wait_job(
         self, name: str, id_: str | None = None, timeout_s: float | None = None
     ) -> JobStatus:
@@ -246,6 +257,7 @@ class Client:
                 raise
             raise TimeoutError(f"job '{name}' is not over after {timeout_s:g} s") from exc
 
+    @in_any_program
     async def job_result(
         self, name: str, id_: str | None = None, timeout_s: float | None = None
     ) -> str:
@@ -255,6 +267,7 @@ class Client:
             raise JobRefused(f"job '{name}' is {status.state}: {status.error or 'no answer'}")
         return as_text(status.answer)
 
+    @in_any_program
     async def cancel_job(self, name: str) -> Run:
         """The job ends where it is. Raises `NotFound`, or `SettingsError` when it is over."""
         status = await self.job(name)
@@ -266,6 +279,7 @@ class Client:
         """The dead letters that are open, the oldest first."""
         return [letter for _, letter in self.runs.letters() if not letter.resolved]
 
+    @in_any_program
     async def replay(self, letter_id: str, record: bytes | None = None) -> Event:
         """The event of the dead letter is on its topic again, for the stage that gave it up, or
         `record` in its place; the letter is closed. The trace stays, and what was recorded of the
@@ -285,6 +299,7 @@ class Client:
         self._log([(letter.topic, event, location)])
         return event
 
+    @in_any_program
     async def drop(self, letter_id: str) -> DeadLetter:
         """The dead letter is closed; its run stays dead. Raises `NotFound`."""
         found, letter = self._letter(letter_id)
@@ -304,12 +319,17 @@ class Client:
         closed = msgspec.structs.replace(letter, resolved=how)
         return Row(found.topic, found.key, deadletters.dump(closed))
 
+    @in_any_program
     async def read(self, trace_id: str) -> Run:
         """The run as it is now. Raises `NotFound`."""
         return await asyncio.to_thread(self.runs.read, _checked(trace_id))
 
-    async def follow(self, trace_id: str) -> AsyncIterator[Entry]:
-        """Each event of the run, as it is made, until the run is over."""
+    def follow(self, trace_id: str) -> Stream[Entry]:
+        """Each event of the run, as it is made, until the run is over: for `for` in a plain
+        program, for `async for` in one with an event loop."""
+        return Stream(self._follow(trace_id))
+
+    async def _follow(self, trace_id: str) -> AsyncGenerator[Entry, None]:
         told: set[str] = set()
         seen = None
         while True:
@@ -325,11 +345,18 @@ class Client:
                     return
             await asyncio.sleep(LOOK_S)
 
+    @in_any_program
     async def wait(self, trace_id: str) -> Run:
         """The run, once it is over."""
         async for _ in self.follow(trace_id):
             pass
         return await self.read(trace_id)
+
+
+if TYPE_CHECKING:
+
+    class PlainClient(Plain, Client):
+        """A client inside `with`, where nothing is awaited."""
 
 
 def _checked(trace_id: str) -> str:

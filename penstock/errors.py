@@ -5,6 +5,7 @@ PenstockError
 │   ├── SettingsError          a PENSTOCK_* variable
 │   ├── WorkerRunning          a second worker on one embedded file
 │   ├── DatabaseUnusable       a damaged or newer database file
+│   ├── InstalledTwice         two distributions that both bring Penstock
 │   ├── SandboxUnavailable     this machine cannot isolate what a model wrote
 │   ├── NotFound               a run, a pipeline or a file that is not there
 │   └── RunBegunBefore         a trace id that was used for another run
@@ -26,7 +27,20 @@ PenstockError
 └── BrokerUnavailable        the place where topics live
 """
 
+from collections.abc import Iterable
+
 import click
+
+
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return the question that ends a message about an unknown `word`, with a space before it.
+
+    It names the most similar of `known`, after `prefix`. Empty when none is similar.
+    """
+    import difflib  # only where something is wrong: commands do not pay for it
+
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" Did you mean '{prefix}{close[0]}'?" if close else ""
 
 
 class PenstockError(click.ClickException):
@@ -53,6 +67,10 @@ class WorkerRunning(OperatorError):
 
 class DatabaseUnusable(OperatorError):
     """The database file cannot be used."""
+
+
+class InstalledTwice(OperatorError):
+    """More than one distribution brings Penstock."""
 
 
 class SandboxUnavailable(OperatorError):

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import difflib
 import os
 import pathlib
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from penstock.errors import SettingsError
+from penstock.errors import SettingsError, did_you_mean
 
 PREFIX = "PENSTOCK_"
 #: Names with this prefix belong to the tests and are not read by the program.
@@ -30,11 +29,10 @@ def _setting(
 
 
 def _switch(text: str) -> bool:
-    words = {"1": True, "on": True, "yes": True, "true": True}
-    words |= {"0": False, "off": False, "no": False, "false": False}
-    if text.lower() not in words:
+    on, off = ("1", "on", "yes", "true"), ("0", "off", "no", "false")
+    if text.lower() not in on + off:
         raise ValueError("expected on or off")
-    return words[text.lower()]
+    return text.lower() in on
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
@@ -47,13 +45,10 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 
 
 def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1e9:
-        raise ValueError("expected a number of seconds, 0 or more")
-    return value
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < 1e9:
+            return float(text)
+    raise ValueError("expected a number of seconds, 0 or more")
 
 
 def _one_of(*words: str) -> Callable[[str], str]:
@@ -105,7 +100,9 @@ class Settings:
     kafka_cert: str = _setting("", "file of this client's own certificate (mutual TLS)")
     kafka_key: str = _setting("", "file of its key")
     kafka_sasl: str = _setting(
-        "", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", _one_of("PLAIN", *SCRAM)
+        "",
+        "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+        _one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
     )
     kafka_user: str = _setting("", "name for SASL")
     kafka_password: str = _setting("", "password for SASL", secret=True)
@@ -126,7 +123,9 @@ class Settings:
         _names,
     )
     sandbox: str = _setting(
-        "native", "what keeps a model's code in: native (Linux), docker or wasm", _one_of(*TIERS)
+        "native",
+        "what keeps a model's code in: native (Linux), docker or wasm",
+        _one_of("native", "docker", "wasm"),
     )
     sandbox_s: float = _setting(10.0, "seconds that a program has in the sandbox", _seconds)
     sandbox_mb: int = _setting(256, "megabytes of memory that it has", _whole(64, 65_536))
@@ -168,28 +167,23 @@ class Settings:
     def read(cls, environ: Mapping[str, str] | None = None) -> "Settings":
         """The settings of `environ`. Raises `SettingsError` for an unknown name or a bad value."""
         environ = os.environ if environ is None else environ
-        known = {PREFIX + f.name.upper(): f for f in dataclasses.fields(cls) if f.metadata}
-        values: dict[str, Any] = {}
-        for name, text in sorted(environ.items()):
-            if not name.startswith(PREFIX) or name.startswith(TEST_PREFIX):
-                continue
-            if name not in known:
+        ours = {PREFIX + f.name.upper(): f for f in dataclasses.fields(cls) if f.metadata}
+        for name in sorted(environ):
+            if name.startswith(PREFIX) and not name.startswith(TEST_PREFIX) and name not in ours:
                 # Without the prefix, which makes any two names look alike.
-                words = [word.removeprefix(PREFIX) for word in known]
-                close = difflib.get_close_matches(name.removeprefix(PREFIX), words, n=1)
-                hint = f" Did you mean {PREFIX}{close[0]}?" if close else ""
+                words = [word.removeprefix(PREFIX) for word in ours]
+                hint = did_you_mean(name.removeprefix(PREFIX), words, PREFIX)
                 raise SettingsError(
-                    f"{name} is not a setting.{hint} The settings are: {', '.join(known)}."
+                    f"{name} is not a setting.{hint} The settings are: {', '.join(ours)}."
                 )
-            if text == "":
-                continue
-            try:
-                values[known[name].name] = known[name].metadata["parse"](text)
-            except ValueError as exc:
-                raise SettingsError(f"{name}={text!r}: {exc}.") from exc
-        for field in dataclasses.fields(cls):
-            if not field.metadata:
-                values[field.name] = environ.get(field.name.upper(), "")
+        keys = {f.name.upper(): f for f in dataclasses.fields(cls) if not f.metadata}
+        values: dict[str, Any] = {}
+        for name, field in (ours | keys).items():
+            if text := environ.get(name):
+                try:
+                    values[field.name] = field.metadata.get("parse", str)(text)
+                except ValueError as exc:
+                    raise SettingsError(f"{name}={text!r}: {exc}.") from exc
         return cls(**values)
 
     @property
@@ -216,8 +210,7 @@ class Settings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must never be written anywhere: long enough to be a secret, and set."""
-        found = [self.openai_api_key, self.mistral_api_key, self.kafka_password]
-        found += [self.qdrant_api_key]
+        found = [getattr(self, field.name) for field in dataclasses.fields(self) if not field.repr]
         models = (self.model, self.embeddings, self.openai_base_url, self.ollama_host)
         for url in (*self.broker_url.split(";"), *models, self.qdrant_url):
             with contextlib.suppress(ValueError):  # no address at all: it is refused elsewhere
@@ -235,13 +228,11 @@ class Settings:
 
 def describe() -> list[tuple[str, str, str]]:
     """Name, default and meaning of every setting, for `penstock settings` and the docs."""
-    rows = []
-    for field in dataclasses.fields(Settings):
-        if field.metadata:
-            rows.append(
-                (PREFIX + field.name.upper(), _shown(field.default), field.metadata["about"])
-            )
-    return rows
+    return [
+        (PREFIX + field.name.upper(), _shown(field.default), field.metadata["about"])
+        for field in dataclasses.fields(Settings)
+        if field.metadata
+    ]
 
 
 def _shown(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from penstock.memory import KINDS, Found, Memory
 from penstock.memory.outbox import Outbox
-from penstock.models.offline import coder
+from penstock.models.offline.tasks import tasks
 from penstock.settings import Settings
 from tests.acceptance.places import Place
 from tests.programs import ROOT, wait_until
@@ -28,7 +28,7 @@ FIX, GLANCE = "Your program was run on the example and failed", "The program has
 #: A task that the offline coder gets right at once, and two at which it slips unless it was told of
 #: others like them.
 RIGHT, WRONG, WRONG_TOO = (
-    coder.Task(coder.KINDS[1], number).described("a") for number in (0, 1, 4)
+    tasks()[f"Fizz-buzz: {variant}"].described("a") for variant in ("3 and 5", "2 and 7", "4 and 6")
 )
 ECHO = {"title": "Echo", "task": "Print the input.", "input": "a\n", "expected": "a\n"}
 #: Code that does that, as the coder's answer.

@@ -83,6 +83,11 @@ class Plan:
     one_worker: frozenset[str] = frozenset()
 
     @property
+    def stages(self) -> list[str]:
+        """Every stage that reads."""
+        return [name for names in self.readers.values() for name in names]
+
+    @property
     def cancels(self) -> str:
         """The topic that says which runs are to end where they are."""
         return cancels.topic_name(self.app_id)
@@ -148,9 +153,6 @@ class Stages(Protocol):
 
     #: The keys of runs that end where they are.
     cancelled: set[bytes]
-
-    @property
-    def names(self) -> list[str]: ...
 
     def hold(self) -> None:
         """Nothing new is taken, until `resume`."""

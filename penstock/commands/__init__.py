@@ -1,4 +1,4 @@
-"""The commands: `faust -A app NAME`, and the same as `penstock NAME`."""
+"""The commands: `penstock NAME`, and the same as `faust -A penstock NAME`."""
 
 import penstock.commands.doctor
 import penstock.commands.jobs

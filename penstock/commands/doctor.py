@@ -7,21 +7,23 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
-from typing import Any
 
 from penstock.client import Client
 from penstock.commands.command import Command, json_option
 from penstock.commands.screens import output
+from penstock.conditions import DOWN
 from penstock.errors import (
+    InstalledTwice,
     ModelError,
     PenstockError,
-    SandboxUnavailable,
     SettingsError,
 )
+from penstock.installation import require_one_installation
 from penstock.memory import Memory
 from penstock.models.names import Target, resolve
 from penstock.worker.console import printable
-from penstock.worker.health import DOWN, read_all
+from penstock.worker.health import read_all
+from penstock.worker.work import run
 
 #: Less free disk than this, in bytes, is worth a word before it is gone.
 LOW_DISK = 200_000_000
@@ -60,6 +62,10 @@ class doctor(Command):
             "\n               ".join(project.problems)
             or f"{cards} cards, {chains} chains in {project.root.absolute()}",
         )
+        try:
+            require_one_installation()
+        except InstalledTwice as exc:
+            yield False, "install", exc.message
         for what, folder in (("data", settings.data), ("logs", settings.logs)):
             yield folder_is_well(what, folder)
         yield await asyncio.to_thread(self._broker)
@@ -71,29 +77,26 @@ class doctor(Command):
                 yield False, "model", f"card '{name}': {exc.message}"
         for target, names in targets.items():
             yield await self._model(target, names)
-        if any(spec.step == "sandbox" for spec in project.stages):
-            yield await self._sandbox()
+        for name in sorted({spec.step for spec in project.stages if spec.step is not None}):
+            if name in project.registry.ready:
+                yield await self._step(name)
         if any(card.front.recall is not None for card in project.cards.values()):
             yield await self._memory()
 
-    async def _sandbox(self) -> Finding:
-        from penstock.sandbox import self_test
-
-        tier: Any = self.app.settings.sandbox
+    async def _step(self, name: str) -> Finding:
         try:
-            await self_test(tier)
-        except SandboxUnavailable as exc:
-            return False, "sandbox", exc.message
-        return True, "sandbox", f"{tier}: holds; its self-test found no way out"
+            return True, name, await run(self.app.project.registry.ready[name], self.app.settings)
+        except PenstockError as exc:
+            return False, name, exc.message
 
     async def _memory(self) -> Finding:
         settings = self.app.settings
         logging.getLogger("penstock.memory").setLevel(logging.CRITICAL)  # it is said below
         workers = read_all(settings.data, settings.app_id)
-        told = [part for one in workers for part in one.parts if part.what == "memory"]
-        if told and not settings.qdrant_url:
+        found = [one for health in workers for one in health.conditions if one.what == "memory"]
+        if found and not settings.qdrant_url:
             # The folder is the worker's, and belongs to one process.
-            return told[0].state != DOWN, "memory", f"{told[0].detail} (as the worker says)"
+            return found[0].state != DOWN, "memory", f"{found[0].reason} (as the worker says)"
         try:
             memory = Memory(settings)
         except SettingsError as exc:

@@ -136,12 +136,12 @@ class _Begin(Command):
     def _complain_of_locks(self, trace_id: str) -> None:
         """Raises what keeps the run from going on when only a person can mend that: it stays where
         it is."""
-        for outage in self.app.outages:
-            if isinstance(outage.error, ModelLocked):
-                raise ModelLocked(
-                    f"{outage.error.message}. The run {trace_id} waits: when it is mended,"
-                    " a worker goes on with it (penstock worker)."
-                )
+        locked = self.app.gates.locked
+        if locked is not None:
+            raise ModelLocked(
+                f"{locked.message}. The run {trace_id} waits: when it is mended,"
+                " a worker goes on with it (penstock worker)."
+            )
 
 
 class story(_Begin):

@@ -8,10 +8,11 @@ from rich.text import Text
 
 from penstock.commands.command import Command, json_option
 from penstock.commands.screens import output, put
+from penstock.conditions import DOWN, UP
 from penstock.worker.console import printable
-from penstock.worker.health import DOWN, Health, read_all
+from penstock.worker.health import Health, read_all
 
-STYLES = {"up": "green", DOWN: "bold red"}
+STYLES = {UP: "green", DOWN: "bold red"}
 
 
 class status(Command):
@@ -32,7 +33,8 @@ class status(Command):
         for health in () if self.wants_json(as_json) else found:
             show(health)
         well = all(
-            not one.is_silent and all(part.state != DOWN for part in one.parts) for one in found
+            not one.is_silent and all(condition.state != DOWN for condition in one.conditions)
+            for one in found
         )
         return 0 if well and found else 1
 
@@ -40,16 +42,16 @@ class status(Command):
 def show(health: Health) -> None:
     line = Text(f"worker {health.worker} (pid {health.pid} on {health.host})", style="bold")
     if health.is_silent:
-        line.append(f"  no word for {time.time() - health.told:.0f} s", style="bold red")
+        line.append(f"  no word for {time.time() - health.written:.0f} s", style="bold red")
     output.print(line)
-    for part in health.parts:
+    for condition in health.conditions:
         since = ""
-        if part.since is not None:
-            since = f" since {time.strftime('%H:%M:%S', time.localtime(part.since))}"
+        if condition.since is not None:
+            since = f" since {time.strftime('%H:%M:%S', time.localtime(condition.since))}"
         output.print(
             Text.assemble(
-                f"  {part.what:<8} ",
-                (f"{part.state}{since}", STYLES.get(part.state, "yellow")),
-                f"  {printable(part.detail)}",
+                f"  {condition.what:<8} ",
+                (f"{condition.state}{since}", STYLES.get(condition.state, "yellow")),
+                f"  {printable(condition.reason)}",
             )
         )

@@ -20,7 +20,7 @@ from penstock.commands.runs import Begun
 from penstock.commands.screens import output, progress, put, say
 from penstock.commands.worker_process import WorkerProcess
 from penstock.errors import ChainError, SettingsError
-from penstock.models.offline import coder
+from penstock.models.offline.tasks import brainstorm
 from penstock.project.chains import Chain, GovernorSpec
 from penstock.runs.runs import DEAD, DONE, RUNNING
 from penstock.worker.governor import ACTIVE, THROTTLED, judge
@@ -80,7 +80,7 @@ class stress(Command):
             )
         as_json = self.wants_json(as_json)
         tasks: list[Begun] = [
-            ({TOPIC: coder.brainstorm("", f"stress {number}")}, str(uuid.uuid4()))
+            ({TOPIC: brainstorm("", f"stress {number}")}, str(uuid.uuid4()))
             for number in range(count)
         ]
         client = Client(self.app.settings, self.app.project)

@@ -22,12 +22,8 @@ async def worker_here(
         if working or client.worker_running():
             return
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-        # Only what was asked for, shown by the command itself.
-        app.seeding, app.timers = "0", False
-        for stage in app.stages.values():
-            # Whoever asked for one run has not asked to pay for what others have put on.
-            stage.idle = stage.spec.pipeline != pipeline
-        app.show = lambda text: None  # type: ignore[method-assign]
+        # Whoever asked for one run has not asked to pay for what others have put on.
+        app.only = pipeline
         try:
             app.prepare()
         except WorkerRunning:

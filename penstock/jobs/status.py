@@ -3,14 +3,15 @@
 import asyncio
 import dataclasses
 from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from penstock.errors import JobRefused, NotFound
+from penstock.programs import has_loop
 from penstock.record.jobs import FILES, TOPICS
 from penstock.runs.runs import CANCELLED, DEAD, DONE, RUNNING, Entry, Run
 
 if TYPE_CHECKING:
-    from penstock.client import Client
+    from penstock.client import Client, PlainClient
 
 #: A job under a name that another has; beside the states of runs.
 REFUSED = "refused"
@@ -132,15 +133,13 @@ class PushedJob:
         self.id = id_
         self.priority = priority
         self.again = False
-        self._client = client
+        self._client = cast("PlainClient", client)
         self._landing: asyncio.Future[bool] | None = None
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self.again = push()
-        else:
+        if has_loop():
             # Under way from here on, whether or not somebody awaits it.
-            self._landing = loop.run_in_executor(None, push)
+            self._landing = asyncio.get_running_loop().run_in_executor(None, push)
+        else:
+            self.again = push()
 
     def __await__(self) -> Generator[Any, None, "PushedJob"]:
         if self._landing is not None:
@@ -150,16 +149,16 @@ class PushedJob:
     def __repr__(self) -> str:
         return f"PushedJob({self.name!r}, {self.priority!r}, trace_id={self.trace_id!r})"
 
-    # For plain programs; those with a loop await the client's own.
+    # In a program with an event loop they are awaited, as the client's own are.
 
     def status(self) -> JobStatus:
         """What has become of it."""
-        return asyncio.run(self._client.job(self.name, self.id))
+        return self._client.job(self.name, self.id)
 
     def wait(self, timeout_s: float | None = None) -> JobStatus:
         """The job, once it is over. Raises `TimeoutError`."""
-        return asyncio.run(self._client.wait_job(self.name, self.id, timeout_s))
+        return self._client.wait_job(self.name, self.id, timeout_s)
 
     def result(self, timeout_s: float | None = None) -> str:
         """The answer, once there is one. Raises `JobRefused` with the cause when there is none."""
-        return asyncio.run(self._client.job_result(self.name, self.id, timeout_s))
+        return self._client.job_result(self.name, self.id, timeout_s)

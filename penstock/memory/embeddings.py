@@ -1,6 +1,7 @@
 """Embeddings: tasks as vectors, by a model where one is named, else by words and n-grams."""
 
 import asyncio
+import importlib
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -84,7 +85,7 @@ class ProviderEmbeddings:
     async def _connected(self) -> "openai.AsyncOpenAI":
         if self._client is None:
             # Half a second of import, which is not the loop's.
-            sdk = await asyncio.to_thread(_import_openai)
+            sdk = await asyncio.to_thread(importlib.import_module, "openai")
             self._client = sdk.AsyncOpenAI(
                 base_url=self._target.base_url or "https://api.openai.com/v1",
                 api_key=self._target.api_key,
@@ -140,12 +141,6 @@ def choose(settings: Settings) -> Embeddings:
             f" {LOCAL}."
         )
     return ProviderEmbeddings(target, settings)
-
-
-def _import_openai() -> Any:
-    import openai
-
-    return openai
 
 
 def _import_explain() -> Any:

@@ -6,18 +6,19 @@ import dataclasses
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, TypeVar
 
 from penstock.errors import ModelRefused, PenstockError
 from penstock.memory.embeddings import Embeddings, LocalEmbeddings, choose
-from penstock.memory.lanes import Lane
 from penstock.memory.outbox import Outbox
 from penstock.memory.points import Points
 from penstock.record.notes import KINDS, Found, Note, checked, clean
 from penstock.settings import Settings
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: Seconds before a memory that is down is asked again: doubled each time, up to the last.
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.5, 30.0
@@ -77,8 +78,9 @@ class Memory:
         self._embeddings = choose(settings) if embeddings is None else embeddings
         self._points = Points(settings)
         self._outbox = Outbox(settings.data / "memory" / "outbox.db", settings.memory_notes)
-        # Two threads, because a note must not wait for a Qdrant that hangs.
-        self._qdrant_lane, self._outbox_lane = Lane("memory-qdrant"), Lane("memory-outbox")
+        # Two threads, because a note must not wait for a folder of Qdrant's that is being read.
+        self._folder_thread = ThreadPoolExecutor(1, "memory-qdrant")
+        self._outbox_thread = ThreadPoolExecutor(1, "memory-outbox")
         self._jitter = jitter
         self._keeper: asyncio.Task[None] | None = None
         self._state: State = "closed"
@@ -91,8 +93,6 @@ class Memory:
         self._doubt: PenstockError | None = None
         #: Set and replaced at each change of the state or of the number of notes that wait.
         self._changed = asyncio.Event()
-        #: When Qdrant last did something for us, by the loop's clock.
-        self._answered_at = 0.0
 
     @property
     def status(self) -> Status:
@@ -120,15 +120,11 @@ class Memory:
                 await self._keeper
             self._keeper = None
         self._turn("closed", "")
-        for lane, end in (
-            (self._qdrant_lane, self._points.close),
-            (self._outbox_lane, self._outbox.close),
-        ):
-            # A server that hangs keeps its thread; the process may end without it.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_S):
-                    await lane.run(end)
-            lane.end()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await asyncio.gather(
+                    self._ask(self._points.close), self._on_disk(self._outbox.close)
+                )
         await self._embeddings.close()
 
     async def remember(self, kind: str, task: str, lesson: str, *, id: str) -> None:
@@ -138,7 +134,7 @@ class Memory:
         does not take it, and `ValueError` for a kind that there is not.
         """
         note = Note(id, checked(kind), clean(task), clean(lesson), time.time())
-        self._waiting = await self._outbox_lane.run(lambda: self._outbox.put(note))
+        self._waiting = await self._on_disk(self._outbox.put, note)
         self._wake.set()
 
     async def recall(self, task: str, kinds: Sequence[str] = KINDS, limit: int = 3) -> list[Found]:
@@ -147,37 +143,30 @@ class Memory:
         Nothing while the memory is down, at once, and nothing when it takes longer than
         PENSTOCK_RECALL_S. Raises only `ValueError`, for a kind that there is not.
         """
-        only = [checked(kind) for kind in kinds]
-
-        async def look() -> list[Found]:
-            [vector] = await self._embeddings.embed([clean(task)])
-            return await self._qdrant_lane.run(lambda: self._points.near(vector, only, limit))
-
-        return await self._look(look) if limit > 0 else []
+        return await self._look(task, kinds, limit)
 
     async def latest(self, kinds: Sequence[str] = KINDS, limit: int = 3) -> list[Found]:
         """The `limit` notes that were remembered last, the latest first; else as `recall`."""
+        return await self._look(None, kinds, limit)
+
+    async def _look(self, task: str | None, kinds: Sequence[str], limit: int) -> list[Found]:
         only = [checked(kind) for kind in kinds]
-
-        async def look() -> list[Found]:
-            return await self._qdrant_lane.run(lambda: self._points.latest(only, limit))
-
-        return await self._look(look) if limit > 0 else []
-
-    async def _look(self, look: Callable[[], Awaitable[list[Found]]]) -> list[Found]:
-        if not self._recall_s:
+        if limit <= 0 or not self._recall_s:
             return []
-        clock = asyncio.get_running_loop().time
-        started = clock()
+        started, asked = time.monotonic(), None
         try:
             async with asyncio.timeout(self._recall_s):
                 while self._state == "opening":
                     await self._changed.wait()
                 if self._state != "up":
                     return []
-                found = await look()
+                vector = None
+                if task is not None:
+                    [vector] = await self._embeddings.embed([clean(task)])
+                asked = time.monotonic()
+                return await self._ask(self._points.find, vector, only, limit)
         except TimeoutError:
-            if self._state == "up" and self._hangs(started):
+            if self._state == "up" and self._hangs(started, asked):
                 self._doubts(PenstockError(f"no answer within {self._recall_s:g} s"))
             return []
         except ModelRefused:
@@ -185,16 +174,29 @@ class Memory:
         except PenstockError as exc:
             self._doubts(exc)
             return []
-        self._answered_at = clock()
-        return found
 
-    def _hangs(self, started: float) -> bool:
+    def _hangs(self, started: float, asked: float | None) -> bool:
         """Whether a look that began at `started` was in vain because something does not answer.
-        Else many were waiting, or this process was busy itself."""
-        running_s = self._qdrant_lane.running_s
-        if running_s:
-            return running_s >= self._recall_s / 2
-        return not isinstance(self._embeddings, LocalEmbeddings) and self._answered_at < started
+        Else many were waiting, or this process was busy itself. `asked` is when Qdrant was asked,
+        None when there was no vector yet."""
+        if asked is None:
+            local = isinstance(self._embeddings, LocalEmbeddings)
+            return not local and self._points.answered_at < started
+        waited_s = time.monotonic() - max(asked, self._points.answered_at)
+        return waited_s >= self._recall_s / 2
+
+    async def _ask(self, job: Callable[..., Coroutine[Any, Any, T]], *given: Any) -> T:
+        """What `job` of the points returns. With a folder it blocks, and runs in a thread: to its
+        end when the caller is cancelled, or not at all where it had not begun."""
+        if self._points.on_server:
+            return await job(*given)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._folder_thread, lambda: asyncio.run(job(*given)))
+
+    async def _on_disk(self, job: Callable[..., T], *given: Any) -> T:
+        """What `job` of the outbox returns: its thread waits for the disk, and not the loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._outbox_thread, job, *given)
 
     async def settled(self) -> Status:
         """The status, once the memory is down, or up with nothing left to deliver."""
@@ -237,16 +239,13 @@ class Memory:
     async def _open(self) -> None:
         [vector] = await self._embeddings.embed([PROBE])
         label, dimension = self._embeddings.label, len(vector)
-        self._points_known = await self._qdrant_lane.run(
-            lambda: self._points.open(label, dimension)
-        )
-        self._answered_at = asyncio.get_running_loop().time()
+        self._points_known = await self._ask(self._points.open, label, dimension)
 
     async def _deliver(self) -> bool:
         """A batch of the notes that wait is in the memory; False when none waited."""
-        batch = await self._outbox_lane.run(lambda: self._outbox.first(BATCH))
+        batch = await self._on_disk(self._outbox.first, BATCH)
         if not batch:
-            self._has_waiting(await self._outbox_lane.run(self._outbox.waiting))
+            self._has_waiting(await self._on_disk(self._outbox.waiting))
             return False
         notes = [note for _, note in batch]
         try:
@@ -265,24 +264,20 @@ class Memory:
             except ModelRefused as exc:
                 # Is it this text? A model that refuses every text is a model that is down.
                 await self._embeddings.embed([PROBE])
-                reason = exc.message
                 log.error(
                     "The memory keeps a note back, because its task has no vector (%s): %.200s",
-                    reason,
+                    exc.message,
                     note.task,
                     extra={"action": "memory_refused"},
                 )
-                await self._outbox_lane.run(
-                    lambda number=number, reason=reason: self._outbox.refuse(number, reason)  # type: ignore[misc]
-                )
+                await self._on_disk(self._outbox.refuse, number, exc.message)
             else:
                 await self._put([number], [note], vectors)
 
     async def _put(self, numbers: list[int], notes: list[Note], vectors: list[list[float]]) -> None:
-        await self._qdrant_lane.run(lambda: self._points.put(notes, vectors))
-        self._answered_at = asyncio.get_running_loop().time()
-        left = await self._outbox_lane.run(lambda: self._outbox.remove(numbers))
-        self._points_known = await self._qdrant_lane.run(self._points.count)
+        await self._ask(self._points.put, notes, vectors)
+        left = await self._on_disk(self._outbox.remove, numbers)
+        self._points_known = await self._ask(self._points.count)
         self._has_waiting(left)
 
     def _doubts(self, error: PenstockError) -> None:

@@ -1,11 +1,12 @@
-"""Points: the notes in Qdrant, in a folder or on a server, behind calls that block."""
+"""Points: the notes in Qdrant, in a folder or on a server."""
 
-import atexit
+import asyncio
 import contextlib
 import fcntl
 import json
 import os
 import re
+import time
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import IO, TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from penstock.record.notes import KINDS, Found, Kind, Note
 from penstock.settings import Settings
 
 if TYPE_CHECKING:
-    from qdrant_client import QdrantClient
+    from qdrant_client import AsyncQdrantClient
 
 #: Seconds that a server has for an answer. A look into memory has its own, shorter limit.
 ANSWER_S = 10
@@ -31,15 +32,17 @@ class Points:
     A kind has a collection of its own because embedded Qdrant filters point by point in Python: at
     10,000 points a look took 140 ms with a filter and 24 ms without.
 
-    Every method blocks, and raises `Unavailable` with a sentence when Qdrant does not do what it is
-    asked. For one thread: the folder's SQLite connections belong to the one that opened them.
+    Every method raises `Unavailable` with a sentence when Qdrant does not do what it is asked. With
+    a folder each of them blocks, for all that it is a coroutine, and one must end before the next.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._client: QdrantClient | None = None
+        self._client: AsyncQdrantClient | None = None
         self._lock: IO[str] | None = None
         self._names: dict[Kind, str] = {}
+        #: When Qdrant last did what it was asked, by the monotonic clock.
+        self.answered_at = 0.0
         self.folder = settings.data / "memory" / "qdrant"
         url = settings.qdrant_url
         if url and not _is_address(url):
@@ -57,21 +60,19 @@ class Points:
     def on_server(self) -> bool:
         return bool(self._settings.qdrant_url)
 
-    def open(self, label: str, dimension: int) -> int:
+    async def open(self, label: str, dimension: int) -> int:
         """The collections for vectors of this model are there; how many points they hold."""
         names = collections(self._settings.app_id, label, dimension)
         with self._explaining():
             if self._client is None:
-                self._client = self._connect()
+                # In a thread, because importing the client takes a second.
+                self._client = await asyncio.to_thread(self._connect)
             for name in names.values():
-                self._make(self._client, name, dimension)
-                if self.on_server:
-                    # A server finds the latest by an index only; in a folder there are none.
-                    self._index(self._client, name)
+                await self._make(self._client, name, dimension)
         self._names = names
-        return self.count()
+        return await self.count()
 
-    def put(self, notes: Sequence[Note], vectors: Sequence[list[float]]) -> None:
+    async def put(self, notes: Sequence[Note], vectors: Sequence[list[float]]) -> None:
         """The notes are stored, each over an earlier one with its id."""
         with self._explaining():
             from qdrant_client import models
@@ -93,69 +94,62 @@ class Points:
                     if note.kind == kind
                 ]
                 if points:
-                    client.upsert(name, points=points, wait=True)
+                    await client.upsert(name, points=points, wait=True)
 
-    def near(self, vector: list[float], kinds: Sequence[Kind], limit: int) -> list[Found]:
-        """The `limit` nearest notes of these kinds, the nearest first."""
-        found = [note for note, _ in self._query(vector, kinds, limit)]
-        # Sorting is stable: of equal scores the failures come first.
-        return sorted(found, key=lambda note: -note.score)[:limit]
-
-    def latest(self, kinds: Sequence[Kind], limit: int) -> list[Found]:
-        """The `limit` notes of these kinds that were made last, the latest first."""
+    async def find(
+        self, vector: list[float] | None, kinds: Sequence[Kind], limit: int
+    ) -> list[Found]:
+        """The `limit` notes of these kinds whose vectors are nearest, or without a vector those
+        that were made last; the first of them first."""
+        found: list[tuple[float, Found]] = []
         with self._explaining():
             from qdrant_client import models
 
+            client = self._opened()
             order = models.OrderBy(key="created", direction=models.Direction.DESC)
-        found = self._query(models.OrderByQuery(order_by=order), kinds, limit)
-        return [note for note, _ in sorted(found, key=lambda pair: -pair[1])][:limit]
-
-    def _query(self, query: Any, kinds: Sequence[Kind], limit: int) -> list[tuple[Found, float]]:
-        """The notes that the query finds, kind by kind, and when each was made."""
-        found = []
-        with self._explaining():
+            query = models.OrderByQuery(order_by=order) if vector is None else vector
             for kind in KINDS:
                 if kind not in kinds:
                     continue
-                answer = self._opened().query_points(
+                answer = await client.query_points(
                     self._names[kind], query=query, limit=limit, with_payload=True
                 )
                 for point in answer.points:
                     payload = point.payload or {}
                     task, lesson = str(payload.get("task", "")), str(payload.get("lesson", ""))
                     created = float(payload.get("created", 0.0))
-                    found.append((Found(kind, task, lesson, point.score), created))
-        return found
+                    rank = created if vector is None else point.score
+                    found.append((rank, Found(kind, task, lesson, point.score)))
+        # Sorting is stable: of equal ones the failures come first.
+        return [note for _, note in sorted(found, key=lambda pair: -pair[0])[:limit]]
 
-    def count(self) -> int:
+    async def count(self) -> int:
         with self._explaining():
             client = self._opened()
-            return sum(client.count(name, exact=True).count for name in self._names.values())
+            counts = [await client.count(name, exact=True) for name in self._names.values()]
+        return sum(each.count for each in counts)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """The folder is free for another process."""
         client, self._client = self._client, None
-        lock, self._lock = self._lock, None
-        atexit.unregister(self.close)
         if client is not None:
             with contextlib.suppress(Exception):
-                client.close()
-        if lock is not None:
-            lock.close()
+                await client.close()
+        self._leave_folder()
 
-    def _opened(self) -> "QdrantClient":
+    def _opened(self) -> "AsyncQdrantClient":
         if self._client is None:
             raise Unavailable("the memory is closed")
         return self._client
 
-    def _connect(self) -> "QdrantClient":
+    def _connect(self) -> "AsyncQdrantClient":
         try:
-            from qdrant_client import QdrantClient
+            from qdrant_client import AsyncQdrantClient
         except ImportError as exc:
             raise Unavailable(MISSING) from exc
         if self._settings.qdrant_url:
             key = self._settings.qdrant_api_key
-            return QdrantClient(
+            return AsyncQdrantClient(
                 url=self._settings.qdrant_url,
                 # Not as `api_key`, which warns of http: inside one network that is usual.
                 headers={"api-key": key} if key else None,
@@ -165,13 +159,11 @@ class Points:
             )
         self._take_folder()
         try:
-            client = QdrantClient(path=str(self.folder))
+            # Read in this thread, and used in the caller's: one after the other.
+            return AsyncQdrantClient(path=str(self.folder), force_disable_check_same_thread=True)
         except BaseException:
-            self.close()
+            self._leave_folder()
             raise
-        # Its own end, in __del__, comes too late when the process ends: it needs to import.
-        atexit.register(self.close)
-        return client
 
     def _take_folder(self) -> None:
         """The folder is ours. Raises `Unavailable` when another process has it.
@@ -193,31 +185,31 @@ class Points:
             draft.write_text(json.dumps({"collections": {}, "aliases": {}}))
             os.replace(draft, meta)
 
+    def _leave_folder(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.close()
+
     def _taken(self) -> str:
         return (
             f"another process has {self.folder.absolute()}, and embedded Qdrant allows one. For"
             " several workers start a Qdrant server and set QDRANT_URL=http://HOST:6333"
         )
 
-    @staticmethod
-    def _make(client: "QdrantClient", name: str, dimension: int) -> None:
+    async def _make(self, client: "AsyncQdrantClient", name: str, dimension: int) -> None:
         from qdrant_client import models
 
-        if client.collection_exists(name):
-            return
-        vectors = models.VectorParams(size=dimension, distance=models.Distance.COSINE)
-        try:
-            client.create_collection(name, vectors_config=vectors)
-        except Exception:
-            # Another worker was faster.
-            if not client.collection_exists(name):
-                raise
-
-    @staticmethod
-    def _index(client: "QdrantClient", name: str) -> None:
-        from qdrant_client import models
-
-        client.create_payload_index(name, "created", models.PayloadSchemaType.FLOAT)
+        if not await client.collection_exists(name):
+            vectors = models.VectorParams(size=dimension, distance=models.Distance.COSINE)
+            try:
+                await client.create_collection(name, vectors_config=vectors)
+            except Exception:
+                # Another worker was faster.
+                if not await client.collection_exists(name):
+                    raise
+        if self.on_server:
+            # A server finds the latest by an index only; in a folder there are none.
+            await client.create_payload_index(name, "created", models.PayloadSchemaType.FLOAT)
 
     @contextlib.contextmanager
     def _explaining(self) -> Any:
@@ -228,6 +220,7 @@ class Points:
             raise
         except Exception as exc:
             raise Unavailable(self._settings.redact(self._explained(exc))) from exc
+        self.answered_at = time.monotonic()
 
     def _explained(self, error: Exception) -> str:
         if not self._settings.qdrant_url:

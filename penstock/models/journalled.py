@@ -22,7 +22,6 @@ from agents.usage import Usage as TokenUsage
 from openai.types.responses.response_prompt_param import ResponsePromptParam
 from pydantic import BaseModel, TypeAdapter
 
-from penstock.errors import Unavailable
 from penstock.journal import Calls
 from penstock.models.providers import OBJECT, PLAIN, SCHEMA, Provider
 from penstock.models.thinking import set_apart
@@ -83,28 +82,10 @@ class JournalledModel(Model):
             return _dump(response)
 
         async def call() -> bytes:
-            return await self._call(ask, model_settings, output_schema)
+            async with self.provider.call(self.timeout_s):
+                return await self._ask_its_way(ask, model_settings, output_schema)
 
         return set_apart(_load(await self.calls.once(request, call)))
-
-    async def _call(self, ask: Any, settings: ModelSettings, schema: Any) -> bytes:
-        """One answer, once the provider is up; what went wrong, explained."""
-        outage = self.provider.outage
-        await outage.passage()
-        try:
-            answer: bytes = await self._ask_its_way(ask, settings, schema)
-        except asyncio.CancelledError:
-            outage.left()
-            raise
-        except Exception as exc:
-            error = self.provider.explain(exc, self.timeout_s)
-            if isinstance(error, Unavailable):
-                error.counts = not outage.failed(error)
-            else:
-                outage.succeeded()  # it is there, and said no
-            raise error from exc
-        outage.succeeded()
-        return answer
 
     async def _ask_its_way(self, ask: Any, settings: ModelSettings, schema: Any) -> bytes:
         """The answer, asked for in the way that this server understands."""

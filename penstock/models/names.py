@@ -1,10 +1,9 @@
 """Names of models: `PROVIDER/NAME`, or the address of any compatible server."""
 
 import dataclasses
-import difflib
 from urllib.parse import urlsplit
 
-from penstock.errors import SettingsError
+from penstock.errors import SettingsError, did_you_mean
 from penstock.settings import Settings
 
 OFFLINE = "offline/storyteller"
@@ -46,8 +45,7 @@ def resolve(text: str, settings: Settings) -> Target:
         return Target("server", name or "default", url, _key_for(url, settings) or "none")
     provider, _, name = text.partition("/")
     if provider not in PROVIDERS:
-        close = difflib.get_close_matches(provider, PROVIDERS, n=1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
+        hint = did_you_mean(provider, PROVIDERS)
         raise SettingsError(f"model {text!r}: '{provider}' is not a provider.{hint} Use {FORMS}.")
     if provider == "offline":
         if name not in ("", "storyteller"):

@@ -25,9 +25,10 @@ from penstock.errors import (
     ModelUnavailable,
 )
 from penstock.journal import asking
-from penstock.models.gate import Outage
+from penstock.models.gate import Gates
 from penstock.models.names import Target
 from penstock.models.offline.model import OfflineModel
+from penstock.signals import Signals
 
 # The openai client looks at httpx where that is loaded, and fails with an answer in its hands while
 # another thread is half way through loading it, as the memory does for Qdrant. So it is loaded now,
@@ -42,10 +43,10 @@ SCHEMA, OBJECT, PLAIN = "json_schema", "json_object", "plain"
 
 @dataclasses.dataclass
 class Provider:
-    """One target's client, what is known of it, and whether it is up."""
+    """One target's client, what is known of it, and what its calls wait at."""
 
     target: Target
-    outage: Outage
+    gates: Gates
     client: openai.AsyncOpenAI | None = None
     model: Model | None = None
     json_way: str = SCHEMA
@@ -57,6 +58,11 @@ class Provider:
     def label(self) -> str:
         return f"{self.target.provider}/{self.target.name or get_default_model()}"
 
+    def call(self, timeout_s: float) -> contextlib.AbstractAsyncContextManager[None]:
+        """Wait until it may be asked; inside, ask it once. What goes wrong is explained."""
+        name = self.target.label
+        return self.gates.call("model", name, lambda error: self.explain(error, timeout_s))
+
     def explain(self, error: Exception, timeout_s: float) -> ModelError:
         """What `error` means, without the key that some servers repeat in what they say."""
         explained = explain(error, self.label, timeout_s)
@@ -67,8 +73,9 @@ class Provider:
 class Providers:
     """A provider for each target, one client each, made on the loop that uses it."""
 
-    def __init__(self, redact: Callable[[str], str] = str) -> None:
+    def __init__(self, redact: Callable[[str], str] = str, gates: Gates | None = None) -> None:
         self._redact = redact
+        self._gates = gates or Gates(Signals())
         # With a key in the environment the SDK posts traces, prompts included, to OpenAI.
         set_trace_processors([])
         self._providers: dict[Target, Provider] = {}
@@ -79,9 +86,7 @@ class Providers:
     def get(self, target: Target) -> Provider:
         provider = self._providers.get(target)
         if provider is None:
-            provider = self._providers[target] = Provider(
-                target, Outage(target.label), redact=self._redact
-            )
+            provider = self._providers[target] = Provider(target, self._gates, redact=self._redact)
             if target.provider != "offline":
                 self._connect(provider)
         return provider

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 
@@ -12,30 +12,21 @@ from penstock.errors import StepFailed
 OTHERWISE = "else"
 
 
-class OutcomeEntry(pydantic.BaseModel):
-    """One of a stage's `outcomes` as the chain file has it."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
-
-    writes: str | None = None
-    at_most: int | None = pydantic.Field(None, ge=1, le=1000)
-    then: str | None = None
-
-    @pydantic.model_validator(mode="after")
-    def _an_end_for_a_bound(self) -> "OutcomeEntry":
-        if self.then is not None and self.at_most is None:
-            raise ValueError("'then' says where it goes after 'at_most' rounds: give both")
-        return self
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
+class Outcome(pydantic.BaseModel):
     """Where an answer goes: to `writes`, the end of the run's branch when that is None; after
     `at_most` times in a run, to `then`."""
 
-    writes: str | None
-    at_most: int | None = None
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    writes: str | None = None
+    at_most: Annotated[int, pydantic.Field(ge=1, le=1000)] | None = None
     then: str | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _an_end_for_a_bound(self) -> "Outcome":
+        if self.then is not None and self.at_most is None:
+            raise ValueError("'then' says where it goes after 'at_most' rounds: give both")
+        return self
 
 
 @dataclasses.dataclass(frozen=True)

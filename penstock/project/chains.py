@@ -1,6 +1,6 @@
-"""Chains: `topics/NAME.yaml`, a whole pipeline as data."""
+"""Chains: `topics/NAME.yaml`, a whole pipeline as data. Each of its keys is written once, in one of
+these models; what they read cannot be changed."""
 
-import dataclasses
 import pathlib
 from collections.abc import Collection
 from typing import Annotated, Any, Literal
@@ -8,20 +8,29 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from penstock.errors import ChainError
-from penstock.project.branches import Branches, Outcome, OutcomeEntry
+from penstock.project.branches import Branches, Outcome
 from penstock.project.checks import check_chain
 from penstock.project.documents import Document
 
 #: Kafka's own rule for the names of topics.
 TOPIC_NAME = r"^[a-zA-Z0-9._-]{1,249}$"
 TopicName = Annotated[str, pydantic.Field(pattern=TOPIC_NAME)]
+#: A line about a topic, which may be left out.
+About = Annotated[str, pydantic.BeforeValidator(lambda about: "" if about is None else about)]
 Name = Annotated[str, pydantic.Field(pattern=r"^[a-zA-Z0-9_-]{1,100}$")]
 #: Whether each worker seeds and times the pipeline, or those only whose PENSTOCK_START names it.
 Start = Literal["automatic", "manual"]
 
 
-class StageEntry(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+class StageSpec(pydantic.BaseModel):
+    """One stage as the chain file declares it.
+
+    `again` is the agent's task for a run that holds an answer of this stage already. `check` is a
+    step that looks at the event before the agent is asked; `after` names the stage that goes first.
+    With `one_worker` one worker of the cluster does all of it.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
 
     reads: TopicName
     agent: Name | None = None
@@ -32,15 +41,20 @@ class StageEntry(pydantic.BaseModel):
     writes: TopicName | None = None
     part: Name | None = None
     by: str | None = None
-    outcomes: dict[str, OutcomeEntry] | None = pydantic.Field(None, min_length=1)
-    name: Name | None = None
+    outcomes: Annotated[dict[str, Outcome], pydantic.Field(min_length=1)] | None = None
+    #: The Faust agent's name.
+    name: Name = ""
     after: Name | None = None
     carries: list[str] | None = None
     one_worker: bool = False
-    concurrency: int | None = pydantic.Field(None, ge=1, le=100_000)
+    concurrency: Annotated[int, pydantic.Field(ge=1, le=100_000)] | None = None
+
+    _pipeline: str = ""
+    _telemetry: str | None = None
+    _where: str = ""
 
     @pydantic.model_validator(mode="after")
-    def _one_thing_to_do(self) -> "StageEntry":
+    def _one_thing_to_do(self) -> "StageSpec":
         if (self.agent is None) == (self.step is None):
             raise ValueError("a stage has either 'agent: CARD' or 'step: NAME', one of the two")
         for key in ("task", "again"):
@@ -57,56 +71,34 @@ class StageEntry(pydantic.BaseModel):
             raise ValueError("'check' goes with 'agent'; a step can check for itself")
         return self
 
+    def within(self, pipeline: str, telemetry: str | None = None, where: str = "") -> "StageSpec":
+        """The stage as part of `pipeline`, with a name. `where` is its file and line, for people;
+        `telemetry` the chain's topic for what its agents did."""
+        doer = f"{self.agent}_{self.task}" if self.task else self.agent or self.step
+        name = self.name or f"{pipeline}_{doer}_{self.reads}".replace(".", "_")
+        made = self.model_copy(update={"name": name})
+        made._pipeline, made._where = pipeline, where
+        made._telemetry = telemetry if self.agent is not None else None
+        return made
 
-class GovernorEntry(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+    @property
+    def pipeline(self) -> str:
+        return self._pipeline
 
-    topic: TopicName
-    limit: int = pydantic.Field(ge=0, le=1_000_000)
+    @property
+    def telemetry(self) -> str | None:
+        return self._telemetry
 
+    @property
+    def where(self) -> str:
+        return self._where
 
-class ChainFile(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
-
-    pipeline: Name
-    about: str = ""
-    topics: dict[TopicName, str | None] = pydantic.Field(min_length=1)
-    stages: list[StageEntry] = pydantic.Field(min_length=1)
-    entry: TopicName | Annotated[list[TopicName], pydantic.Field(min_length=1)] | None = None
-    seed: dict[str, Any] | None = None
-    start: Start = "automatic"
-    every_s: float = pydantic.Field(0.0, ge=0)
-    governor: GovernorEntry | None = None
-    telemetry: TopicName | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StageSpec:
-    """One stage as the chain file declares it; `name` is the Faust agent's name.
-
-    `again` is the agent's task for a run that holds an answer of this stage already. `check` is a
-    step that looks at the event before the agent is asked; `after` names the stage that goes first.
-    With `one_worker` one worker of the cluster does all of it. `telemetry` is the chain's topic for
-    what its agents did.
-    """
-
-    pipeline: str
-    name: str
-    reads: str
-    agent: str | None = None
-    task: str | None = None
-    again: str | None = None
-    check: str | None = None
-    step: str | None = None
-    writes: str | None = None
-    branches: Branches | None = None
-    part: str | None = None
-    after: str | None = None
-    carries: tuple[str, ...] | None = None
-    one_worker: bool = False
-    telemetry: str | None = None
-    concurrency: int | None = None
-    place: str = ""
+    @property
+    def branches(self) -> Branches | None:
+        """Where its answer goes, when its answer decides that."""
+        if self.by is None or self.outcomes is None:
+            return None
+        return Branches(self.by, self.outcomes)
 
     @property
     def makes(self) -> str:
@@ -123,37 +115,57 @@ class StageSpec:
     @property
     def does(self) -> str:
         """Who does the work, for people: the agent and its task, or the step."""
-        return (
-            f"{self.agent}{f' ({self.task})' if self.task else ''}"
-            if self.agent
-            else self.step or ""
-        )
+        if not self.agent:
+            return self.step or ""
+        return f"{self.agent} ({self.task})" if self.task else self.agent
 
 
-@dataclasses.dataclass(frozen=True)
-class GovernorSpec:
+class GovernorSpec(pydantic.BaseModel):
     """While more than `limit` events of `topic` are not finished, the timer begins no run."""
 
-    topic: str
-    limit: int
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    topic: TopicName
+    limit: int = pydantic.Field(ge=0, le=1_000_000)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Chain:
-    """A pipeline: its topics in the order of the file, its stages, and what seeds it."""
+class Chain(pydantic.BaseModel):
+    """A pipeline: its topics in the order of the file, its stages, and what seeds it.
 
-    name: str
-    about: str
-    topics: dict[str, str]
-    stages: tuple[StageSpec, ...]
-    entries: tuple[str, ...]
-    seed: dict[str, Any] | None
-    every_s: float
-    file: pathlib.Path
-    governor: GovernorSpec | None = None
+    `telemetry` is the topic for what its agents and its governor did.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    pipeline: Name
+    about: str = ""
+    topics: dict[TopicName, About] = pydantic.Field(min_length=1)
+    stages: list[StageSpec] = pydantic.Field(min_length=1)
+    declared_entry: Annotated[
+        TopicName | Annotated[list[TopicName], pydantic.Field(min_length=1)] | None,
+        pydantic.Field(alias="entry"),
+    ] = None
+    seed: dict[str, Any] | None = None
     start: Start = "automatic"
-    #: The topic on which agents and the governor tell what they do.
-    telemetry: str | None = None
+    every_s: Annotated[float, pydantic.Field(ge=0)] = 0.0
+    governor: GovernorSpec | None = None
+    telemetry: TopicName | None = None
+
+    _file: pathlib.Path = pathlib.Path()
+
+    @property
+    def name(self) -> str:
+        return self.pipeline
+
+    @property
+    def file(self) -> pathlib.Path:
+        return self._file
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """Where its runs can begin."""
+        found = self.declared_entry or next(iter(self.topics))
+        return (found,) if isinstance(found, str) else tuple(found)
 
     @property
     def entry(self) -> str:
@@ -190,58 +202,12 @@ def read_chain(file: pathlib.Path) -> Chain:
     except (OSError, UnicodeDecodeError) as exc:
         raise ChainError(f"{file}: cannot be read: {exc}") from exc
     document = Document(file, text, ChainError)
-    read = document.check(ChainFile)
-    entries = read.entry or next(iter(read.topics))
-    stages = []
-    for index, stage in enumerate(read.stages):
-        doer = f"{stage.agent}_{stage.task}" if stage.task else stage.agent or stage.step
-        stages.append(
-            StageSpec(
-                pipeline=read.pipeline,
-                name=stage.name or f"{read.pipeline}_{doer}_{stage.reads}".replace(".", "_"),
-                reads=stage.reads,
-                agent=stage.agent,
-                task=stage.task,
-                again=stage.again,
-                check=stage.check,
-                step=stage.step,
-                writes=stage.writes,
-                branches=_branches(stage),
-                part=stage.part,
-                after=stage.after,
-                carries=None if stage.carries is None else tuple(stage.carries),
-                one_worker=stage.one_worker,
-                telemetry=read.telemetry if stage.agent is not None else None,
-                concurrency=stage.concurrency,
-                place=document.where("stages", index),
-            )
-        )
-    chain = Chain(
-        name=read.pipeline,
-        about=read.about,
-        topics={name: about or "" for name, about in read.topics.items()},
-        stages=tuple(stages),
-        entries=(entries,) if isinstance(entries, str) else tuple(entries),
-        seed=read.seed,
-        every_s=read.every_s,
-        file=file,
-        governor=_governor(read),
-        start=read.start,
-        telemetry=read.telemetry,
-    )
+    read = document.check(Chain)
+    stages = [
+        stage.within(read.pipeline, read.telemetry, document.where("stages", index))
+        for index, stage in enumerate(read.stages)
+    ]
+    chain = read.model_copy(update={"stages": stages})
+    chain._file = file
     check_chain(chain, document)
     return chain
-
-
-def _governor(read: ChainFile) -> GovernorSpec | None:
-    found = read.governor
-    return None if found is None else GovernorSpec(found.topic, found.limit)
-
-
-def _branches(stage: StageEntry) -> Branches | None:
-    if stage.by is None or stage.outcomes is None:
-        return None
-    outcomes = {
-        name: Outcome(way.writes, way.at_most, way.then) for name, way in stage.outcomes.items()
-    }
-    return Branches(stage.by, outcomes)

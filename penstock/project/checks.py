@@ -1,9 +1,8 @@
 """What must fit together in a chain: its topics, its stages' turns, its loops, its governor."""
 
-import difflib
 from typing import TYPE_CHECKING
 
-from penstock.errors import ChainError
+from penstock.errors import ChainError, did_you_mean
 from penstock.project.documents import Document
 
 if TYPE_CHECKING:
@@ -28,8 +27,7 @@ def check_chain(chain: "Chain", document: Document) -> None:
             if topic is not None and topic not in chain.topics:
                 raise _undeclared(document, chain, topic, "stages", index, *key)
         if stage.reads not in written and stage.reads not in chain.entries:
-            close = difflib.get_close_matches(stage.reads, written, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
+            hint = did_you_mean(stage.reads, written)
             raise document.fail(
                 f"stage '{stage.name}' reads '{stage.reads}', which no stage writes and which is"
                 f" not the entry ({begins}).{hint}",
@@ -96,8 +94,7 @@ def _check_turns(chain: "Chain", document: Document) -> None:
         if stage.after is None:
             continue
         if stage.after not in ahead:
-            close = difflib.get_close_matches(stage.after, ahead, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
+            hint = did_you_mean(stage.after, ahead)
             raise document.fail(
                 f"'{stage.after}' is not one of the stages ({', '.join(ahead)}).{hint}",
                 "stages",
@@ -117,11 +114,9 @@ def _check_turns(chain: "Chain", document: Document) -> None:
 
 
 def _undeclared(document: Document, chain: "Chain", topic: str, *place: str | int) -> Exception:
-    close = difflib.get_close_matches(topic, chain.topics, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    return document.fail(
-        f"'{topic}' is not one of the topics ({', '.join(chain.topics)}).{hint}", *place
-    )
+    known = ", ".join(chain.topics)
+    hint = did_you_mean(topic, chain.topics)
+    return document.fail(f"'{topic}' is not one of the topics ({known}).{hint}", *place)
 
 
 def _onward(stage: "StageSpec") -> list[str]:

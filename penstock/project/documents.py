@@ -1,6 +1,5 @@
 """YAML that people write: read safely, checked against a model, errors with file, line and key."""
 
-import difflib
 import pathlib
 import typing
 from collections.abc import Iterator, Mapping
@@ -9,7 +8,7 @@ from typing import Any, TypeVar
 import pydantic
 import yaml
 
-from penstock.errors import ProjectError
+from penstock.errors import ProjectError, did_you_mean
 
 Place = tuple[str | int, ...]
 M = TypeVar("M", bound=pydantic.BaseModel)
@@ -101,8 +100,7 @@ class Document:
         dotted = ".".join(str(p) for p in place)
         if problem["type"] == "extra_forbidden":
             allowed = _keys_at(model, place[:-1])
-            close = difflib.get_close_matches(str(place[-1]), allowed, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
+            hint = did_you_mean(str(place[-1]), allowed)
             return (
                 f"{self.where(*place)}: unknown key '{dotted}'.{hint}"
                 f" Allowed here: {', '.join(allowed)}."

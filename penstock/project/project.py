@@ -1,17 +1,16 @@
 """A project: the cards, chains and Python steps of one folder, read once, checked together."""
 
+import contextlib
 import dataclasses
-import difflib
-import importlib.util
 import pathlib
-import sys
-import traceback
-from collections.abc import Iterable
+import re
 
 from penstock.broker.contract import Pipeline, Plan
-from penstock.errors import ChainError, ProjectError, StepError
+from penstock.errors import ChainError, ProjectError, did_you_mean
 from penstock.project.cards import Card, read_card
 from penstock.project.chains import Chain, StageSpec, read_chain
+from penstock.project.modules import load_steps
+from penstock.project.taken_names import hidden_sdk
 from penstock.steps import Registry, built_in
 
 
@@ -28,6 +27,8 @@ class Project:
     chains: dict[str, Chain]
     registry: Registry
     problems: list[str]
+    #: The files of steps/ that could not be run, and what was said of each.
+    broken: dict[pathlib.Path, str] = dataclasses.field(default_factory=dict)
 
     @property
     def stages(self) -> list[StageSpec]:
@@ -52,8 +53,7 @@ class Project:
     def chain(self, name: str) -> Chain:
         """The chain `name`. Raises `ChainError` that lists the ones there are."""
         if name not in self.chains:
-            close = difflib.get_close_matches(name, self.chains, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
+            hint = did_you_mean(name, self.chains)
             known = ", ".join(sorted(self.chains)) or "none"
             raise ChainError(f"there is no pipeline '{name}'.{hint} Pipelines here: {known}.")
         return self.chains[name]
@@ -68,16 +68,16 @@ def read_project(root: pathlib.Path) -> Project:
     """Everything in `root`: agents/*.md, topics/*.yaml and steps/*.py. Never raises for a mistake
     in one of them: it is in `problems`, and the rest is read on."""
     project = Project(root=root, cards={}, chains={}, registry=built_in(), problems=[])
+    hidden = hidden_sdk(root)
+    if hidden is not None:
+        project.problems.append(hidden)
     for file in sorted((root / "agents").glob("*.md")):
         try:
             project.cards[file.stem] = read_card(file)
         except ProjectError as exc:
             project.problems.append(exc.message)
-    for file in sorted((root / "steps").glob("*.py")):
-        try:
-            _load_steps(file, project.registry)
-        except ProjectError as exc:
-            project.problems.append(exc.message)
+    project.broken = load_steps(root, project.registry)
+    project.problems += dict.fromkeys(project.broken.values())
     files = sorted((root / "topics").glob("*.yaml")) + sorted((root / "topics").glob("*.yml"))
     if not files:
         project.problems.append(
@@ -91,7 +91,8 @@ def read_project(root: pathlib.Path) -> Project:
             _check_against_others(chain, project)
             project.chains[chain.name] = chain
         except ProjectError as exc:
-            project.problems.append(exc.message)
+            if exc.message not in project.problems:
+                project.problems.append(exc.message)
     return project
 
 
@@ -108,15 +109,17 @@ def _check_against_others(chain: Chain, project: Project) -> None:
     taken = {stage.name for stage in project.stages}
     for stage in chain.stages:
         if stage.name in taken:
-            raise ChainError(f"{stage.place}: another pipeline has a stage '{stage.name}'")
+            raise ChainError(f"{stage.where}: another pipeline has a stage '{stage.name}'")
         if stage.agent is not None:
             _check_card(stage, project)
         step = stage.check or stage.step
         if step is not None and step not in project.registry.steps:
             known = project.registry.steps
-            raise ChainError(
-                f"{stage.place}: there is no step '{step}'.{_hint(step, known)}"
-                f" Steps: {', '.join(sorted(known))}. Register one in steps/*.py with @step."
+            raise _missing(
+                step,
+                project,
+                f"{stage.where}: there is no step '{step}'.{did_you_mean(step, known)}"
+                f" Steps: {', '.join(sorted(known))}. Register one in steps/*.py with @step.",
             )
 
 
@@ -126,52 +129,34 @@ def _check_card(stage: StageSpec, project: Project) -> None:
     file = project.root / "agents" / f"{stage.agent}.md"
     if card is None:
         if file.exists():
-            raise ChainError(f"{stage.place}: the card '{stage.agent}' cannot be used, see above")
+            raise ChainError(f"{stage.where}: the card '{stage.agent}' cannot be used, see above")
         raise ChainError(
-            f"{stage.place}: the card {file} is missing.{_hint(stage.agent, project.cards)}"
+            f"{stage.where}: the card {file} is missing.{did_you_mean(stage.agent, project.cards)}"
         )
     for task in (stage.task, stage.again):
         if task is not None and task not in card.tasks:
             raise ChainError(
-                f"{stage.place}: {card.file} has no section '## Task: {task}'."
-                f"{_hint(task, card.tasks)} Tasks there: {', '.join(card.tasks) or 'none'}."
+                f"{stage.where}: {card.file} has no section '## Task: {task}'."
+                f"{did_you_mean(task, card.tasks)} Tasks there: {', '.join(card.tasks) or 'none'}."
             )
     if not card.instructions(stage.task) and not card.front.instructions_from:
-        raise ChainError(f"{stage.place}: {card.file} has no instructions for this stage")
+        raise ChainError(f"{stage.where}: {card.file} has no instructions for this stage")
     for tool in card.front.tools:
         if tool not in project.registry.tools:
             known = project.registry.tools
-            raise ChainError(
-                f"{card.file}: there is no tool '{tool}'.{_hint(tool, known)}"
-                f" Tools: {', '.join(sorted(known)) or 'none'}. Register one with @tool."
+            raise _missing(
+                tool,
+                project,
+                f"{card.file}: there is no tool '{tool}'.{did_you_mean(tool, known)}"
+                f" Tools: {', '.join(sorted(known)) or 'none'}. Register one with @tool.",
             )
 
 
-def _hint(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
-
-
-def _load_steps(file: pathlib.Path, registry: Registry) -> None:
-    """Run `file`, with its `@step` and `@tool` functions going into `registry`."""
-    name = f"penstock_steps.{file.stem}"
-    found = importlib.util.spec_from_file_location(name, file)
-    assert found is not None and found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    # Under its own name in sys.modules, as dataclasses and pickling look a class's module up.
-    sys.modules[name] = module
-    with registry.collecting(str(file)):
-        try:
-            found.loader.exec_module(module)
-        except ProjectError:
-            raise
-        except (Exception, SystemExit) as exc:
-            line = next(
-                (
-                    f.lineno
-                    for f in reversed(traceback.extract_tb(exc.__traceback__))
-                    if f.filename == str(file)
-                ),
-                getattr(exc, "lineno", None) or 1,
-            )
-            raise StepError(f"{file}:{line}: {type(exc).__name__}: {exc}") from exc
+def _missing(name: str, project: Project, message: str) -> ChainError:
+    """What is wrong when there is no `name`: where it is in a file that could not be run, that, and
+    nothing more, as it was said."""
+    for file, said in project.broken.items():
+        with contextlib.suppress(OSError):
+            if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", file.read_text(errors="replace")):
+                return ChainError(said)
+    return ChainError(message)

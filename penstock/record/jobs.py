@@ -4,7 +4,6 @@ The run of a job has its trace id from the job's name, so a name is a key: all t
 it is one run, on one partition, and the first job that is taken has the name for good.
 """
 
-import difflib
 import hashlib
 import uuid
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.errors import JobRefused
+from penstock.errors import JobRefused, did_you_mean
 from penstock.record.events import NAMESPACE, Event, derive_id, first_event
 from penstock.steps.output_files import check_name
 
@@ -112,8 +111,7 @@ def _check_keys(
     known = (*needed, *others)
     for key in found:
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f" Did you mean '{prefix}{close[0]}'?" if close else ""
+            hint = did_you_mean(str(key), known, prefix)
             raise JobRefused(
                 f"job '{name}': unknown field '{prefix}{key}'.{hint}"
                 f" Known here: {', '.join(known)}."

@@ -1,14 +1,15 @@
 """Python steps and tools: functions that a chain or a card calls by name.
 
-    from penstock.steps import Work, step
+    from penstock import Work, step
 
-    @step("shout")
+    @step
     async def shout(work: Work) -> str:
         return work.parts["text"].upper()
 
-What a step returns becomes the part named after the topic that its stage writes: text, or anything
-that JSON can hold. `None` ends the run there; `FanOut([a, b])` sends one event each. A step that a
-stage names as its `check` says whether the agent is to be asked: False ends the run there.
+Its name is the function's, or the one that is given: `@step("shout")`. What a step returns becomes
+the part named after the topic that its stage writes: text, or anything that JSON can hold. `None`
+ends the run there; `FanOut([a, b])` sends one event each. A step that a stage names as its `check`
+says whether the agent is to be asked: False ends the run there.
 """
 
 import contextlib
@@ -16,13 +17,16 @@ import contextvars
 import dataclasses
 import inspect
 import pathlib
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, overload
 
 from penstock.errors import StepError
+from penstock.models.gate import Gates
 from penstock.record.events import Event
 from penstock.record.notes import KINDS
 from penstock.settings import Settings
+from penstock.signals import Signals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +44,11 @@ class Work(Protocol):
     #: The folder for what a step leaves behind (PENSTOCK_DATA).
     data: pathlib.Path
     settings: Settings
+    #: What calls wait at while what they call is away: `async with work.gates.call("crm", "The
+    #: CRM"): ...`, where an `Unavailable` is a failure and anything else an answer.
+    gates: Gates
+    #: Where it is said what happens.
+    signals: Signals
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -77,6 +86,11 @@ class FanOut:
 
 
 Step = Callable[[Work], Awaitable[Any] | Any]
+Tool = Callable[..., Any]
+S = TypeVar("S", bound=Step)
+T = TypeVar("T", bound=Tool)
+#: Says how what a step needs is, or raises a `PenstockError` with what is missing and what to do.
+Ready = Callable[[Settings], Awaitable[str] | str]
 
 
 @dataclasses.dataclass
@@ -84,70 +98,97 @@ class Registry:
     """The steps and tools that chains and cards may name."""
 
     steps: dict[str, Step] = dataclasses.field(default_factory=dict)
-    tools: dict[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
-    places: dict[str, str] = dataclasses.field(default_factory=dict)
+    tools: dict[str, Tool] = dataclasses.field(default_factory=dict)
+    #: By the names of steps: whether what they need is there.
+    ready: dict[str, Ready] = dataclasses.field(default_factory=dict)
 
     @contextlib.contextmanager
-    def collecting(self, place: str) -> Iterator[None]:
-        """Inside, `@step` and `@tool` register here, as coming from `place`."""
-        token = _collecting.set((self, place))
+    def collecting(self) -> Iterator[None]:
+        """Inside, `@step` and `@tool` register here."""
+        token = _collecting.set(self)
         try:
             yield
         finally:
             _collecting.reset(token)
 
-    def _add(self, kind: str, name: str, function: Callable[..., Any], place: str) -> None:
-        known: dict[str, Callable[..., Any]] = getattr(self, kind)
-        if name in known:
-            raise StepError(
-                f"{place}: '{name}' is already registered by {self.places[kind + name]}"
-            )
-        known[name] = function
-        self.places[kind + name] = place
+    def add_step(self, name: str, function: Step) -> None:
+        if len(inspect.signature(function).parameters) != 1:
+            raise StepError(f"the step '{name}' takes one argument, the work")
+        _add(self.steps, name, function)
+
+    def add_tool(self, name: str, function: Tool) -> None:
+        _add(self.tools, name, function)
+
+    def drop_failed(self) -> None:
+        """Nothing is left of what a module registered that could not be run to its end."""
+        for known in (self.steps, self.tools):
+            for name in [n for n, f in known.items() if f.__module__ not in sys.modules]:
+                del known[name]
 
 
-_collecting: contextvars.ContextVar[tuple[Registry, str] | None] = contextvars.ContextVar(
+def _add(known: dict[str, Tool], name: str, function: Tool) -> None:
+    if name in known:
+        module = known[name].__module__
+        ours = module.startswith("penstock.")
+        place = "Penstock" if ours else getattr(sys.modules.get(module), "__file__", module)
+        raise StepError(f"'{name}' is already registered by {place}")
+    known[name] = function
+
+
+_collecting: contextvars.ContextVar[Registry | None] = contextvars.ContextVar(
     "collecting", default=None
 )
 
 
-def step(name: str) -> Callable[[Step], Step]:
-    """Register the function below as the step `name`: `async def`, or `def` to run in a thread."""
+@overload
+def step(name: str, *, ready: Ready | None = None) -> Callable[[S], S]: ...
+@overload
+def step(name: S) -> S: ...
+def step(name: Any, *, ready: Ready | None = None) -> Any:
+    """Register the function below as a step, `async def`, or `def` to run in a thread: by its own
+    name (`@step`) or by another (`@step("name")`). Where `ready` raises, no runs of the step's
+    pipelines are begun by themselves."""
 
-    def register(function: Step) -> Step:
-        collector = _collecting.get()
-        if collector is not None:
-            registry, place = collector
-            if len(inspect.signature(function).parameters) != 1:
-                raise StepError(f"{place}: the step '{name}' takes one argument, the work")
-            registry._add("steps", name, function, place)
+    def add(registry: Registry, name: str, function: Step) -> None:
+        registry.add_step(name, function)
+        if ready is not None:
+            registry.ready[name] = ready
+
+    return _decorator(name, add)
+
+
+@overload
+def tool(name: str) -> Callable[[T], T]: ...
+@overload
+def tool(name: T) -> T: ...
+def tool(name: Any) -> Any:
+    """Register the function below as a tool, for the `tools` of cards: by its own name (`@tool`)
+    or by another (`@tool("name")`)."""
+    return _decorator(name, Registry.add_tool)
+
+
+def _decorator(name: str | T, add: Callable[[Registry, str, T], None]) -> Callable[[T], T] | T:
+    def register(function: T, name: str) -> T:
+        registry = _collecting.get()
+        if registry is not None:
+            add(registry, name, function)
         return function
 
-    return register
-
-
-def tool(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register the function below as the tool `name`, for the `tools` of cards."""
-
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        collector = _collecting.get()
-        if collector is not None:
-            registry, place = collector
-            registry._add("tools", name, function, place)
-        return function
-
-    return register
+    if isinstance(name, str):
+        return lambda function: register(function, name)
+    return register(name, name.__name__)
 
 
 def built_in() -> Registry:
     """A registry that holds the steps that come with Penstock."""
     from penstock.steps.persist import persist
     from penstock.steps.present import present
-    from penstock.steps.sandbox import sandbox
+    from penstock.steps.sandbox import isolates, sandbox
     from penstock.steps.take_job import take_job
     from penstock.steps.write_file import write_file
 
     registry = Registry()
     for function in (persist, present, sandbox, take_job, write_file):
-        registry._add("steps", function.__name__, function, "Penstock")
+        registry.add_step(function.__name__, function)
+    registry.ready[sandbox.__name__] = isolates
     return registry

@@ -109,31 +109,22 @@ class History:
         while True:
             fd = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
-                self._lock(fd, deadline)
-                if self._is_here(fd):
+                if self._is_ours(fd):
                     yield fd
                     return
             finally:
                 os.close(fd)
             if time.monotonic() > deadline:
-                raise OSError(errno.EBUSY, "somebody keeps replacing it")
-
-    def _is_here(self, fd: int) -> bool:
-        """Nobody has put the file aside while its lock was waited for."""
-        try:
-            return os.path.samestat(os.fstat(fd), os.stat(self.file))
-        except FileNotFoundError:
-            return False
-
-    def _lock(self, fd: int, deadline: float) -> None:
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise OSError(errno.EBUSY, "another program has locked it") from None
+                raise OSError(errno.EBUSY, "another program has locked it, or keeps replacing it")
             time.sleep(0.01)
+
+    def _is_ours(self, fd: int) -> bool:
+        """Whether `fd` is locked now, and still the file: somebody may have put that aside."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return os.path.samestat(os.fstat(fd), os.stat(self.file))
+        except (BlockingIOError, FileNotFoundError):
+            return False
 
     def _write(self, fd: int, data: bytes) -> None:
         """`data` is at the end of the file and on the disk, or an `OSError` is raised."""

@@ -10,14 +10,22 @@ import os
 import pathlib
 import re
 import stat
-from collections.abc import Iterator
 
 #: The folder of output files, in PENSTOCK_DATA.
 FOLDER = "outputs"
 #: Bytes of one name, as Linux and macOS have it, and of the whole path.
 NAME_BYTES, PATH_BYTES = 255, 1000
-#: What Windows takes for a device, with any ending.
-RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+#: What a part of a name must not be, as a pattern, and what is said of it.
+REFUSED = {
+    r"\.\.": f"'..' leads out of {FOLDER}/",
+    r"\.?": "an empty part or '.'",
+    r"\..*": "names that begin with a dot are kept for files that are not finished",
+    r"-.*": "a part that begins with '-', which programs take for an option",
+    r" .*|.*[ .]": "a part that begins or ends with a space, or ends with a dot",
+    r'.*[<>:"|?*].*': 'one of < > : " | ? *, which not every system takes',
+    # With any ending, and with spaces before it.
+    r"(con|prn|aux|nul|clock\$|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?": "a device of Windows",
+}
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -29,28 +37,14 @@ def check_name(name: str) -> list[str]:
         raise ValueError("a file needs a name")
     if not name.isprintable() or "\\" in name:
         raise ValueError("only what can be seen, and no backslash")
-    try:
-        too_long = len(name.encode()) > PATH_BYTES
-    except UnicodeEncodeError as exc:
-        raise ValueError("not Unicode") from exc
     if name.startswith("/"):
         raise ValueError(f"an absolute path; it is taken relative to {FOLDER}/")
     parts = name.split("/")
     for part in parts:
-        if part == "..":
-            raise ValueError(f"'..' leads out of {FOLDER}/")
-        if part in ("", "."):
-            raise ValueError("an empty part or '.'")
-        if part.startswith("."):
-            raise ValueError("names that begin with a dot are kept for files that are not finished")
-        if part != part.strip() or part.endswith("."):
-            raise ValueError("a part that begins or ends with a space, or ends with a dot")
-        if any(c in part for c in '<>:"|?*'):
-            raise ValueError('one of < > : " | ? *, which not every system takes')
-        if RESERVED.fullmatch(part):
-            raise ValueError(f"'{part}' is a reserved name")
-        too_long = too_long or len(part.encode()) > NAME_BYTES
-    if too_long:
+        for pattern, reason in REFUSED.items():
+            if re.fullmatch(pattern, part, re.IGNORECASE):
+                raise ValueError(reason)
+    if len(name.encode()) > PATH_BYTES or any(len(part.encode()) > NAME_BYTES for part in parts):
         raise ValueError(f"longer than {NAME_BYTES} bytes, or than {PATH_BYTES} in all")
     return parts
 
@@ -66,34 +60,27 @@ def write_whole(folder: pathlib.Path, name: str, data: bytes, mark: str) -> None
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         # The folder itself may be a link: that is its owner's business.
-        there = stack.enter_context(_opened(os.open(folder, _OPEN_FOLDER & ~os.O_NOFOLLOW)))
+        there = os.open(folder, _OPEN_FOLDER & ~os.O_NOFOLLOW)
+        stack.callback(os.close, there)
         for one in folders:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(one, dir_fd=there)
                 os.fsync(there)
             try:
-                there = stack.enter_context(_opened(os.open(one, _OPEN_FOLDER, dir_fd=there)))
+                there = os.open(one, _OPEN_FOLDER, dir_fd=there)
             except OSError as exc:
                 if exc.errno in (errno.ELOOP, errno.ENOTDIR):
                     raise ValueError(f"'{one}' is a link or a file, and not a folder") from exc
                 raise
+            stack.callback(os.close, there)
         with contextlib.suppress(FileNotFoundError):
             mode = os.stat(last, dir_fd=there, follow_symlinks=False).st_mode
             if not stat.S_ISREG(mode):
                 raise ValueError(f"'{last}' is there, and is a link or a folder, and no file")
         unfinished = f".{mark}.part"
-        with _opened(os.open(unfinished, _OPEN_FILE, 0o644, dir_fd=there)) as file:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(file, rest) :]
+        with open(os.open(unfinished, _OPEN_FILE, 0o644, dir_fd=there), "wb") as file:
+            file.write(data)
+            file.flush()
             os.fsync(file)
         os.rename(unfinished, last, src_dir_fd=there, dst_dir_fd=there)
         os.fsync(there)
-
-
-@contextlib.contextmanager
-def _opened(descriptor: int) -> Iterator[int]:
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

@@ -9,8 +9,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from penstock.errors import StepFailed, Unavailable
-from penstock.models.gate import Outage
+from penstock.errors import Unavailable
 from penstock.record.events import Event
 from penstock.record.notes import about_text
 from penstock.steps import Work
@@ -21,10 +20,9 @@ NAME = "ai_history.csv"
 
 @dataclasses.dataclass
 class _Writer:
-    """One file's history, the thread that writes it, and whether the file can be written."""
+    """One file's history, and the thread that writes it."""
 
     history: History
-    outage: Outage
     #: A thread of its own: a file that is slow or locked holds up nothing else.
     pool: concurrent.futures.ThreadPoolExecutor
 
@@ -43,22 +41,19 @@ async def persist(work: Work) -> None:
     row = row_of(work.event)
     await _remember(work)
     loop = asyncio.get_running_loop()
-    await writer.outage.passage()
-    try:
+    file = writer.history.file
+    async with work.gates.call("history", str(file), lambda error: _explain(error, file)):
         await loop.run_in_executor(writer.pool, writer.history.append, row)
-    except asyncio.CancelledError:
-        writer.outage.left()
-        raise
-    except StepFailed:
-        writer.outage.succeeded()
-        raise
-    except OSError as exc:
-        error = Unavailable(f"{writer.history.file} cannot be written: {exc.strerror or exc}")
-        error.counts = False
-        writer.outage.failed(error)
-        raise error from exc
-    writer.outage.succeeded()
     work.show(line_of(work.event))
+
+
+def _explain(error: Exception, file: pathlib.Path) -> Exception:
+    """A file that cannot be written now may pass, and says nothing about the event."""
+    if not isinstance(error, OSError):
+        return error
+    unavailable = Unavailable(f"{file} cannot be written: {error.strerror or error}")
+    unavailable.counts = False
+    return unavailable
 
 
 async def _remember(work: Work) -> None:
@@ -109,7 +104,7 @@ def row_of(event: Event) -> list[str]:
 def _writer(file: pathlib.Path) -> _Writer:
     if file not in _writers:
         pool = concurrent.futures.ThreadPoolExecutor(1, "history")
-        _writers[file] = _Writer(History(file), Outage(str(file)), pool)
+        _writers[file] = _Writer(History(file), pool)
     return _writers[file]
 
 

@@ -4,13 +4,12 @@ import asyncio
 import json
 import re
 import weakref
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 from penstock.errors import SandboxUnavailable, Unavailable
-from penstock.models.gate import Outage
 from penstock.record.notes import about_text
-from penstock.sandbox import Limits, Tier, run_code, verdict
+from penstock.sandbox import Limits, Tier, run_code, self_test, verdict
 from penstock.settings import Settings
 from penstock.steps import Work
 
@@ -19,12 +18,10 @@ AT_ONCE = 4
 OUTPUT_BYTES, DISK_MB = 200_000, 16
 #: Characters of an output that travel with the event. It is a prompt of the next agents too.
 QUOTED_CHARS = 4_000
-#: Whether it isolates, likewise.
-_outages: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Outage] = weakref.WeakKeyDictionary()
 _FENCE = re.compile(r"\s*```[^\n`]*\n(.*?)(?:\n```\s*)?", re.DOTALL)
 
-#: Each event loop has places of its own.
-_places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
+#: Each event loop has as many of its own.
+_at_once: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -54,7 +51,10 @@ async def sandbox(work: Work) -> dict[str, Any]:
     limits = limits_of(settings)
 
     async def judged(code: str, stdin: str, expected: str | None) -> dict[str, Any]:
-        return await _patiently(judge(code, stdin, expected, limits, cast(Tier, settings.sandbox)))
+        # Until it isolates the stage pauses, as it does for a model that is away. The event is not
+        # to blame, and what it cost so far is not lost.
+        async with work.gates.call(sandbox.__name__, "The sandbox", _explain):
+            return await judge(code, stdin, expected, limits, cast(Tier, settings.sandbox))
 
     found = await work.call("sandbox", judged, *asked)
     explained = solution.get("explanation") if isinstance(solution, Mapping) else None
@@ -68,32 +68,19 @@ async def sandbox(work: Work) -> dict[str, Any]:
     return {**kept, **found}
 
 
-def outage_here() -> Outage:
-    """Whether the sandbox works, as far as this event loop's steps have seen."""
-    return _outages.setdefault(asyncio.get_running_loop(), Outage("The sandbox"))
+async def isolates(settings: Settings) -> str:
+    """Say that nothing was found that leads out of the sandbox. Raises `SandboxUnavailable`."""
+    await self_test(cast(Tier, settings.sandbox))
+    return f"{settings.sandbox}: holds; its self-test found no way out"
 
 
-async def _patiently(judging: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
-    """The verdict, once the sandbox isolates: until then the stage pauses, as it does for a model
-    that is away. The event is not to blame, and what it cost so far is not lost."""
-    outage = outage_here()
-    try:
-        await outage.passage()
-        found = await judging
-    except asyncio.CancelledError:
-        outage.left()
-        raise
-    except (SandboxUnavailable, Unavailable) as exc:
-        error = exc if isinstance(exc, Unavailable) else Unavailable(exc.message)
-        error.counts = not outage.failed(error) and error is exc
-        raise error from exc
-    except Exception:
-        outage.succeeded()  # whatever that is, it is not the sandbox: others have their turn
-        raise
-    finally:
-        judging.close()
-    outage.succeeded()
-    return found
+def _explain(error: Exception) -> Exception:
+    """A sandbox that does not isolate may do so again, and says nothing about the event."""
+    if not isinstance(error, SandboxUnavailable):
+        return error
+    unavailable = Unavailable(error.message)
+    unavailable.counts = False
+    return unavailable
 
 
 def _lesson(found: Mapping[str, Any]) -> str:
@@ -105,15 +92,15 @@ def _lesson(found: Mapping[str, Any]) -> str:
 async def judge(
     code: str, stdin: str, expected: str | None, limits: Limits, tier: Tier = "native"
 ) -> dict[str, Any]:
-    """The verdict on `code`, as JSON, every text of it capped. Waits for a place among `AT_ONCE`.
+    """The verdict on `code`, as JSON, every text of it capped. `AT_ONCE` are judged at a time.
 
     Raises `SandboxUnavailable` where nothing can be isolated, `Unavailable` when a process could
     not be started now.
     """
     if not code.strip():
         return _verdict("FAIL", "no code", "there is no program to run")
-    places = _places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE))
-    async with places:
+    at_once = _at_once.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE))
+    async with at_once:
         try:
             outcome = await run_code(code, stdin, limits, tier)
         except SandboxUnavailable as exc:

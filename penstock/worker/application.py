@@ -3,35 +3,35 @@
 import asyncio
 import gc
 import importlib
-import logging
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import faust
 
 from penstock.broker import join
 from penstock.broker.suspects import Suspects
+from penstock.conditions import STARTING, Condition
 from penstock.errors import BrokerUnavailable, ChainError, SettingsError
+from penstock.installation import require_one_installation
 from penstock.journal import Journal
 from penstock.memory import Memory
-from penstock.memory import Status as MemoryStatus
-from penstock.models.gate import Outage
+from penstock.models.gate import Gates
 from penstock.models.names import resolve
 from penstock.project.chains import Chain, StageSpec
 from penstock.project.project import Project
 from penstock.record.beginnings import encode, log_begun
-from penstock.record.dead_letters import DeadLetter
 from penstock.record.event_log import EventLog
 from penstock.record.events import Event
 from penstock.settings import Settings
+from penstock.signals import RetentionPutOff, RunsDeleted, Shown, Signal, Signals, write_to_log
 from penstock.worker.console import show
+from penstock.worker.env import Env
 from penstock.worker.faust_parts import Boot, RawSchema, Tables
-from penstock.worker.health import HealthFile, try_sandbox
-from penstock.worker.stage import Stage
-from penstock.worker.stages import Stages
-from penstock.worker.work import Answer, Do, checked, python_step
-
-log = logging.getLogger(__name__)
+from penstock.worker.health import HealthFile
+from penstock.worker.interactions import Interactions
+from penstock.worker.readiness import Readiness
+from penstock.worker.stages import Stages, add_stages
 
 #: Seconds between looks for finished runs that are old enough to go.
 RETENTION_EVERY_S = 60.0
@@ -48,8 +48,10 @@ class PenstockApp(faust.App):
 
     def __init__(self, settings: Settings, project: Project) -> None:
         plan = project.plan(settings.app_id)
+        self.signals = Signals()
+        self.signals.on(Signal, write_to_log)
         self.broker = join(settings, plan)
-        self.stages = Stages(settings.drain_s)
+        self.stages = Stages(self.signals, settings.drain_s)
         super().__init__(
             settings.app_id,
             topic_partitions=settings.partitions,
@@ -65,9 +67,10 @@ class PenstockApp(faust.App):
         )
         self.settings = settings
         self.project = project
-        self.seeding = settings.seed
-        self.timers = True
         self.plan = plan
+        #: The only pipeline that is worked on, where somebody asked for one run of it.
+        self.only: str | None = None
+        self.gates = Gates(self.signals)
         self.event_log = EventLog(
             settings.logs,
             max_bytes=settings.event_log_bytes,
@@ -76,15 +79,10 @@ class PenstockApp(faust.App):
         )
         self._providers: Any = None
         self._memory: Memory | None = None
-        self._health = HealthFile(self)
-        #: Whether the sandbox holds, and what is to be said of it; None when it was not tried.
-        self.sandbox: tuple[bool, str] | None = None
-        self._trying = asyncio.Lock()
+        self._health: HealthFile | None = None
+        self.readiness = Readiness(project.registry, settings, self.gates, self.signals)
         for spec in project.stages:
             self._declare(spec)
-        for spec in project.stages:
-            if spec.after is not None and spec.after in self.stages:
-                self.stages[spec.name].turn.follow(self.stages[spec.after].turn)
         self._declare_cancels()
         self.task(self.delete_finished_runs)
         for watch in self.broker.background():
@@ -100,10 +98,6 @@ class PenstockApp(faust.App):
     # -- stages
 
     def _declare(self, spec: StageSpec) -> None:
-        card = self.project.cards.get(spec.agent or "")
-        limit = spec.concurrency or (card.front.concurrency if card else None)
-        stage = Stage(self, spec, self._work(spec), limit or self.settings.concurrency)
-        self.stages[spec.name] = stage
         topic = self.topic(
             spec.reads,
             schema=RawSchema(),
@@ -111,7 +105,7 @@ class PenstockApp(faust.App):
         )
 
         async def consume(stream: Any) -> None:
-            await stage.consume(stream)
+            await self.stages[spec.name].consume(stream)
 
         consume.__name__ = consume.__qualname__ = spec.name
         consume.__doc__ = f"{spec.does}: {spec.reads} -> {' or '.join(spec.targets) or 'the end'}"
@@ -127,69 +121,30 @@ class PenstockApp(faust.App):
         async def cancel_agent_stream(stream: Any) -> None:
             """Ends runs that somebody has cancelled"""
             async for event in stream.events():
-                await self.cancel(event.key)
+                await self.stages.cancel(event.key)
 
         self.agent(topic, name="cancel_agent_stream")(cancel_agent_stream)
-
-    async def cancel(self, key: bytes) -> None:
-        """The run ends where it is: its calls are cut off, its events finished without outputs."""
-        count = await self.stages.cancel(key)
-        log.info(
-            "run %s: cancelled, %d events in flight",
-            key.decode(errors="replace"),
-            count,
-            extra={"action": "cancelled"},
-        )
-
-    def _work(self, spec: StageSpec) -> Do:
-        if spec.step is not None:
-            return python_step(self.project.registry.steps[spec.step])
-        card = self.project.cards[spec.agent or ""]
-        made: list[Do] = []
-        look = None if spec.check is None else self.project.registry.steps[spec.check]
-
-        async def do(work: Any) -> Answer:
-            if not made:
-                # The SDK takes a second to import: not for a command that only reads.
-                from penstock.worker.runner import agent_step
-
-                target = resolve(card.front.model, self.settings)
-                made.append(agent_step(spec, card, target, self.providers, self.project.registry))
-            return await made[0](work)
-
-        return do if look is None else checked(look, do)
 
     @property
     def providers(self) -> Any:
         if self._providers is None:
             from penstock.models.providers import Providers
 
-            self._providers = Providers(self.settings.redact)
+            self._providers = Providers(self.settings.redact, self.gates)
         return self._providers
-
-    @property
-    def outages(self) -> list[Outage]:
-        """Of each provider that has been called, whether it is up."""
-        return [provider.outage for provider in self._providers or ()]
 
     @property
     def starts(self) -> list[Chain]:
         """The pipelines that this worker seeds and times: those that PENSTOCK_START names, or else
         all but those with `start: manual`."""
+        if self.only is not None:
+            return []
         named = self.settings.start
         return [
             chain
             for chain in self.project.chains.values()
             if (chain.name in named if named else chain.start == "automatic")
         ]
-
-    async def can_run(self, chain: Chain) -> bool:
-        """Whether all that the pipeline's steps do can be done here: a sandbox that does not hold
-        runs no code, and that is said once."""
-        if all(spec.step != "sandbox" for spec in chain.stages):
-            return True
-        async with self._trying:
-            return await try_sandbox(self)
 
     async def open_memory(self) -> Memory:
         """The agents' memory. Opened for the first step that uses it: most pipelines have none."""
@@ -198,14 +153,20 @@ class PenstockApp(faust.App):
             await self._memory.start()
         return self._memory
 
-    @property
-    def memory_status(self) -> MemoryStatus | None:
-        """None while nothing has used the memory."""
-        return None if self._memory is None else self._memory.status
+    def conditions(self) -> Iterator[Condition]:
+        """Each thing that the worker needs and has asked for, as it is now."""
+        yield self._broker_condition
+        yield from self.readiness.conditions
+        if self._memory is not None:
+            status = self._memory.status
+            state = STARTING if status.state == "opening" else status.state
+            yield Condition("memory", state, str(status), status.since)
 
-    def card_label(self, agent: str | None) -> str | None:
-        card = self.project.cards.get(agent or "")
-        return card.label if card else None
+    @property
+    def _broker_condition(self) -> Condition:
+        url = self.settings.redact(self.settings.broker_url)
+        state, reason, since = self.broker.status
+        return Condition("broker", state, f"{url}{reason and ': '}{reason}", since)
 
     # -- the broker
 
@@ -240,6 +201,7 @@ class PenstockApp(faust.App):
     def prepare(self) -> None:
         """The worker can start: the project is sound, the models are named, the embedded file is
         ours and its topics are there. Raises `PenstockError` with what to do."""
+        require_one_installation()
         self.project.require_sound()
         for name in self.settings.start:
             try:
@@ -263,15 +225,43 @@ class PenstockApp(faust.App):
     # -- life
 
     async def on_start(self) -> None:
-        if self.settings.event_log:
+        settings = self.settings
+        if settings.event_log:
             self.event_log.start(asyncio.get_running_loop())
+            lines = Interactions(self.event_log, instructions=settings.log_instructions)
+            lines.subscribe(self.signals)
+        if self.only is None:
+            self.signals.on(Shown, lambda shown: show(shown.text))
+        pipelines = (self.only,) if self.only else tuple(sorted(self.project.chains))
+        self._health = HealthFile(settings, pipelines, self.conditions, self.signals)
         self._health.start()
         if any(spec.agent is not None for spec in self.project.stages):
             # At the first call the loop would stand still for seconds on a busy machine, and
             # Kafka take the worker for dead.
             await asyncio.to_thread(importlib.import_module, "penstock.worker.runner")
         await self.broker.reach()
+        add_stages(self.stages, self.project, self._env(), lambda: self.providers, self.only)
         await super().on_start()
+
+    def _env(self) -> Env:
+        journal = self.journal
+
+        def undelivered(topic: str) -> bool:
+            consumer: Any = self.consumer  # one of our two
+            return bool(consumer.undelivered(topic))
+
+        return Env(
+            settings=self.settings,
+            signals=self.signals,
+            journal=journal,
+            gates=self.gates,
+            rooms=(journal.room, self.event_log.room),
+            suspects=self.suspects,
+            cancelled=self.cancelled,
+            memory=self.open_memory,
+            generation=lambda: self.consumer_generation_id,
+            undelivered=undelivered,
+        )
 
     async def on_started(self) -> None:
         await super().on_started()
@@ -295,43 +285,19 @@ class PenstockApp(faust.App):
             try:
                 count = await self.broker.retire(time.time() - self.settings.retention_s)
             except BrokerUnavailable as exc:
-                log.warning("Retention is put off: %s", exc)
+                self.signals.emit(RetentionPutOff(str(exc)))
             else:
                 if count:
-                    log.info("Retention: deleted %d records of finished runs", count)
+                    self.signals.emit(RunsDeleted(count))
             await self.sleep(every_s)
 
     async def on_shutdown(self) -> None:
         await super().on_shutdown()
-        await self._health.stop()
+        if self._health is not None:
+            await self._health.stop()
         if self._providers is not None:
             await self._providers.close()
         if self._memory is not None:
             await self._memory.close()
         await asyncio.to_thread(self.event_log.stop)
         await self.broker.close()
-
-    # -- what people see
-
-    def show(self, text: str) -> None:
-        """`text` on the console, past the redirection of print() into the log. It is a model's:
-        what would work on the terminal instead of being shown is left out."""
-        show(text)
-
-    def finished(self, spec: StageSpec, event: Event, answer: Answer, topics: str) -> None:
-        """Called when a step's end is durable, with where its answer went."""
-        if log.isEnabledFor(logging.INFO):
-            usage = answer.usage
-            log.info(
-                "run %s: %s -> %s (%s, %.1f s, %d tokens)",
-                event.trace_id,
-                spec.reads,
-                topics or "the end",
-                spec.does,
-                usage.seconds if usage else 0.0,
-                usage.output_tokens if usage else 0,
-                extra={"action": "step_finished", "trace_id": event.trace_id},
-            )
-
-    def buried(self, spec: StageSpec, letter: DeadLetter) -> None:
-        """Called when a dead letter is durable."""

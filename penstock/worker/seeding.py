@@ -22,25 +22,33 @@ AGAIN_S = 10.0
 
 
 def add_seeding(app: PenstockApp) -> None:
-    """The app seeds its pipelines when it has started, and again whenever a timer is due. From the
-    moment that it is told to stop it begins none: its broker goes before its tasks do."""
+    """The app seeds its pipelines when it has started, and again whenever a timer is due."""
 
     @app.task
     async def initiate_pipeline_once() -> None:
-        # Side by side: on Kafka each is the business of whoever has its partition.
-        seeds = [_seed(app, chain) for chain in app.starts if chain.seed is not None]
-        await app.wait(_all(seeds))
+        await begin_seeds(app)
 
     @app.task
     async def create_runs_at_interval() -> None:
-        timers = [
-            _run_timer(app, chain, every_s)
-            for chain in app.starts
-            if app.timers
-            and chain.seed is not None
-            and (every_s := app.settings.every_s or chain.every_s)
-        ]
-        await app.wait(_all(timers))
+        await run_timers(app)
+
+
+async def begin_seeds(app: PenstockApp) -> None:
+    """Begin each pipeline's seed, unless that was done. From the moment that the app is told to
+    stop none is begun: its broker goes before its tasks do."""
+    # Side by side: on Kafka each is the business of whoever has its partition.
+    await app.wait(_all([_seed(app, chain) for chain in app.starts if chain.seed is not None]))
+
+
+async def run_timers(app: PenstockApp) -> None:
+    """Begin a run of each pipeline with a timer whenever it is due, until the app is told to
+    stop."""
+    timers = [
+        _run_timer(app, chain, every_s)
+        for chain in app.starts
+        if chain.seed is not None and (every_s := app.settings.every_s or chain.every_s)
+    ]
+    await app.wait(_all(timers))
 
 
 async def _all(work: list[Coroutine[Any, Any, None]]) -> None:
@@ -50,10 +58,10 @@ async def _all(work: list[Coroutine[Any, Any, None]]) -> None:
 
 async def _seed(app: PenstockApp, chain: Chain) -> None:
     assert chain.seed is not None
-    if app.seeding == "0" or not await _can_run(app, chain):
+    if app.settings.seed == "0" or not await _can_run(app, chain):
         return
     trace_id = seed_trace_id(app.settings.app_id, chain.name, _canonical(chain.seed))
-    if app.seeding == "again":
+    if app.settings.seed == "again":
         trace_id = str(uuid.uuid4())
     event = first_event(chain.name, chain.seed, trace_id, "initiate_pipeline_once")
     if await _begin(app, chain, event, kept=True):
@@ -70,7 +78,7 @@ async def _can_run(app: PenstockApp, chain: Chain) -> bool:
     """The pipeline's steps can do what they do, now or after a while; False when the worker stops.
     Else its agents would be paid for what has to wait."""
     while not app.should_stop:
-        if await app.can_run(chain):
+        if await app.readiness.of(chain.stages):
             return True
         await app.sleep(AGAIN_S)
     return False

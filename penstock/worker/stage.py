@@ -1,115 +1,138 @@
 """A stage: consume, step, produce. The only code behind the app's Faust agents.
 
-Events of one key are processed in their order, those of different keys at the same time, up to
-the stage's limit. What becomes of each is in `penstock.worker.processing`.
+Events of one run are processed in their order, those of different runs at the same time, up to
+the stage's limit. How each ends is decided in `penstock.worker.processing`, and written here.
 """
 
 import asyncio
 import collections
-import logging
+import dataclasses
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from penstock.broker.suspects import KilledWorker, Suspects
 from penstock.project.chains import StageSpec
-from penstock.worker.processing import Flight, Processing
-from penstock.worker.turns import Turn
+from penstock.signals import Positions, StageFailed
+from penstock.worker.backlog import Backlog
+from penstock.worker.env import Env
+from penstock.worker.processing import Ending, Processing
 from penstock.worker.work import Do
 
-if TYPE_CHECKING:
-    from penstock.worker.application import PenstockApp
 
-log = logging.getLogger(__name__)
+@dataclasses.dataclass(slots=True)
+class Flight:
+    """One event on its way through the stage, and every message that brought it."""
+
+    message: Any
+    repeats: list[Any] = dataclasses.field(default_factory=list)
 
 
 class Stage:
-    """One stage of a chain, bound to the app that runs it."""
+    """One stage of a chain, in one worker. With `idle` it takes nothing, ever: it is here for
+    another pipeline. `card` is the label of its agent's."""
 
-    def __init__(self, app: "PenstockApp", spec: StageSpec, do: Do, limit: int) -> None:
-        self.app = app
+    def __init__(
+        self,
+        env: Env,
+        spec: StageSpec,
+        do: Do,
+        limit: int,
+        *,
+        card: str | None = None,
+        idle: bool = False,
+    ) -> None:
+        self.env = env
         self.spec = spec
         self.name = spec.name
-        self._processing = Processing(app, spec, do)
+        self.idle = idle
+        self.backlog = Backlog(spec.reads, env.undelivered)
+        self._waits_for: Backlog | None = None
+        self._processing = Processing(spec, do, card)
         self._limit = limit
         self._live = 0
         self._free = asyncio.Event()
         self._flights: dict[tuple[Any, int], Flight] = {}
-        self._lanes: dict[Any, collections.deque[tuple[Flight, Any]]] = {}
+        #: The events in flight of each run, in their order. A record without a key is a run.
+        self._queues: dict[Any, collections.deque[tuple[Flight, Any]]] = {}
         # asyncio keeps only weak references to tasks: one that nobody holds can vanish.
         self._tasks: dict[asyncio.Task[None], Any] = {}
         self._running: dict[Any, asyncio.Task[None]] = {}
         self._paused = False
-        #: Nothing is ever taken in this process: it is here for another pipeline.
-        self.idle = False
-        self.turn = Turn(app, spec.reads)
 
     @property
     def in_flight(self) -> int:
         return self._live
+
+    def wait_for(self, ahead: "Stage") -> None:
+        """From here on, take nothing while `ahead` has events to take."""
+        self._waits_for = ahead.backlog
+        ahead.backlog.is_watched = True
 
     # -- taking events
 
     async def consume(self, stream: Any) -> None:
         """Every event of `stream` is taken, in order, as soon as there is room for it."""
         # Looked at by stages that wait for this one, also before its first event.
-        turn = self.turn
-        buffer = turn.queue = stream.channel.queue
+        backlog = self.backlog
+        buffer = backlog.queue = stream.channel.queue
         async for event in stream.noack().events():
             if buffer is not stream.channel.queue:
-                buffer = turn.queue = stream.channel.queue
+                buffer = backlog.queue = stream.channel.queue
             while True:
-                turn.in_hand = True
+                backlog.in_hand = True
                 await self._admit()
-                turn.in_hand = False
+                backlog.in_hand = False
                 self._take(event.message)
                 # What else is in the buffer is taken without another trip through the stream
                 # (13,800 -> 16,300 steps a second).
                 if buffer.empty():
                     break
                 event = buffer.get_nowait()
-            turn.look()
+            backlog.look()
 
-    def sought(self) -> None:
+    def on_seek(self) -> None:
         """What was not finished is delivered again from here on."""
-        self.turn.dropped = False
+        self.backlog.dropped = False
 
     async def _admit(self) -> None:
-        """There is room for one more event, here, at the broker and in the event log, and it is
-        this stage's turn."""
+        """Wait until there is room for one more event here, at the broker and in the event log, and
+        the stage that goes first has none to take."""
         while True:
             while self._live >= self._limit:
                 self._free.clear()
                 await self._free.wait()
-            if not await self.turn.come():
+            if self._waits_for is None or not self._waits_for.is_open():
                 break
-        for room in (self.app.journal.room, self.app.event_log.room):
+            await self._waits_for.clear()
+        for room in self.env.rooms:
             if not room.is_set():
                 await room.wait()
 
     def _take(self, message: Any) -> None:
-        journal = self.app.journal
-        late = message.generation_id != self.app.consumer_generation_id
+        journal = self.env.journal
+        late = message.generation_id != self.env.generation()
         if late or self._paused or self.idle or not journal.owns(message):
             # Not acked: it is delivered again, here or to whoever comes next. For one of before a
             # rebalance the seek may have been made by now, and none would follow.
-            self.turn.dropped = self.turn.dropped or not late
+            self.backlog.dropped = self.backlog.dropped or not late
             return
         if journal.delivered(self.name, message):
             journal.again(self.name, message)
             return
-        place = (message.tp, message.offset)
-        flight = self._flights.get(place)
+        position = (message.tp, message.offset)
+        flight = self._flights.get(position)
         if flight is not None:
             flight.repeats.append(message)
             return
-        flight = self._flights[place] = Flight(message)
+        flight = self._flights[position] = Flight(message)
         self._live += 1
-        key = message.key or place
-        lane = self._lanes.get(key)
-        if lane is not None:
-            lane.append((flight, place))
+        key = message.key or position
+        queue = self._queues.get(key)
+        if queue is not None:
+            queue.append((flight, position))
             return
-        self._lanes[key] = collections.deque([(flight, place)])
-        task = asyncio.get_running_loop().create_task(self._run_lane(key))
+        self._queues[key] = collections.deque([(flight, position)])
+        task = asyncio.get_running_loop().create_task(self._run(key))
         self._tasks[task] = message.tp
         self._running[key] = task
         task.add_done_callback(lambda ended: self._ended(ended, key))
@@ -120,56 +143,109 @@ class Stage:
             self._close(key)  # it was cancelled before it began
 
     def _close(self, key: Any) -> None:
-        """The lane is over; what is left in it comes again."""
+        """Forget the run's queue; what is left in it is delivered again."""
         del self._running[key]
-        for _, place in self._lanes.pop(key):
-            del self._flights[place]
+        for _, position in self._queues.pop(key):
+            del self._flights[position]
             self._live -= 1
         self._free.set()
 
-    async def _run_lane(self, key: Any) -> None:
-        """The events of one key, one after the other."""
-        lane = self._lanes[key]
+    # -- processing them
+
+    async def _run(self, key: Any) -> None:
+        """The events of one run have ended, one after the other."""
+        queue = self._queues[key]
         waited = False
         try:
-            # What is left when the stage pauses comes again.
-            while lane and not (self._paused and waited):
-                flight, place = lane[0]
+            # What is left when the stage pauses is delivered again.
+            while queue and not (self._paused and waited):
+                flight, position = queue[0]
                 try:
                     # On Kafka a crash upstream can send an event twice: one waits for the other.
-                    if waited and self.app.journal.is_done(self.name, flight.message):
+                    if waited and self.env.journal.is_done(self.name, flight.message):
                         for message in (flight.message, *flight.repeats):
-                            self.app.journal.again(self.name, message)
-                    elif key in self.app.cancelled:
-                        await self._processing.end_cancelled(flight)
+                            self.env.journal.again(self.name, message)
+                    elif key in self.env.cancelled:
+                        await self._finish(flight, self._processing.cancelled(flight.message))
                     else:
-                        await self._processing.process(flight)
-                except Exception:
+                        await self._process(flight)
+                except Exception as exc:
                     # A fault of ours: the event stays un-acked, and a restart takes it up again.
-                    log.exception(
-                        "run %s: %s could neither finish nor bury an event",
-                        (flight.message.key or b"").decode(errors="replace"),
-                        self.name,
-                        extra={"action": "stage_fault"},
-                    )
+                    trace_id = (flight.message.key or b"").decode(errors="replace")
+                    label = self._processing.label
+                    self.env.signals.emit(StageFailed(label, trace_id, exc))
                 finally:
                     waited = True
-                    lane.popleft()
-                    del self._flights[place]
+                    queue.popleft()
+                    del self._flights[position]
                     self._live -= 1
                     if not self._free.is_set():
                         self._free.set()
         finally:
             self._close(key)
 
+    async def _process(self, flight: Flight) -> None:
+        """Process the event, marked so that a crash leaves a trace of it; run it alone if it was in
+        flight with others at a crash."""
+        suspects = self.env.suspects
+        if suspects is None:
+            await self._end(flight)
+            return
+        try:
+            alone = suspects.check(self.name, flight.message)
+        except KilledWorker as exc:
+            await self._finish(flight, self._processing.killed(flight.message, exc, self.env))
+            return
+        concurrency = suspects.crew
+        if alone:
+            async with concurrency.alone():
+                await self._end_marked(flight, suspects, alone)
+            return
+        if not concurrency.join():
+            await concurrency.joined()
+        try:
+            await self._end_marked(flight, suspects, alone)
+        finally:
+            concurrency.leave()
+
+    async def _end_marked(self, flight: Flight, suspects: Suspects, alone: bool) -> None:
+        slot = suspects.enter(self.name, flight.message, alone)
+        try:
+            writing = suspects.written(slot)
+            if writing is not None:
+                await writing
+            await self._end(flight)
+        finally:
+            suspects.leave(slot)
+
+    async def _end(self, flight: Flight) -> None:
+        await self._finish(flight, await self._processing.process(flight.message, self.env))
+
+    async def _finish(self, flight: Flight, ending: Ending) -> None:
+        """Write `ending`, and emit its signal when it is durable. Nothing else finishes events."""
+        env = self.env
+
+        def durable(positions: Positions) -> None:
+            env.signals.emit(ending.signal.at(positions))
+
+        waiting = env.journal.finish(
+            self.name, flight.message, ending.outputs, ending.step, durable
+        )
+        if waiting is not None:
+            await waiting
+        for message in flight.repeats:
+            env.journal.again(self.name, message)
+
+    # -- letting go of them
+
     async def cancel(self, key: Any) -> int:
         """What is in flight of the run `key` has ended as cancelled, its calls cut off; how many
         events that were."""
-        flights = [flight for flight, _ in self._lanes.get(key, ())]
+        flights = [flight for flight, _ in self._queues.get(key, ())]
         if flights:
             await _cancel([self._running[key]])
         for flight in flights:
-            await self._processing.end_cancelled(flight)
+            await self._finish(flight, self._processing.cancelled(flight.message))
         return len(flights)
 
     def hold(self) -> None:

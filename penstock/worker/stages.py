@@ -1,61 +1,115 @@
-"""All stages of a worker together, as its broker sees them."""
+"""The stages of a worker: made from the project, and held, drained or cancelled all at once."""
 
 import asyncio
-import logging
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
 
+from penstock.models.names import resolve
+from penstock.project.chains import StageSpec
+from penstock.project.project import Project
+from penstock.settings import Settings
+from penstock.signals import DrainCutOff, Draining, RunCancelled, Signals
+from penstock.worker.env import Env
 from penstock.worker.stage import Stage
+from penstock.worker.work import Answer, Do, StepWork, checked, python_step
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from penstock.models.providers import Providers
 
 
 class Stages(dict[str, Stage]):
-    """The stages by name. `drain_s` is how long calls in flight are waited for at the end."""
+    """The stages by their names. There are none until the worker begins."""
 
-    def __init__(self, drain_s: float) -> None:
+    def __init__(self, signals: Signals, drain_s: float) -> None:
         super().__init__()
-        self.drain_s = drain_s
+        self._signals = signals
+        #: How long calls in flight are waited for at the end.
+        self._drain_s = drain_s
         #: The keys of runs that end where they are.
         self.cancelled: set[bytes] = set()
 
-    @property
-    def names(self) -> list[str]:
-        return list(self)
-
     def hold(self) -> None:
+        """Nothing new is taken from here on, until `resume`."""
         for stage in self.values():
             stage.hold()
 
+    async def pause(self, limit_s: float) -> None:
+        """Nothing new is taken; what is in flight has ended, or `limit_s` has passed."""
+        await asyncio.gather(*(stage.pause(limit_s) for stage in self.values()))
+
+    async def release(self, kept: Collection[Any]) -> int:
+        """What is in flight of other partitions than `kept` was cancelled, and stays un-acked for
+        whoever has them now. How many those were."""
+        return sum([await stage.release(kept) for stage in self.values()])
+
     def resume(self) -> None:
+        """Events are taken again."""
         for stage in self.values():
             stage.resume()
 
     def on_seek(self) -> None:
+        """What was not finished is delivered again from here on."""
         for stage in self.values():
-            stage.sought()
+            stage.on_seek()
 
-    async def pause(self, limit_s: float) -> None:
-        await asyncio.gather(*(stage.pause(limit_s) for stage in self.values()))
-
-    async def release(self, kept: Collection[Any]) -> int:
-        return sum([await stage.release(kept) for stage in self.values()])
-
-    async def cancel(self, key: bytes) -> int:
-        """The run ends where it is: its calls are cut off, its events finished without outputs; how
-        many events those were."""
+    async def cancel(self, key: bytes) -> None:
+        """The run ends where it is: its calls are cut off, its events finished without outputs."""
         self.cancelled.add(key)
-        return sum([await stage.cancel(key) for stage in self.values()])
+        count = sum([await stage.cancel(key) for stage in self.values()])
+        self._signals.emit(RunCancelled(key.decode(errors="replace"), count))
 
     async def drain(self) -> None:
-        busy = sum(stage.in_flight for stage in self.values())
-        if busy:
-            log.info("Waiting up to %g s for %d events in flight", self.drain_s, busy)
-        left = sum(await asyncio.gather(*(stage.drain(self.drain_s) for stage in self.values())))
+        """Nothing new is taken; what is in flight has ended, or was cancelled at the limit."""
+        limit_s = self._drain_s
+        in_flight = sum(stage.in_flight for stage in self.values())
+        if in_flight:
+            self._signals.emit(Draining(in_flight, limit_s))
+        left = sum(await asyncio.gather(*(stage.drain(limit_s) for stage in self.values())))
         if left:
-            log.warning(
-                "%d events were not finished in %g s (PENSTOCK_DRAIN_S); they are taken up again"
-                " by the next worker",
-                left,
-                self.drain_s,
-            )
+            self._signals.emit(DrainCutOff(left, limit_s))
+
+
+def add_stages(
+    stages: Stages,
+    project: Project,
+    env: Env,
+    providers: Callable[[], "Providers"],
+    only: str | None,
+) -> None:
+    """Every stage of `project` is in `stages`; idle are those of other pipelines than `only`."""
+    for spec in project.stages:
+        card = project.cards.get(spec.agent or "")
+        limit = spec.concurrency or (card.front.concurrency if card else None)
+        stages[spec.name] = Stage(
+            env,
+            spec,
+            work_of(spec, project, env.settings, providers),
+            limit or env.settings.concurrency,
+            card=card.label if card else None,
+            idle=only not in (None, spec.pipeline),
+        )
+    for spec in project.stages:
+        if spec.after is not None:
+            stages[spec.name].wait_for(stages[spec.after])
+
+
+def work_of(
+    spec: StageSpec, project: Project, settings: Settings, providers: Callable[[], "Providers"]
+) -> Do:
+    """What the stage does: its step, or its agent once the stage's check lets it."""
+    registry = project.registry
+    if spec.step is not None:
+        return python_step(registry.steps[spec.step])
+    card = project.cards[spec.agent or ""]
+    made: list[Do] = []
+
+    async def do(work: StepWork) -> Answer:
+        if not made:
+            # The SDK takes a second to import: not for a command that only reads.
+            from penstock.worker.runner import agent_step
+
+            target = resolve(card.front.model, settings)
+            made.append(agent_step(spec, card, target, providers(), registry))
+        return await made[0](work)
+
+    return do if spec.check is None else checked(registry.steps[spec.check], do)

@@ -11,10 +11,11 @@ import msgspec
 
 from penstock.errors import EventError, StepFailed, Unavailable
 from penstock.journal import Calls
-from penstock.memory import KINDS, Memory
+from penstock.memory import KINDS
 from penstock.record.events import Event, Usage
-from penstock.settings import Settings
+from penstock.signals import Shown
 from penstock.steps import Claim, FanOut, Step
+from penstock.worker.env import Env
 
 #: What a Python step's own client raises when something may pass.
 PASSING = (Unavailable, ConnectionError, TimeoutError)
@@ -36,22 +37,27 @@ class Answer:
 class StepWork:
     """What a step is given: see `penstock.steps.Work`."""
 
-    __slots__ = ("_memory", "_notes", "_show", "calls", "data", "event", "settings")
+    __slots__ = (
+        "_env",
+        "_notes",
+        "_stage",
+        "calls",
+        "data",
+        "event",
+        "gates",
+        "settings",
+        "signals",
+    )
 
-    def __init__(
-        self,
-        event: Event,
-        calls: Calls,
-        show: Callable[[str], None],
-        settings: Settings | None = None,
-        memory: Callable[[], Awaitable[Memory]] | None = None,
-    ) -> None:
+    def __init__(self, event: Event, calls: Calls, env: Env, stage: str) -> None:
         self.event = event
         self.calls = calls
-        self.settings = settings or Settings()
-        self.data = self.settings.data
-        self._show = show
-        self._memory = memory
+        self.settings = env.settings
+        self.data = env.settings.data
+        self.gates = env.gates
+        self.signals = env.signals
+        self._env = env
+        self._stage = stage
         self._notes = 0
 
     @property
@@ -65,16 +71,16 @@ class StepWork:
         return msgspec.json.decode(await self.calls.once(msgspec.json.encode([name, args]), made))
 
     async def claim(self, value: Any) -> Claim:
-        held, place = await self.calls.claim(self.event.trace_id, value)
-        return Claim(held, place == self.calls.place)
+        held, position = await self.calls.claim(self.event.trace_id, value)
+        return Claim(held, position == self.calls.place)
 
     async def recall(
         self, about: str | None, kinds: Sequence[str] = KINDS, limit: int = 3
     ) -> list[dict[str, Any]]:
         async def look() -> bytes:
-            if self._memory is None:
+            if self._env.memory is None:
                 return b"[]"
-            memory = await self._memory()
+            memory = await self._env.memory()
             if about is None:
                 return msgspec.json.encode(await memory.latest(kinds, limit))
             return msgspec.json.encode(await memory.recall(about, kinds, limit))
@@ -84,13 +90,13 @@ class StepWork:
         return found
 
     async def remember(self, kind: str, about: str, lesson: str) -> None:
-        if self._memory is not None:
+        if self._env.memory is not None:
             self._notes += 1
-            memory = await self._memory()
+            memory = await self._env.memory()
             await memory.remember(kind, about, lesson, id=f"{self.event.id}/{self._notes}")
 
     def show(self, text: str) -> None:
-        self._show(text)
+        self.signals.emit(Shown(self.event.trace_id, self._stage, text))
 
 
 Do = Callable[[StepWork], Awaitable[Answer]]

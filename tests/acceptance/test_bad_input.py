@@ -137,7 +137,7 @@ def test_no_command_starts_on_a_project_with_a_mistake(
 
 #: A setting, its value, and what is said.
 SETTINGS = [
-    ("PENSTOCK_SEEED", "1", ["PENSTOCK_SEEED is not a setting", "Did you mean PENSTOCK_SEED?"]),
+    ("PENSTOCK_SEEED", "1", ["PENSTOCK_SEEED is not a setting", "Did you mean 'PENSTOCK_SEED'?"]),
     ("PENSTOCK_PARTITIONS", "many", ["PENSTOCK_PARTITIONS='many'", "whole number from 1 to"]),
     ("PENSTOCK_SEED", "yes", ["PENSTOCK_SEED='yes'", "1, 0, again"]),
     ("PENSTOCK_BROKER", "redis://x", ["PENSTOCK_BROKER", "sqlite:///ABSOLUTE/PATH or kafka://"]),

@@ -105,7 +105,7 @@ class Queue:
         self.worker = Worker(self.env, self.folder)
 
         async def ended() -> dict[str, Any]:
-            with self.client() as client:
+            async with self.client() as client:
                 async with asyncio.timeout(LIMIT_S / 2):
                     while True:
                         found = {status.name: status for status in await client.jobs()}

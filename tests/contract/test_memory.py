@@ -5,6 +5,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -161,13 +162,8 @@ async def test_the_loop_goes_on_while_qdrant_is_busy(tmp_path):
     """Qdrant's thread is held; the loop, notes and the status are not."""
     async with opened(here(tmp_path, recall_s=0.05)) as memory:
         await settled(memory)
-        gate = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        held = asyncio.create_task(
-            memory._qdrant_lane.run(
-                lambda: asyncio.run_coroutine_threadsafe(gate.wait(), loop).result(PATIENCE_S)
-            )
-        )
+        gate = threading.Event()
+        held = memory._folder_thread.submit(gate.wait, PATIENCE_S)
         assert await memory.recall(REVERSE) == []  # and now it counts as down
         assert memory.status.state == "down"
         await asyncio.gather(
@@ -176,7 +172,6 @@ async def test_the_loop_goes_on_while_qdrant_is_busy(tmp_path):
         assert await memory.recall(REVERSE) == []
         assert not held.done(), "all this happened while Qdrant's thread was held"
         gate.set()
-        await held
         await until(lambda: memory.status.points == 20, "what was remembered meanwhile")
 
 

@@ -105,7 +105,7 @@ async def test_a_collection_that_somebody_deletes_is_made_anew(tmp_path, server)
         client = memory._points._client
         assert client is not None
         for name in memory._points._names.values():
-            await asyncio.to_thread(client.delete_collection, name)
+            await client.delete_collection(name)
         await memory.remember("failure", REVERSE, "new", id="2")
         await until(lambda: memory.status.points == 1 and not memory.status.waiting, "the note")
         await until(lambda: memory.status.state == "up", "the memory to be back")

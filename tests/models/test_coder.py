@@ -8,8 +8,9 @@ from agents import ModelSettings, ModelTracing
 from agents.items import ItemHelpers
 
 from penstock.models.offline import coder
-from penstock.models.offline.coder.tasks import known
+from penstock.models.offline.data import load
 from penstock.models.offline.model import OfflineModel
+from penstock.models.offline.tasks import brainstorm, known, tasks
 from penstock.project.cards import Card, read_card
 from penstock.worker.runner import CardOutput
 from tests.programs import ROOT
@@ -52,12 +53,17 @@ def answer(card: Card, writes: str, parts: dict[str, object], seed: str, asked: 
 
 
 def test_there_are_twenty_kinds_and_every_title_is_another() -> None:
-    titles = coder.titles()
-    assert len(coder.KINDS) == 20
-    assert len(set(titles)) == len(titles) == 120
+    titles = list(tasks())
+    kinds = load("tasks").values()
+    assert len({kind["name"] for kind in kinds}) == 20
+    assert len(titles) == sum(len(kind["variants"]) for kind in kinds) == 120
     assert not [(a, b) for a in titles for b in titles if a != b and a in b]
-    for kind in coder.KINDS:
-        assert [n for n in range(6) if kind.first(n) != kind.right(n)] == [1, 4], kind.name
+    for kind in kinds:
+        variants = [task for task in tasks().values() if task.kind == kind["name"]]
+        assert [n for n in range(6) if variants[n].first != variants[n].right] == [1, 4], kind[
+            "name"
+        ]
+        assert all(bool(task.lesson) == (task.first != task.right) for task in variants)
 
 
 def test_what_it_writes_fits_the_cards_for_many_seeds(cards: dict[str, Card]) -> None:
@@ -100,7 +106,7 @@ def test_a_card_that_asks_for_other_things_gets_those(cards: dict[str, Card], tm
 
 
 def test_a_look_before_the_run_is_prose_and_knows_no_verdict() -> None:
-    task = coder.brainstorm("", "a")
+    task = brainstorm("", "a")
     solution = coder.write("ai_solutions", {"ai_topic": task}, "", "a")
     parts = {"ai_topic": task, "ai_solutions": solution}
     said = coder.as_text(coder.write("ai_telemetry", parts, "", "a"))
@@ -110,29 +116,29 @@ def test_a_look_before_the_run_is_prose_and_knows_no_verdict() -> None:
 def test_no_title_comes_twice_while_there_is_another() -> None:
     made: list[str] = []
     for seed in range(120):
-        made.append(coder.brainstorm("\n".join(made), str(seed))["title"])
-    assert sorted(made) == sorted(coder.titles())
+        made.append(brainstorm("\n".join(made), str(seed))["title"])
+    assert sorted(made) == sorted(tasks())
     # Each kind is seen once before one comes again.
     assert len({title.split(":")[0] for title in made[:20]}) == 20
-    assert coder.brainstorm("\n".join(made), "z")["title"] in made
+    assert brainstorm("\n".join(made), "z")["title"] in made
 
 
 @pytest.mark.parametrize("where", ["asked", "parts"])
 def test_titles_are_avoided_wherever_they_are_told(where: str) -> None:
-    told = json.dumps(coder.titles()[:-1])
+    told = json.dumps(list(tasks())[:-1])
     parts, asked = ({}, told) if where == "asked" else ({"made": [{"title": told}]}, "")
-    assert coder.write("ai_topic", parts, asked, "a")["title"] == coder.titles()[-1]
+    assert coder.write("ai_topic", parts, asked, "a")["title"] == list(tasks())[-1]
 
 
 def test_a_title_is_not_taken_for_another_that_begins_with_it() -> None:
-    told = [title for title in coder.titles() if title != "Moving average: window 2"]
-    made = coder.brainstorm("\n".join([*told, "Moving average: window 23"]), "a")
+    told = [title for title in list(tasks()) if title != "Moving average: window 2"]
+    made = brainstorm("\n".join([*told, "Moving average: window 23"]), "a")
     assert made["title"] == "Moving average: window 2"
 
 
 def test_a_task_is_known_by_its_statement_and_by_a_title_in_a_text() -> None:
     for seed in map(str, range(30)):
-        task = coder.brainstorm("", seed)
+        task = brainstorm("", seed)
         for told in (task, task | {"title": "mine"}, f"Please solve '{task['title']}'."):
             found = known(told)
             assert found is not None and found.title == task["title"]
@@ -141,8 +147,8 @@ def test_a_task_is_known_by_its_statement_and_by_a_title_in_a_text() -> None:
 
 def wrong_task() -> tuple[dict[str, str], str, str]:
     """A task whose first program is wrong, that program, and the right one."""
-    kind = coder.KINDS[1]
-    return coder.Task(kind, 1).described("a"), kind.first(1), kind.right(1)
+    task = tasks()["Fizz-buzz: 2 and 7"]
+    return task.described("a"), task.first, task.right
 
 
 @pytest.mark.parametrize("where", ["ai_verified_solutions", "ai_topic", "error"])
@@ -208,9 +214,9 @@ def test_a_pass_after_a_fix_is_reviewed_as_a_pass() -> None:
 
 def test_the_same_seed_and_parts_write_the_same() -> None:
     for part in coder.PARTS:
-        parts: dict[str, object] = {"ai_topic": coder.brainstorm("", "a")}
+        parts: dict[str, object] = {"ai_topic": brainstorm("", "a")}
         assert coder.write(part, parts, "x", "a") == coder.write(part, parts, "x", "a")
-    assert coder.brainstorm("", "a") != coder.brainstorm("", "b")
+    assert brainstorm("", "a") != brainstorm("", "b")
 
 
 def test_another_part_is_refused() -> None:

@@ -18,7 +18,7 @@ from agents import (
 from agents.items import ItemHelpers, TResponseInputItem
 from pydantic import BaseModel, Field
 
-from penstock.models.offline import storyteller
+from penstock.models.offline import stories
 from penstock.models.offline.model import LABEL, OfflineModel
 
 PREMISE = {"premise": "Tim the Flying Dog"}
@@ -65,9 +65,9 @@ def text_of(response: ModelResponse) -> str:
 
 def test_each_kind_gets_the_text_of_the_storyteller() -> None:
     parts: dict[str, Any] = dict(PREMISE)
-    for kind in storyteller.KINDS:
+    for kind in stories.KINDS:
         said = text_of(ask(OfflineModel(seed="a", writes=kind, parts=parts)))
-        assert said == storyteller.tell(kind, parts, "a")
+        assert said == stories.tell(kind, parts, "a")
         assert "offline" not in said.lower() and LABEL not in said
         parts[kind] = said
 
@@ -135,11 +135,11 @@ def test_usage_is_one_request_and_a_token_for_four_characters() -> None:
 
 
 def test_an_output_schema_gets_valid_json_with_the_critique_in_it() -> None:
-    parts = {**PREMISE, "story": storyteller.tell("story", PREMISE, "a")}
+    parts = {**PREMISE, "story": stories.tell("story", PREMISE, "a")}
     schema = AgentOutputSchema(Critique)
     response = ask(OfflineModel(seed="a", writes="critique", parts=parts), schema=schema)
     said = schema.validate_json(text_of(response))
-    assert said.critique == storyteller.tell("critique", parts, "a")
+    assert said.critique == stories.tell("critique", parts, "a")
 
 
 def test_a_plain_text_schema_gets_text() -> None:

@@ -7,7 +7,12 @@ import jsonschema  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
 from penstock.models import LABEL
-from penstock.models.offline.storyteller import KINDS, book, fill, outlines, premises, reply, tell
+from penstock.models.offline.data import load
+from penstock.models.offline.filling import fill
+from penstock.models.offline.outlines import spotted_in
+from penstock.models.offline.premises import read_premise
+from penstock.models.offline.replies import reply
+from penstock.models.offline.stories import KINDS, tell
 
 SEEDS = ("a", "b", "c", "d")
 
@@ -63,9 +68,9 @@ def runs() -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def plain_passages(story: str) -> list[str]:
-    every = [book.PLAIN_SENSE.strip("[]").split("|")]
-    every += [[arc.close[0].split("{")[0]] for arc in book.ARCS]
-    return [text for texts in every for text in texts if text and text in story]
+    every = load("telling")["good_place"].strip("[]").split("|")
+    every += [plot["close"]["plain"].split("{")[0] for plot in load("plots").values()]
+    return [text for text in every if text and text in story]
 
 
 def test_the_same_parts_and_seed_give_the_same_text() -> None:
@@ -131,10 +136,11 @@ def test_the_story_follows_the_plot_it_is_given() -> None:
             plot = tell("plot", {"premise": premise}, seed)
             story = tell("story", {"premise": premise, "plot": plot}, "another trace")
             title = plot.split("\n")[0].removeprefix("Title: ")
-            helper = next(one[0] for one in [*book.HELPERS, ("whale",)] if one[0] in plot)
+            helpers = [one["name"] for one in load("people")["helpers"]]
+            helper = next(name for name in [*helpers, "whale"] if name in plot)
             assert story.startswith(title + "\n")
             assert helper in story
-            assert outlines.spotted_in(story) is outlines.spotted_in(plot) is not None
+            assert spotted_in(story) is spotted_in(plot) is not None
 
 
 def test_an_edited_plot_gives_an_edited_story() -> None:
@@ -153,17 +159,17 @@ def test_every_plot_is_known_again_in_its_own_texts() -> None:
     for premise in NAMED:
         for seed in "abcdefgh":
             run = whole_run(premise, seed)
-            arc = outlines.spotted_in(run["plot"])
-            assert arc is outlines.spotted_in(run["story"]) is outlines.spotted_in(run["final"])
-            seen.add(arc.title if arc else "")
-    assert len(seen) == len(book.ARCS) - 1  # all but the one for premises without a hero
+            plot = spotted_in(run["plot"])
+            assert plot is spotted_in(run["story"]) is spotted_in(run["final"])
+            seen.add(plot["praised"] if plot else "")
+    assert len(seen) == len(load("plots")) - 1  # all but the one for premises without a hero
 
 
 def test_a_hero_reads_the_same_from_the_plot_as_from_the_premise() -> None:
     for premise in NAMED:
-        hero = premises.read_premise(premise)
+        hero = read_premise(premise)
         assert hero is not None
-        again = premises.read_premise(hero.intro)
+        again = read_premise(hero.intro)
         assert again is not None
         assert (again.called, again.intro, again.sort) == (hero.called, hero.intro, hero.sort)
 

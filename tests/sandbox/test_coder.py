@@ -8,12 +8,15 @@ import sys
 import pytest
 
 from penstock.models.offline import coder
-from penstock.models.offline.coder.kinds import Kind
+from penstock.models.offline.tasks import Task, tasks
 from penstock.sandbox import Limits, run_code, verdict
 
-SEEDS = range(25)
 #: They never come to an end, so they are only run where something ends them.
 ENDLESS = {"Binary search: how many are greater"}
+#: A task of each kind whose first program is wrong.
+FIRST_SLIPS = {
+    task.kind: title for title, task in reversed(tasks().items()) if task.lesson
+}.values()
 
 
 def run_here(code: str, stdin: str, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -28,26 +31,22 @@ def run_here(code: str, stdin: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return out.getvalue().rstrip()
 
 
-@pytest.mark.parametrize("kind", coder.KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("task", tasks().values(), ids=list(tasks()))
 def test_every_right_program_passes_and_every_wrong_one_fails(
-    kind: Kind, monkeypatch: pytest.MonkeyPatch
+    task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(len(kind.variants)):
-        for seed in SEEDS:
-            task = coder.Task(kind, number).described(str(seed))
-            expected = task["expected"].rstrip()
-            assert expected
-            assert run_here(kind.right(number), task["input"], monkeypatch) == expected, task
-            slip = kind.slip(number)
-            if slip is not None and task["title"] not in ENDLESS:
-                assert slip.right in kind.right(number), task["title"]
-                assert run_here(kind.first(number), task["input"], monkeypatch) != expected, task
+    assert len(task.examples) >= 3
+    for given, expected in task.examples:
+        assert expected.strip()
+        assert run_here(task.right, given, monkeypatch) == expected.rstrip()
+        if task.lesson and task.title not in ENDLESS:
+            assert run_here(task.first, given, monkeypatch) != expected.rstrip()
 
 
 @pytest.mark.usefixtures("native")
-@pytest.mark.parametrize("kind", coder.KINDS, ids=lambda kind: kind.name)
-def test_the_first_program_and_the_mended_one_are_judged_in_the_sandbox(kind: Kind) -> None:
-    task: dict[str, object] = dict(coder.Task(kind, 1).described("a"))
+@pytest.mark.parametrize("title", FIRST_SLIPS)
+def test_the_first_program_and_the_mended_one_are_judged_in_the_sandbox(title: str) -> None:
+    task: dict[str, object] = dict(tasks()[title].described("a"))
 
     async def judged(failure: dict[str, object]) -> tuple[str, str]:
         parts: dict[str, object] = {"ai_topic": task | failure}

@@ -7,22 +7,24 @@ from typing import Any
 
 import pytest
 
+from penstock.conditions import DOWN, UP
 from penstock.errors import Unavailable
-from penstock.journal import Calls
+from penstock.models.gate import Gates
 from penstock.models.offline import coder
+from penstock.models.offline.tasks import tasks
 from penstock.project.cards import read_card
 from penstock.project.project import read_project
 from penstock.record.events import Event, first_event
 from penstock.sandbox import Limits, run_code
 from penstock.settings import Settings
+from penstock.signals import Signals
 from penstock.steps import persist as persisting
 from penstock.steps import sandbox as sandboxing
 from penstock.steps.history import COLUMNS
 from penstock.steps.persist import row_of
 from penstock.steps.sandbox import AT_ONCE, QUOTED_CHARS, judge, sandbox
-from penstock.worker.work import StepWork
 from tests.programs import ROOT
-from tests.unit.test_work import Notebook
+from tests.unit.test_work import Notebook, work_on
 
 TASK = {"title": "Echo", "task": "Print it.", "input": "a\n", "expected": "a\n"}
 
@@ -32,8 +34,7 @@ def run_step(
 ) -> dict[str, Any]:
     async def main() -> dict[str, Any]:
         event = first_event("mesh", parts, trace_id="a-run")
-        calls = Calls(notebook or Notebook(), "s/e", None)
-        return await sandbox(StepWork(event, calls, lambda _: None, settings))
+        return await sandbox(work_on(event, notebook or Notebook(), settings=settings))
 
     return asyncio.run(main())
 
@@ -135,7 +136,7 @@ def test_the_steps_are_there_for_every_chain() -> None:
 
 
 def test_a_row_has_what_the_run_made(tmp_path: pathlib.Path) -> None:
-    task = dict(coder.Task(coder.KINDS[0], 0).described("a"))
+    task = dict(tasks()["Sum of numbers: even"].described("a"))
     parts: dict[str, Any] = {"ai_topic": task}
     parts["ai_solutions"] = coder.write("ai_solutions", parts, "", "a")
     parts["ai_verified_solutions"] = {"verdict": "PASS", "cause": "", "seconds": 0.02}
@@ -160,12 +161,8 @@ def test_a_file_that_cannot_be_written_costs_no_attempt(tmp_path: pathlib.Path) 
     place.mkdir(parents=True)
 
     async def main() -> None:
-        work = StepWork(
-            event_of({"ai_topic": TASK}),
-            Calls(Notebook(), "s/e", None),
-            print,
-            Settings(data=tmp_path / "data"),
-        )
+        settings = Settings(data=tmp_path / "data")
+        work = work_on(event_of({"ai_topic": TASK}), Notebook(), settings=settings)
         with pytest.raises(Unavailable, match="cannot be written") as caught:
             await persisting.persist(work)
         assert not caught.value.counts
@@ -193,19 +190,21 @@ def test_a_disk_that_is_full_pauses_the_stage_and_nobody_keeps_the_turn(
     # The prober of an outage asks at once.
     monkeypatch.setattr("penstock.models.gate.FIRST_PROBE_S", 0.0)
 
+    gates = Gates(Signals())
+
     async def main() -> None:
         async def run(trace: str) -> dict[str, Any]:
             event = first_event("mesh", {"ai_topic": TASK, "ai_solutions": "print('a')"}, trace)
-            return await sandbox(StepWork(event, Calls(Notebook(), trace, None), lambda _: None))
+            return await sandbox(work_on(event, Notebook(), gates=gates))
 
         for name in "abc":
             with pytest.raises(Unavailable, match="No space left on device"):
                 await run(name)
-        assert sandboxing.outage_here().down
+        assert [condition.state for condition in gates.conditions] == [DOWN]
         with pytest.raises(RuntimeError, match="a defect"):
             await run("d")
         made = await asyncio.gather(*(run(name) for name in "efg"))
         assert {one["verdict"] for one in made} == {"PASS"}
-        assert not sandboxing.outage_here().down
+        assert [condition.state for condition in gates.conditions] == [UP]
 
     asyncio.run(main())

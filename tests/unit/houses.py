@@ -1,4 +1,4 @@
-"""A stage on a real embedded store and without a worker, and what it needs of the app."""
+"""A stage on a real embedded store and without a worker, and what it is given."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -9,19 +9,31 @@ from faust.types import TP
 
 from penstock.broker.embedded.journal import EmbeddedJournal
 from penstock.broker.embedded.store import Store
+from penstock.journal import Journal
+from penstock.models.gate import Gates
 from penstock.project.chains import StageSpec
 from penstock.record import events
 from penstock.record.dead_letters import DeadLetter
 from penstock.record.events import Event, first_event
 from penstock.settings import Settings
+from penstock.signals import DeadLettered, Shown, Signal, Signals, StepFinished, write_to_log
 from penstock.steps import Work
+from penstock.worker.env import Env
+from penstock.worker.interactions import Interactions
 from penstock.worker.stage import Stage
 from penstock.worker.work import Answer, StepWork, python_step
 from tests.unit.conftest import Opener, messages, run_leaping
 
-SPEC = StageSpec(pipeline="tale", name="teller", reads="idea", writes="draft", step="tell")
+SPEC = StageSpec(name="teller", reads="idea", writes="draft", step="tell").within("tale")
 LETTERS = "penstock-dead-letters"
 TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+
+def env_of(journal: Journal, signals: Signals | None = None, **fields: Any) -> Env:
+    """What a stage is given where `journal` is the broker's."""
+    signals = signals or Signals()
+    given = {"settings": Settings(), "gates": Gates(signals), **fields}
+    return Env(signals=signals, journal=journal, **given)
 
 
 class Log:
@@ -41,38 +53,34 @@ class Log:
 
 
 class House:
-    """What a stage needs of the app around it."""
-
-    suspects = None
-    open_memory = None
+    """A worker around a stage, and what it has heard of it."""
 
     def __init__(self, store: Store, **settings: Any) -> None:
         self.store = store
-        self.settings = Settings(**settings)
-        self.journal = EmbeddedJournal(store)
         self.event_log = Log()
-        self.consumer_generation_id = None
         self.cancelled: set[bytes] = set()
         self.shown: list[str] = []
         self.ended: list[Event] = []
         self.progress = asyncio.Event()
         self.letters: list[DeadLetter] = []
+        journal = EmbeddedJournal(store)
+        self.env = env_of(
+            journal,
+            self._signals(),
+            settings=Settings(**settings),
+            rooms=(journal.room, self.event_log.room),
+            cancelled=self.cancelled,
+        )
 
-    def card_label(self, agent: str | None) -> str | None:
-        return None
-
-    def show(self, text: str) -> None:
-        self.shown.append(text)
-
-    def finished(self, spec: StageSpec, event: Event, answer: Answer, topics: str) -> None:
-        self.ended.append(event)
-        self.progress.set()
-
-    def buried(self, spec: StageSpec, letter: DeadLetter) -> None:
-        self.letters.append(letter)
-        self.progress.set()
-
-    # -- for the tests
+    def _signals(self) -> Signals:
+        signals = Signals()
+        Interactions(cast(Any, self.event_log), instructions=False).subscribe(signals)
+        signals.on(Signal, write_to_log)
+        signals.on(Shown, lambda shown: self.shown.append(shown.text))
+        signals.on(StepFinished, lambda finished: self.ended.append(finished.event))
+        signals.on(DeadLettered, lambda dead: self.letters.append(dead.dead_letter))
+        signals.on(Signal, lambda _: self.progress.set())
+        return signals
 
     def stage(
         self,
@@ -81,7 +89,7 @@ class House:
         limit: int = 100,
     ) -> Stage:
         """A stage that does `do`, a Python step."""
-        return Stage(cast(Any, self), spec, python_step(do), limit)
+        return Stage(self.env, spec, python_step(do), limit)
 
     async def put(self, *records: Event | bytes | tuple[bytes | None, bytes | None]) -> list[Any]:
         """The records stand on the stage's topic; all messages there."""

@@ -11,7 +11,7 @@ that remembers what it was asked.
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
@@ -30,18 +30,18 @@ from penstock.record import dead_letters as deadletters
 from penstock.record import events
 from penstock.record.dead_letters import DeadLetter
 from penstock.record.events import Event, first_event
-from penstock.settings import Settings
+from penstock.signals import DeadLettered, Signals
 from penstock.steps import Work
 from penstock.worker.stage import Stage
 from penstock.worker.stages import Stages
-from penstock.worker.work import Answer, python_step
+from penstock.worker.work import python_step
 from tests.unit.conftest import run_leaping
-from tests.unit.houses import Log
+from tests.unit.houses import env_of
 from tests.unit.kafka_memory import Consumer, Kafka, Killed, MemoryLog, Process, Record
 
 SPECS = (
-    StageSpec(pipeline="tale", name="teller", reads="idea", writes="draft", step="tell"),
-    StageSpec(pipeline="tale", name="printer", reads="draft", writes="text", step="print"),
+    StageSpec(name="teller", reads="idea", writes="draft", step="tell").within("tale"),
+    StageSpec(name="printer", reads="draft", writes="text", step="print").within("tale"),
 )
 PLAN = Plan(
     "penstock",
@@ -68,6 +68,10 @@ async def print_(work: Work, ask: Ask) -> str:
     return await ask(work, f"print {work.parts['idea']}")
 
 
+#: How long a worker waits for its calls when it stops.
+DRAIN_S = 1.0
+
+
 class Stream:
     """What Faust gives an agent to read."""
 
@@ -91,9 +95,7 @@ class Delivered:
 
 
 class Worker:
-    """A process with the stages of the chain. It is what its stages need of the app, too."""
-
-    open_memory = None
+    """A process with the stages of the chain."""
 
     def __init__(
         self,
@@ -105,9 +107,9 @@ class Worker:
     ) -> None:
         self.cluster = cluster
         self.process = process = Process()
-        self.settings = Settings()
-        self.event_log = Log()
         self.letters: list[DeadLetter] = []
+        signals = Signals()
+        signals.on(DeadLettered, lambda signal: self.letters.append(signal.dead_letter))
         topics = list(plan.readers)
         self.consumer = Consumer(cluster.kafka, process, topics, self._deliver)
         self.journal = KafkaJournal(
@@ -120,16 +122,23 @@ class Worker:
             retention_s,
             cluster.now,
         )
-        self.suspects = self.journal.suspects
-        self.stages = Stages(drain_s=1.0)
+        self.stages = Stages(signals, DRAIN_S)
         self.handover = Handover(self.journal, self.stages, lambda: self.consumer)
         self.consumer.give_up = self._give_up
         self.consumer.load = self._load
         self.consumer.on_seek = self.handover.on_seek
+        env = env_of(
+            self.journal,
+            signals,
+            rooms=(self.journal.room,),
+            suspects=self.journal.suspects,
+            cancelled=self.stages.cancelled,
+            generation=lambda: self.consumer.generation,
+        )
         self._streams = {spec.name: Stream() for spec in specs}
         for spec in specs:
             do = python_step(self._step(scripts[spec.name]))
-            self.stages[spec.name] = Stage(cast(Any, self), spec, do, 100)
+            self.stages[spec.name] = Stage(env, spec, do, 100)
         self._tasks = [
             process.begin(one)
             for one in (
@@ -138,28 +147,6 @@ class Worker:
                 self.consumer.commit_now_and_then(),
             )
         ]
-
-    # -- what the stages ask of the app
-
-    @property
-    def consumer_generation_id(self) -> int:
-        return self.consumer.generation
-
-    @property
-    def cancelled(self) -> set[bytes]:
-        return self.stages.cancelled
-
-    def card_label(self, agent: str | None) -> str | None:
-        return None
-
-    def show(self, text: str) -> None:
-        pass
-
-    def finished(self, spec: StageSpec, event: Event, answer: Answer, topics: str) -> None:
-        pass
-
-    def buried(self, spec: StageSpec, letter: DeadLetter) -> None:
-        self.letters.append(letter)
 
     # -- its life
 
@@ -179,7 +166,7 @@ class Worker:
         return [one for one in self.cluster.kafka.members if one is not self.consumer]
 
     async def _give_up(self) -> None:
-        await self.handover.give_up(self.stages.drain_s, ShutdownBudget())
+        await self.handover.give_up(DRAIN_S, ShutdownBudget())
 
     async def _load(self) -> None:
         for stream in self._streams.values():  # as Faust does, between two assignments

@@ -70,9 +70,9 @@ def test_a_stage_is_named_after_what_it_does_unless_it_has_a_name(read):
 
 def test_a_stage_knows_its_line_and_what_it_does(read, tmp_path):
     first, second, third = read(SOUND).stages
-    assert second.place == f"{tmp_path}/tale.yaml:8"
+    assert second.where == f"{tmp_path}/tale.yaml:8"
     assert (first.does, second.does, third.does) == ("teller", "teller (polish)", "present")
-    assert (second.carries, third.concurrency) == (("idea",), 2)
+    assert (second.carries, third.concurrency) == (["idea"], 2)
     assert (first.carries, first.concurrency) == (None, None)
 
 
@@ -272,7 +272,7 @@ def test_outcomes_that_would_not_work_are_refused_where_they_stand(refused, old,
 
 def test_a_governor_names_a_topic_that_somebody_reads(read, refused):
     governed = SOUND + "governor: {topic: draft, limit: 3}\n"
-    assert read(governed).governor == GovernorSpec("draft", 3)
+    assert read(governed).governor == GovernorSpec(topic="draft", limit=3)
     assert "Did you mean 'draft'?" in refused(governed.replace("topic: draft", "topic: drafts"))
     unread = stages("reads: a, step: x, writes: b") + "governor: {topic: b, limit: 3}\n"
     assert "no stage reads 'b', so nothing of it is ever finished" in refused(unread)

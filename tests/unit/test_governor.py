@@ -1,19 +1,17 @@
 """The governor: a timer waits while the readers are behind, and says so once each time."""
 
 import asyncio
-import dataclasses
 import logging
-import pathlib
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from penstock.errors import BrokerUnavailable
-from penstock.project.chains import Chain, GovernorSpec
+from penstock.project.chains import Chain, GovernorSpec, StageSpec
 from penstock.worker.governor import ACTIVE, THROTTLED, Governor, governed, judge
 
-SPEC = GovernorSpec("idea", 3)
+SPEC = GovernorSpec(topic="idea", limit=3)
 
 
 class Worker:
@@ -38,10 +36,8 @@ class Worker:
 
 
 def chain() -> Chain:
-    return Chain(
-        name="tale", about="", topics={"idea": ""}, stages=(), entries=("idea",), seed=None,
-        every_s=0, file=pathlib.Path("tale.yaml"), governor=SPEC,
-    )  # fmt: skip
+    stages = [StageSpec(reads="idea", step="tell")]
+    return Chain(pipeline="tale", topics={"idea": ""}, stages=stages, governor=SPEC)
 
 
 def admitted(worker: Worker) -> bool:
@@ -90,7 +86,7 @@ def test_runs_that_gather_where_the_timer_begins_them_hold_it_back_too() -> None
             return await super().lag("idea")
 
     worker = Behind(4, 3)
-    wishes = dataclasses.replace(chain(), entries=("wish",), topics={"wish": "", "idea": ""})
+    wishes = chain().model_copy(update={"topics": {"wish": "", "idea": ""}})
     governor = Governor(cast(Any, worker), wishes, SPEC)
     assert asyncio.run(governor.admit())
     assert governed(wishes, SPEC) == ["idea", "wish"] and worker.slept == 1

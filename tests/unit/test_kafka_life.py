@@ -253,7 +253,7 @@ def test_a_worker_that_stops_is_not_taken_for_dead(run):
         second = await cluster.start()
         cluster.put(idea("another"))
         await cluster.settle()
-        assert len(cluster.journal(b"o|")) == 1 and second.suspects._careful == {}
+        assert len(cluster.journal(b"o|")) == 1 and second.journal.suspects._careful == {}
 
     run(body)
 
@@ -458,7 +458,7 @@ def test_a_run_that_is_cancelled_in_flight_is_cut_off_for_good(run):
         cluster.put(event)
         worker = await cluster.start({"teller": twice})
         await cluster.settle()
-        assert await worker.stages.cancel(event.key) == 1
+        await worker.stages.cancel(event.key)
         await cluster.settle()
         assert cluster.is_committed() and cluster.journal(b"c|") == {}
         worker.kill()

@@ -1,13 +1,14 @@
 """Outages: while a provider is down nobody calls it but one prober, and then everybody."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
 import pytest
 
+from penstock.conditions import DOWN, UP, Condition
 from penstock.errors import ModelLocked, ModelUnavailable, Unavailable
 from penstock.models.gate import DOWN_AFTER, FIRST_PROBE_S, LAST_PROBE_S, Outage
+from penstock.signals import ProviderDown, ProviderUp, Signal, Signals
 from tests.unit.conftest import run_leaping
 
 AWAY = ModelUnavailable("it does not answer")
@@ -18,8 +19,8 @@ def middling() -> float:
     return 0.5
 
 
-def new(jitter: Callable[[], float] = middling) -> Outage:
-    return Outage("server/m", jitter)
+def new(jitter: Callable[[], float] = middling, signals: Signals | None = None) -> Outage:
+    return Outage("model", "server/m", signals or Signals(), jitter)
 
 
 def break_down(outage: Outage, error: Unavailable = AWAY) -> None:
@@ -32,7 +33,7 @@ def now() -> float:
 
 
 class Caller:
-    """A task that asks the provider once: it is `asking` from passage to its answer."""
+    """A task that asks the provider once: it is `asking` from its passing to its answer."""
 
     def __init__(self, outage: Outage) -> None:
         self.outage = outage
@@ -42,13 +43,13 @@ class Caller:
         self.task = asyncio.create_task(self._call())
 
     async def _call(self) -> None:
-        await self.outage.passage()
+        await self.outage.acquire()
         self.asked_at = now()
         self.asked.set()
         try:
             error = await self._answer
         except asyncio.CancelledError:
-            self.outage.left()
+            self.outage.release()
             raise
         if error is None:
             self.outage.succeeded()
@@ -92,8 +93,8 @@ def leaping(body: Callable[[], Awaitable[None]]) -> None:
 def test_who_asks_a_provider_that_is_up_waits_for_nothing():
     async def body() -> None:
         outage, start = new(), now()
-        await outage.passage()
-        assert now() == start and not outage.down
+        await outage.acquire()
+        assert now() == start and not outage.is_down
 
     leaping(body)
 
@@ -102,7 +103,7 @@ def test_a_provider_is_down_after_three_failures_in_a_row():
     async def body() -> None:
         outage = new()
         assert [outage.failed(AWAY) for _ in range(3)] == [False, False, True]
-        assert outage.down and outage.error is AWAY
+        assert outage.is_down and outage.error is AWAY
 
     leaping(body)
 
@@ -114,7 +115,7 @@ def test_an_answer_between_failures_keeps_it_up():
             assert not outage.failed(AWAY)
             assert not outage.failed(AWAY)
             outage.succeeded()
-        assert not outage.down
+        assert not outage.is_down
 
     leaping(body)
 
@@ -123,7 +124,7 @@ def test_a_key_that_is_refused_is_an_outage_at_once():
     async def body() -> None:
         outage = new()
         assert outage.failed(ModelLocked("no such key"))
-        assert outage.down
+        assert outage.is_down
 
     leaping(body)
 
@@ -138,7 +139,7 @@ def test_while_it_is_down_one_asks_and_the_others_wait_for_the_answer():
         assert prober.asked_at is not None
         assert prober.asked_at - start == pytest.approx(FIRST_PROBE_S)
         await prober.gets(None)
-        assert not outage.down and outage.error is None
+        assert not outage.is_down and outage.error is None
         for caller in group:
             if caller is not prober:
                 await caller.asked.wait()
@@ -195,7 +196,7 @@ def test_calls_that_were_under_way_and_fail_late_do_not_lengthen_the_pause():
         start = now()
         for caller in late:
             await caller.gets(AWAY)
-        assert outage.down
+        assert outage.is_down
         await asking(await callers(outage, 3))
         assert now() - start == pytest.approx(FIRST_PROBE_S)
 
@@ -280,17 +281,30 @@ def test_probes_of_many_workers_are_scattered():
     leaping(body)
 
 
-def test_an_outage_is_said_once_when_it_begins_and_once_when_it_ends(caplog):
+def test_an_outage_is_said_once_when_it_begins_and_once_when_it_ends():
+    signals, said = Signals(), list[Signal]()
+    signals.on(Signal, said.append)
+
     async def body() -> None:
-        outage = new()
+        outage = new(signals=signals)
         for _ in range(10):
             outage.failed(AWAY)
         outage.succeeded()
         outage.succeeded()
 
-    with caplog.at_level(logging.INFO):
-        leaping(body)
-    said = [(getattr(r, "action", None), r.getMessage()) for r in caplog.records]
-    assert [action for action, _ in said] == ["provider_down", "provider_up"]
-    assert "server/m does not answer: it does not answer. Its stages pause" in said[0][1]
-    assert "server/m answers again after 0 s" in said[1][1]
+    leaping(body)
+    down, up = said
+    assert down == ProviderDown("server/m", "it does not answer")
+    assert isinstance(up, ProviderUp) and up.name == "server/m"
+
+
+def test_its_condition_says_which_one_it_is_and_why_it_is_down_since_when():
+    async def body() -> None:
+        outage = new()
+        assert outage.condition == Condition("model", UP, "server/m")
+        break_down(outage, ModelUnavailable("no \ud83d room"))
+        condition = outage.condition
+        assert (condition.what, condition.state) == ("model", DOWN)
+        assert condition.reason == "server/m: no ? room" and condition.since is not None
+
+    leaping(body)

@@ -26,9 +26,15 @@ from penstock.steps.output_files import check_name, write_whole
         ("x ", "a space"),
         ("x.", "ends with a dot"),
         ("C:x", "every system"),
-        ("con", "reserved"),
-        ("a/NUL.txt", "reserved"),
-        ("com1.tar.gz", "reserved"),
+        ("con", "a device"),
+        ("a/NUL.txt", "a device"),
+        ("nul .txt", "a device"),
+        ("com1.tar.gz", "a device"),
+        ("CONIN$", "a device"),
+        ("conout$.txt", "a device"),
+        ("clock$", "a device"),
+        ("-rf", "an option"),
+        ("a/--help.txt", "an option"),
         ("x" * 256, "longer"),
         ("/".join(["x" * 100] * 11), "longer"),
         ("\ud800", "can be seen"),
@@ -40,7 +46,9 @@ def test_a_name_that_leads_out_or_cannot_be_is_refused(name, complaint, tmp_path
     assert not (tmp_path / "outputs").exists()
 
 
-@pytest.mark.parametrize("name", ["best.txt", "a/b/c.md", "Größe ✓.txt", "...x"[3:], "a..b"])
+@pytest.mark.parametrize(
+    "name", ["best.txt", "a/b/c.md", "Größe ✓.txt", "x", "a..b", "a-b", "console.txt"]
+)
 def test_an_ordinary_name_is_taken(name, tmp_path):
     assert "/".join(check_name(name)) == name
     write_whole(tmp_path / "outputs", name, b"said", "m")

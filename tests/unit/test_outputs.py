@@ -1,20 +1,24 @@
 """Outputs: what an answer becomes, and what is told of the agent that gave it."""
 
-import dataclasses
 from typing import Any
 
 import msgspec
 
-from penstock.project.branches import Branches, Outcome
 from penstock.project.chains import StageSpec
 from penstock.record.events import Event, Usage, dump, first_event
 from penstock.worker.outputs import make_outputs
 from penstock.worker.work import Answer
 
-CODER = StageSpec(
-    pipeline="mesh", name="coder", reads="task", agent="coder", again="fix", writes="code",
-    telemetry="told",
-)  # fmt: skip
+KEYS = {"name": "coder", "reads": "task", "agent": "coder", "again": "fix", "writes": "code"}
+
+
+def coder(telemetry: str | None = "told", **keys: Any) -> StageSpec:
+    """The coder's stage, with other `keys`; None leaves one out."""
+    made = {key: value for key, value in {**KEYS, **keys}.items() if value is not None}
+    return StageSpec.model_validate(made).within("mesh", telemetry)
+
+
+CODER = coder()
 TASK = first_event("mesh", {"task": "Echo"})
 USED = Usage(model="offline/storyteller", output_tokens=7)
 
@@ -63,27 +67,26 @@ def test_an_agent_that_is_asked_again_tells_the_task_of_that():
     made = outputs(CODER, event, answer())
     assert made["told"].parts["told"]["task"] == "fix"
     assert made["code"].parts["code"] == "print(1)"
-    first = outputs(dataclasses.replace(CODER, again=None, task="sketch"), event, answer())
+    first = outputs(coder(again=None, task="sketch"), event, answer())
     assert first["told"].parts["told"]["task"] == "sketch"
 
 
 def test_nothing_is_told_without_telemetry_by_steps_and_by_who_writes_there_anyhow():
-    assert outputs(dataclasses.replace(CODER, telemetry=None), TASK, answer()).keys() == {"code"}
+    assert outputs(coder(None), TASK, answer()).keys() == {"code"}
     assert outputs(CODER, TASK, Answer(["x"], USED)).keys() == {"code"}, "no card: nobody was asked"
-    prose = dataclasses.replace(CODER, writes="told")
+    prose = coder(writes="told")
     assert outputs(prose, TASK, answer("I see."))["told"].parts["told"] == "I see."
 
 
 def test_an_agent_at_the_end_of_its_run_is_told_of_too():
-    assert outputs(dataclasses.replace(CODER, writes=None), TASK, answer()).keys() == {"told"}
+    assert outputs(coder(writes=None), TASK, answer()).keys() == {"told"}
 
 
 def test_a_way_back_carries_its_rounds_and_ends():
-    ways = {"FAIL": Outcome("task", 2, "end"), "PASS": Outcome("end")}
-    spec = dataclasses.replace(
-        CODER, agent=None, step="run", writes=None, telemetry=None, part="verdict",
-        branches=Branches("verdict", ways),
-    )  # fmt: skip
+    ways = {"FAIL": {"writes": "task", "at_most": 2, "then": "end"}, "PASS": {"writes": "end"}}
+    spec = coder(
+        agent=None, again=None, step="run", writes=None, part="verdict", by="verdict", outcomes=ways
+    )
     event, gone = TASK, []
     for _ in range(3):
         ((topic, event),) = outputs(spec, event, Answer([{"verdict": "FAIL"}], USED)).items()

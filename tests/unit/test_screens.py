@@ -1,11 +1,8 @@
 """Screens: text of models and of others is shown as text and does nothing to the terminal."""
 
-from typing import Any, cast
-
 import pytest
 
-from penstock.worker.application import PenstockApp
-from penstock.worker.console import printable
+from penstock.worker.console import printable, show
 
 
 @pytest.mark.parametrize(
@@ -57,5 +54,5 @@ def test_what_reverses_or_hides_text_is_dropped(character):
 
 
 def test_what_a_step_shows_on_the_workers_console_does_nothing_to_it_either(capfd):
-    PenstockApp.show(cast(Any, None), "✅ The end\n\x1b]0;title\x07\u202etxt")
+    show("✅ The end\n\x1b]0;title\x07\u202etxt")
     assert capfd.readouterr().out == "✅ The end\n]0;titletxt\n"

@@ -1,7 +1,6 @@
 """Seeding: the runs that nobody submits begin once, however often a worker is started."""
 
 import asyncio
-import dataclasses
 import pathlib
 from collections.abc import Coroutine
 from types import SimpleNamespace
@@ -30,6 +29,7 @@ class Worker:
         self.seeding = self.settings.seed
         self.broker = EmbeddedBroker(self.settings, Plan("penstock"))
         self.broker.store.create("idea", 1)
+        self.readiness = self
         self.should_stop = False
         self.slept: list[float] = []
         #: Of each run that was begun, whether its id is to outlive it.
@@ -42,7 +42,8 @@ class Worker:
         begun = self.broker.begin([Beginning(topic, event.id, event.key, events.dump(event))])
         return begun != [None]
 
-    async def can_run(self, chain: Chain) -> bool:
+    async def of(self, stages: Any) -> bool:
+        """The readiness's."""
         self.asked += 1
         return self.asked > self.refuses
 
@@ -89,10 +90,10 @@ def test_another_seed_another_app_and_another_pipeline_are_other_runs(start, cha
         ({}, {}),
         ({}, {"seed": {"idea": "A whale"}}),
         ({"app_id": "other"}, {}),
-        ({}, {"name": "fable"}),
+        ({}, {"pipeline": "fable"}),
     ):
         worker = start(**settings)
-        runs = worker.does(_seed(worker, dataclasses.replace(chain, **changes)))
+        runs = worker.does(_seed(worker, chain.model_copy(update=changes)))
         traces.add(runs[-1].trace_id)
     assert len(traces) == 4
 
@@ -103,7 +104,7 @@ def test_the_order_in_which_a_seed_is_written_does_not_matter(start, chain):
         {"draft": "x", "idea": {"place": {"b": [2, 1], "a": 1}, "hero": "a snail"}},
     ):
         worker = start()
-        runs = worker.does(_seed(worker, dataclasses.replace(chain, seed=seed)))
+        runs = worker.does(_seed(worker, chain.model_copy(update={"seed": seed})))
         assert len(runs) == 1
 
 
@@ -134,12 +135,12 @@ def test_nothing_is_begun_while_the_steps_cannot_do_what_they_do(start, chain):
 
 
 def test_a_pipeline_with_a_manual_start_is_seeded_where_it_is_named_and_others_are_not(chain):
-    manual = dataclasses.replace(chain, name="mesh", start="manual")
+    manual = chain.model_copy(update={"pipeline": "mesh", "start": "manual"})
     both = {"tale": chain, "mesh": manual}
 
     def names(*start: str) -> list[str]:
         app: Any = SimpleNamespace(
-            settings=Settings(start=start), project=SimpleNamespace(chains=both)
+            settings=Settings(start=start), project=SimpleNamespace(chains=both), only=None
         )
         starts: Any = PenstockApp.starts
         return [chain.name for chain in starts.fget(app)]

@@ -79,7 +79,7 @@ def test_every_setting_can_be_set_by_its_name():
 def test_an_unknown_name_is_refused_with_the_name_that_was_probably_meant():
     message = refused(PENSTOCK_CONCURENCY="5")
     assert "PENSTOCK_CONCURENCY is not a setting" in message
-    assert "Did you mean PENSTOCK_CONCURRENCY?" in message
+    assert "Did you mean 'PENSTOCK_CONCURRENCY'?" in message
 
 
 def test_a_name_that_resembles_none_is_refused_with_the_list_of_all():

@@ -35,13 +35,8 @@ def test_a_step_makes_the_next_event_and_the_old_one_is_done(live):
 def test_what_the_chain_does_not_carry_is_left_behind(live):
     async def body(house: House) -> None:
         spec = StageSpec(
-            pipeline="tale",
-            name="teller",
-            reads="idea",
-            writes="draft",
-            step="t",
-            carries=("mood",),
-        )
+            name="teller", reads="idea", writes="draft", step="t", carries=["mood"]
+        ).within("tale")
         event = first_event("tale", {"idea": "a snail", "mood": "glad"})
         take(house.stage(tell, spec), await house.put(event))
         await house.over()
@@ -214,7 +209,7 @@ def test_an_event_that_is_finished_is_not_run_again(live):
 
 def test_two_stages_that_read_one_topic_each_finish_for_themselves(live):
     async def body(house: House) -> None:
-        other = StageSpec(pipeline="tale", name="critic", reads="idea", writes="draft", step="c")
+        other = StageSpec(name="critic", reads="idea", writes="draft", step="c").within("tale")
         found = await house.put(idea())
         take(house.stage(tell), found)
         await house.over(1)

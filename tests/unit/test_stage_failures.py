@@ -4,7 +4,7 @@ import asyncio
 import base64
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -14,8 +14,7 @@ from penstock.record import dead_letters as deadletters
 from penstock.record import events
 from penstock.record.dead_letters import DeadLetter
 from penstock.steps import Work
-from penstock.worker.processing import Flight
-from penstock.worker.stage import Stage
+from penstock.worker.stage import Flight, Stage
 from penstock.worker.work import Answer, StepWork
 from tests.unit.conftest import messages
 from tests.unit.houses import LETTERS, SPEC, TRACE, House, idea, live, take, tell
@@ -75,7 +74,7 @@ def test_a_dead_letter_keeps_its_journal_so_that_a_replay_pays_nothing_again(liv
         await house.over()
         (key,) = rows().journal()
         assert key.startswith(f"teller/{idea().id}/")
-        await stage._processing._step(Flight(found[0]))
+        await stage._end(Flight(found[0]))
         assert bought == ["paper"]
 
     live(body)
@@ -193,7 +192,7 @@ def test_secrets_do_not_get_into_dead_letters(live):
 
 def test_an_event_that_cannot_be_finished_stays_undone_and_holds_nobody_up(live, caplog):
     async def body(house: House) -> None:
-        spec = StageSpec(pipeline="tale", name="teller", reads="idea", writes="nowhere", step="t")
+        spec = StageSpec(name="teller", reads="idea", writes="nowhere", step="t").within("tale")
 
         async def last_only(work: Work) -> str | None:
             return None if work.parts["idea"] == "last" else "x"
@@ -207,7 +206,8 @@ def test_an_event_that_cannot_be_finished_stays_undone_and_holds_nobody_up(live,
 
     live(body)
     (record,) = [r for r in caplog.records if getattr(r, "action", "") == "stage_fault"]
-    assert f"run {TRACE}: teller could neither finish nor bury an event" in record.getMessage()
+    said = f"run {TRACE}: teller could neither finish an event nor write its dead letter"
+    assert record.getMessage() == said and record.exc_info
 
 
 # -- tries
@@ -257,7 +257,7 @@ def test_a_refusal_is_a_dead_letter_at_once(live):
         async def ask(work: StepWork) -> Answer:
             raise ModelRefused("no")
 
-        stage = Stage(cast(Any, house), SPEC, ask, 100)
+        stage = Stage(house.env, SPEC, ask, 100)
         take(stage, await house.put(idea()))
         await house.over()
         letter = letter_of(house)

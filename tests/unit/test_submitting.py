@@ -23,8 +23,6 @@ TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
 class Nobody:
     """The stages of a worker that has none."""
 
-    names: tuple[str, ...] = ()
-
     def on_seek(self) -> None:
         pass
 

@@ -10,9 +10,13 @@ import pytest
 from penstock.errors import ModelUnavailable, StepFailed, Unavailable
 from penstock.journal import Calls, Places
 from penstock.memory import KINDS, Found
+from penstock.models.gate import Gates
 from penstock.record.events import Event, Usage, first_event
+from penstock.settings import Settings
+from penstock.signals import Shown, Signals
 from penstock.steps import FanOut, Work
 from penstock.worker.work import Answer, StepWork, python_step
+from tests.unit.houses import env_of
 
 
 class Notebook:
@@ -59,8 +63,25 @@ class Notebook:
         return None
 
 
-def work_on(event: Event, notebook: Notebook, memory: Any = None) -> StepWork:
-    return StepWork(event, Calls(notebook, "s/e", None), lambda _: None, None, memory)
+def work_on(
+    event: Event,
+    notebook: Notebook,
+    memory: Any = None,
+    settings: Settings | None = None,
+    shown: Callable[[str], object] = print,
+    gates: Gates | None = None,
+) -> StepWork:
+    """A step's work on `event`, with what `notebook` has recorded."""
+    signals = Signals()
+    signals.on(Shown, lambda one: shown(one.text))
+    env = env_of(
+        notebook,
+        signals,
+        settings=settings or Settings(),
+        memory=memory,
+        gates=gates or Gates(signals),
+    )
+    return StepWork(event, Calls(notebook, f"s/{event.id}", None), env, "s")
 
 
 def done(step: Callable[[Work], Any], event: Event | None = None) -> Answer:
@@ -205,9 +226,7 @@ def test_a_plain_function_is_called_in_a_thread():
 
 def test_what_a_step_shows_is_shown():
     shown: list[str] = []
-    work = StepWork(
-        first_event("tale", {"idea": "x"}), Calls(Notebook(), "s/e", None), shown.append
-    )
+    work = work_on(first_event("tale", {"idea": "x"}), Notebook(), shown=shown.append)
     work.show("hello")
     assert (shown, work.parts) == (["hello"], {"idea": "x"})
 

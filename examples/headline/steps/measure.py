@@ -2,19 +2,19 @@
 
 from typing import Any
 
-from penstock.steps import Work, step
+from penstock import Work, step
 
 MOST_WORDS = 8
 
 
-@step("measure")
+@step
 async def measure(work: Work) -> dict[str, Any]:
     """How long the headline is, and whether that will do."""
     words = len(work.parts["headline"].split())
     return {"words": words, "verdict": "FITS" if words <= MOST_WORDS else "TOO_LONG"}
 
 
-@step("print_it")
+@step
 async def print_it(work: Work) -> None:
     measured = work.parts["measure"]
     work.show(f"{work.event.trace_id}: {work.parts['headline']} ({measured['words']} words)")

@@ -92,7 +92,7 @@ class SoleWorker:
             for _, _, key, _, _ in store.read(TP(topic, partition), 0, MANY)
         }
         self._introduced = introduce(store, self.plan.readers)
-        self.suspects = FileSuspects(store, stages.names)
+        self.suspects = FileSuspects(store, self.plan.stages)
         self._left_behind = self.suspects.convict()
 
     async def reach(self) -> None:

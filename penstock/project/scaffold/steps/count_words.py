@@ -1,9 +1,9 @@
 """A step in Python: a function that a chain calls by name."""
 
-from penstock.steps import Work, step
+from penstock import Work, step
 
 
-@step("count_words")
+@step
 async def count_words(work: Work) -> dict[str, int]:
     """What it returns becomes the part named after the topic that its stage writes: 'measured'."""
     return {"words": len(str(work.parts["draft"]).split())}

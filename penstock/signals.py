@@ -1,0 +1,665 @@
+"""Signals: what happens, in one closed vocabulary.
+
+Whoever does something says so once, as a `Signal`: fields for programs, and a sentence for people.
+The log, the event log, telemetry and the console subscribe to the kinds that they are about.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Literal, TypeVar
+
+import msgspec
+
+from penstock.record.dead_letters import DeadLetter
+from penstock.record.events import Event, Usage
+
+log = logging.getLogger(__name__)
+
+#: Of each output its topic, its event and its record.
+Outputs = Sequence[tuple[str, Event, bytes]]
+#: Of each output its partition and offset, in the order of the outputs.
+Positions = Sequence[tuple[int, int]]
+
+
+class Signal(msgspec.Struct, frozen=True):
+    """Something that happened. `action` is the word that programs match on: it stays when the
+    sentence changes. `trace_id` and `stage` are None where it is about no run or no stage."""
+
+    action: ClassVar[str]
+    level: ClassVar[int] = logging.INFO
+
+    @property
+    def trace_id(self) -> str | None:
+        return None
+
+    @property
+    def stage(self) -> str | None:
+        return None
+
+    @property
+    def state(self) -> str | None:
+        """Of something that has states, the one that it is in now."""
+        return None
+
+    @property
+    def fault(self) -> BaseException | None:
+        """The defect of ours that it is about: its traceback goes into the log."""
+        return None
+
+    def at(self, positions: Positions) -> "Signal":
+        """The same, once it is known where its outputs stand."""
+        return self
+
+
+S = TypeVar("S", bound=Signal)
+
+
+class Signals:
+    """Who wants to know of what. Subscribers are called where a signal is emitted, one after the
+    other, and must not wait."""
+
+    def __init__(self) -> None:
+        self._callbacks: dict[type[Signal], list[Callable[[Signal], object]]] = {}
+        #: The callbacks of each kind that was emitted, those of what it derives from included.
+        self._of: dict[type[Signal], tuple[Callable[[Signal], object], ...]] = {}
+
+    def on(self, kind: type[S], callback: Callable[[S], object]) -> None:
+        """Call `callback` with each signal of `kind` from here on; of all kinds for `Signal`."""
+        self._callbacks.setdefault(kind, []).append(callback)  # type: ignore[arg-type]
+        self._of.clear()
+
+    def emit(self, signal: Signal) -> None:
+        """Call the subscribers of `signal`. One that fails is logged, and stops nobody."""
+        callbacks = self._of.get(type(signal))
+        if callbacks is None:
+            callbacks = self._of[type(signal)] = self._find(type(signal))
+        for callback in callbacks:
+            try:
+                callback(signal)
+            except Exception:
+                log.exception("a subscriber of '%s' failed", signal.action)
+
+    def _find(self, kind: type[Signal]) -> tuple[Callable[[Signal], object], ...]:
+        return tuple(one for base in kind.__mro__ for one in self._callbacks.get(base, ()))
+
+
+def write_to_log(signal: Signal) -> None:
+    """Log `signal`: the subscriber of every kind."""
+    if log.isEnabledFor(signal.level):
+        extra = {
+            "action": signal.action,
+            "trace_id": signal.trace_id,
+            "stage": signal.stage,
+            "state": signal.state,
+        }
+        log.log(signal.level, "%s", signal, extra=extra, exc_info=signal.fault)
+
+
+# -- steps
+
+
+class StageLabel(msgspec.Struct, frozen=True):
+    """A stage, for what happens in it: `does` is its agent or step, `card` the agent's card
+    with its hash, `targets` the topics that its answers go to."""
+
+    name: str
+    pipeline: str
+    reads: str
+    does: str
+    targets: tuple[str, ...] = ()
+    agent: str | None = None
+    card: str | None = None
+
+
+class _OfAStage(Signal, frozen=True):
+    where: StageLabel
+
+    @property
+    def stage(self) -> str:
+        return self.where.name
+
+
+class _OfAnEvent(_OfAStage, frozen=True):
+    event: Event
+
+    @property
+    def trace_id(self) -> str:
+        return self.event.trace_id
+
+
+class EventTaken(_OfAnEvent, frozen=True):
+    """A stage begins with an event."""
+
+    action: ClassVar[str] = "consume"
+    level: ClassVar[int] = logging.DEBUG
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        position = f"{self.topic}/{self.partition}/{self.offset}"
+        return f"run {self.trace_id}: {self.stage} takes {position}"
+
+
+class StepFinished(_OfAnEvent, frozen=True):
+    """A step has ended, and all that it made is durable."""
+
+    action: ClassVar[str] = "step_finished"
+    outputs: Outputs
+    usage: Usage | None = None
+    #: What the agent was asked with.
+    instructions: str | None = None
+    positions: Positions = ()
+
+    def at(self, positions: Positions) -> "StepFinished":
+        return msgspec.structs.replace(self, positions=positions)
+
+    def __str__(self) -> str:
+        where, usage = self.where, self.usage or Usage()
+        topics = dict.fromkeys(topic for topic, _, _ in self.outputs if topic in where.targets)
+        return (
+            f"run {self.trace_id}: {where.reads} -> {', '.join(topics) or 'the end'}"
+            f" ({where.does}, {usage.seconds:.1f} s, {usage.output_tokens} tokens)"
+        )
+
+
+class DeadLettered(_OfAStage, frozen=True):
+    """An event could not be processed, and its dead letter is durable on `topic`."""
+
+    action: ClassVar[str] = "dead_letter"
+    level: ClassVar[int] = logging.ERROR
+    topic: str
+    dead_letter: DeadLetter
+    positions: Positions = ()
+
+    @property
+    def trace_id(self) -> str:
+        return self.dead_letter.trace_id
+
+    def at(self, positions: Positions) -> "DeadLettered":
+        return msgspec.structs.replace(self, positions=positions)
+
+    def __str__(self) -> str:
+        found = self.dead_letter
+        return (
+            f"run {self.trace_id} ends as a dead letter in {self.stage}:"
+            f" {found.cause}: {found.message}"
+        )
+
+
+class EventSkipped(_OfAnEvent, frozen=True):
+    """An event is done without a step: its replay is for another stage."""
+
+    action: ClassVar[str] = "skipped"
+    level: ClassVar[int] = logging.DEBUG
+
+    def __str__(self) -> str:
+        return f"run {self.trace_id}: {self.stage} leaves a replay to {self.event.only}"
+
+
+class EventCancelled(_OfAStage, frozen=True):
+    """An event is done without outputs: its run was cancelled."""
+
+    action: ClassVar[str] = "event_cancelled"
+    level: ClassVar[int] = logging.DEBUG
+    trace_id: str
+
+    def __str__(self) -> str:
+        return f"run {self.trace_id}: {self.stage} ends a cancelled event"
+
+
+class Retried(_OfAnEvent, frozen=True):
+    """A step failed by something that may pass, and is tried again after a pause."""
+
+    action: ClassVar[str] = "retry"
+    level: ClassVar[int] = logging.WARNING
+    error: BaseException
+    pause_s: float
+
+    def __str__(self) -> str:
+        failed = f"{self.stage} failed ({self.error})"
+        return f"run {self.trace_id}: {failed}; again in {self.pause_s:.1f} s"
+
+
+class Replayed(_OfAnEvent, frozen=True):
+    """A dead letter's event is processed again."""
+
+    action: ClassVar[str] = "replay"
+
+    def __str__(self) -> str:
+        replay = f"replay {self.event.replay} for {self.stage}"
+        return f"run {self.trace_id}: {replay}; what was recorded is not paid for again"
+
+
+class StageFailed(_OfAStage, frozen=True):
+    """A defect of ours: the event stays un-acked, and a restart takes it up again."""
+
+    action: ClassVar[str] = "stage_fault"
+    level: ClassVar[int] = logging.ERROR
+    trace_id: str
+    fault: BaseException
+
+    def __str__(self) -> str:
+        what = "could neither finish an event nor write its dead letter"
+        return f"run {self.trace_id}: {self.stage} {what}"
+
+
+class Shown(Signal, frozen=True):
+    """A step shows `text` on the worker's console."""
+
+    action: ClassVar[str] = "shown"
+    level: ClassVar[int] = logging.DEBUG
+    trace_id: str
+    stage: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"run {self.trace_id}: {self.stage} shows {len(self.text)} characters"
+
+
+class StepReady(Signal, frozen=True):
+    """What the step `step` declares that it needs is there."""
+
+    action: ClassVar[str] = "step_ready"
+    step: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"The step '{self.step}' is ready: {self.detail}"
+
+
+class StepNotReady(Signal, frozen=True):
+    """What the step `step` declares that it needs is not there."""
+
+    action: ClassVar[str] = "step_not_ready"
+    level: ClassVar[int] = logging.ERROR
+    step: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.reason} Until then the step '{self.step}' is not run: its events wait, and no"
+            " runs are begun by a timer."
+        )
+
+
+class HistoryMended(Signal, frozen=True):
+    """A row of a history that a crash had cut is out of the way."""
+
+    action: ClassVar[str] = "history_mended"
+    level: ClassVar[int] = logging.WARNING
+    file: str
+    size: int
+    aside: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.file} ended in the middle of a row: {self.size} bytes are now in"
+            f" {self.aside}. The run is written again"
+        )
+
+
+# -- runs
+
+
+class RunSeeded(Signal, frozen=True):
+    """A pipeline's seed has begun its run."""
+
+    action: ClassVar[str] = "seeded"
+    trace_id: str
+    pipeline: str
+
+    def __str__(self) -> str:
+        return f"run {self.trace_id}: seeded {self.pipeline}"
+
+
+class RunSeededBefore(Signal, frozen=True):
+    """A pipeline's seed had begun its run at an earlier start."""
+
+    action: ClassVar[str] = "seeded_before"
+    trace_id: str
+    pipeline: str
+
+    def __str__(self) -> str:
+        again = "PENSTOCK_SEED=again seeds it anew"
+        return f"{self.pipeline} was seeded before, as run {self.trace_id} ({again})"
+
+
+class RunTimed(Signal, frozen=True):
+    """A pipeline's timer has begun a run."""
+
+    action: ClassVar[str] = "timed"
+    trace_id: str
+    pipeline: str
+
+    def __str__(self) -> str:
+        return f"run {self.trace_id}: started by the timer of {self.pipeline}"
+
+
+class RunCancelled(Signal, frozen=True):
+    """A run was cancelled, and what was in flight of it here has ended."""
+
+    action: ClassVar[str] = "cancelled"
+    trace_id: str
+    in_flight: int
+
+    def __str__(self) -> str:
+        return f"run {self.trace_id}: cancelled, {self.in_flight} events in flight"
+
+
+class GovernorChanged(Signal, frozen=True):
+    """A governor throttles its pipeline's timer, or no longer does."""
+
+    action: ClassVar[str] = "governor"
+    level: ClassVar[int] = logging.WARNING
+    pipeline: str
+    topic: str
+    state: Literal["ACTIVE", "THROTTLED"]
+    lag: int
+    limit: int
+
+    def __str__(self) -> str:
+        begun = (
+            f"🛑 LAG TOO HIGH. Throttling... {self.pipeline}:"
+            if self.state == "THROTTLED"
+            else f"▶ Lag is down. {self.pipeline} goes on:"
+        )
+        limit = f"the limit is {self.limit}"
+        return f"{begun} {self.lag} events of '{self.topic}' are not finished, {limit}"
+
+
+class GovernorBlind(Signal, frozen=True):
+    """A defect of ours: a governor cannot see the lag."""
+
+    action: ClassVar[str] = "governor_blind"
+    level: ClassVar[int] = logging.ERROR
+    pipeline: str
+    fault: BaseException
+
+    def __str__(self) -> str:
+        return f"{self.pipeline}: the governor cannot see the lag, and holds back"
+
+
+# -- the worker
+
+
+class Draining(Signal, frozen=True):
+    """A worker that stops waits for what is in flight."""
+
+    action: ClassVar[str] = "draining"
+    in_flight: int
+    limit_s: float
+
+    def __str__(self) -> str:
+        return f"Waiting up to {self.limit_s:g} s for {self.in_flight} events in flight"
+
+
+class DrainCutOff(Signal, frozen=True):
+    """A worker that stops has cancelled what was still in flight."""
+
+    action: ClassVar[str] = "drain_cut_off"
+    level: ClassVar[int] = logging.WARNING
+    count: int
+    limit_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.count} events were not finished in {self.limit_s:g} s (PENSTOCK_DRAIN_S); they"
+            " are taken up again by the next worker"
+        )
+
+
+class HealthUnwritten(Signal, frozen=True):
+    """The file that `status` reads cannot be written."""
+
+    action: ClassVar[str] = "health_unwritten"
+    level: ClassVar[int] = logging.WARNING
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file} cannot be written: {self.reason}"
+
+
+# -- gates
+
+
+class ProviderDown(Signal, frozen=True):
+    """A provider, or what else calls wait for, does not answer."""
+
+    action: ClassVar[str] = "provider_down"
+    level: ClassVar[int] = logging.ERROR
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        pause = "Its stages pause; asking again until it does"
+        return f"{self.name} does not answer: {self.reason}. {pause}"
+
+
+class ProviderUp(Signal, frozen=True):
+    """It answers again, after `seconds`."""
+
+    action: ClassVar[str] = "provider_up"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.name} answers again after {self.seconds:.0f} s; work goes on"
+
+
+# -- the memory
+
+
+class MemoryOpened(Signal, frozen=True):
+    """The memory is up for the first time."""
+
+    action: ClassVar[str] = "memory_up"
+    status: str
+
+    def __str__(self) -> str:
+        return f"Memory at {self.status}"
+
+
+class MemoryUp(Signal, frozen=True):
+    """The memory is up again, after `seconds`."""
+
+    action: ClassVar[str] = "memory_up"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    seconds: float
+    waiting: int
+
+    def __str__(self) -> str:
+        return (
+            f"The memory at {self.name} is back after {self.seconds:.0f} s; {self.waiting} notes"
+            " are still to be delivered"
+        )
+
+
+class MemoryDown(Signal, frozen=True):
+    """The memory does not answer; its notes wait in the file `outbox`."""
+
+    action: ClassVar[str] = "memory_down"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    reason: str
+    outbox: str
+
+    def __str__(self) -> str:
+        return (
+            f"The memory at {self.name} is down: {self.reason}. Notes wait in {self.outbox}, and"
+            " looks find nothing; asking again until it answers"
+        )
+
+
+class NoteRefused(Signal, frozen=True):
+    """A note is set aside: the model has no vector for its task."""
+
+    action: ClassVar[str] = "memory_refused"
+    level: ClassVar[int] = logging.ERROR
+    reason: str
+    task: str
+
+    def __str__(self) -> str:
+        return (
+            f"The memory keeps a note back, because its task has no vector ({self.reason}):"
+            f" {self.task:.200}"
+        )
+
+
+class NotesDropped(Signal, frozen=True):
+    """The outbox is full: the oldest note goes for each that comes."""
+
+    action: ClassVar[str] = "memory_overflow"
+    level: ClassVar[int] = logging.ERROR
+    waiting: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.waiting} notes wait for the memory, and there is no room for more: the oldest"
+            " go, each for a new one. Bring the memory back, or raise PENSTOCK_MEMORY_NOTES"
+        )
+
+
+class OutboxDamaged(Signal, frozen=True):
+    """The outbox is no database any more, and a new one begins."""
+
+    action: ClassVar[str] = "outbox_damaged"
+    level: ClassVar[int] = logging.ERROR
+    file: str
+    reason: str
+    aside: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.file} is damaged ({self.reason}). It is kept as {self.aside}; a new one begins"
+        )
+
+
+# -- the broker
+
+
+class BrokerDown(Signal, frozen=True):
+    """The broker does not answer; no new work is taken."""
+
+    action: ClassVar[str] = "broker_down"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        again = "Nothing is lost: asking again until it does"
+        return f"{self.name} does not answer ({self.reason}). {again}"
+
+
+class BrokerUp(Signal, frozen=True):
+    """The broker answers again, after `seconds`."""
+
+    action: ClassVar[str] = "broker_up"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.name} answers again, after {self.seconds:.0f} s"
+
+
+class DiskRefuses(Signal, frozen=True):
+    """The embedded broker's file cannot be written; no new work is taken."""
+
+    action: ClassVar[str] = "disk_refuses"
+    level: ClassVar[int] = logging.ERROR
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}. No new work is taken; trying again until it can be written"
+
+
+class DiskTakes(Signal, frozen=True):
+    """The embedded broker's file can be written again."""
+
+    action: ClassVar[str] = "disk_takes"
+    level: ClassVar[int] = logging.WARNING
+    file: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: writing again, work goes on"
+
+
+class CrashFound(Signal, frozen=True):
+    """The last worker on the embedded file died with work in flight."""
+
+    action: ClassVar[str] = "crash_found"
+    level: ClassVar[int] = logging.WARNING
+    in_flight: int
+
+    def __str__(self) -> str:
+        return (
+            f"The last worker died with {self.in_flight} events in flight; they are taken up again"
+        )
+
+
+class WorkerSuspended(Signal, frozen=True):
+    """This worker stood still for longer than its lease."""
+
+    action: ClassVar[str] = "worker_suspended"
+    level: ClassVar[int] = logging.WARNING
+
+    def __str__(self) -> str:
+        return "This worker was suspended; it asks Kafka what is still its own"
+
+
+class PartitionsLost(Signal, frozen=True):
+    """Partitions went to other workers, with events of theirs in flight here."""
+
+    action: ClassVar[str] = "partitions_lost"
+    level: ClassVar[int] = logging.WARNING
+    in_flight: int
+
+    def __str__(self) -> str:
+        return f"{self.in_flight} events in flight went to other workers and are done there"
+
+
+class ProgressNotTaken(Signal, frozen=True):
+    """Kafka did not take what is finished before partitions were given up."""
+
+    action: ClassVar[str] = "progress_not_taken"
+    level: ClassVar[int] = logging.WARNING
+
+    def __str__(self) -> str:
+        return "Kafka does not take what is finished; it will be found finished again"
+
+
+class GroupRefuses(Signal, frozen=True):
+    """The consumer group does not let this worker in."""
+
+    action: ClassVar[str] = "group_refuses"
+    level: ClassVar[int] = logging.WARNING
+    group: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"Kafka: the group '{self.group}' refuses this worker: {self.reason}"
+
+
+class RunsDeleted(Signal, frozen=True):
+    """What finished longer ago than the retention is gone."""
+
+    action: ClassVar[str] = "retention"
+    records: int
+
+    def __str__(self) -> str:
+        return f"Retention: deleted {self.records} records of finished runs"
+
+
+class RetentionPutOff(Signal, frozen=True):
+    """What finished longer ago than the retention could not be deleted now."""
+
+    action: ClassVar[str] = "retention_put_off"
+    level: ClassVar[int] = logging.WARNING
+    reason: str
+
+    def __str__(self) -> str:
+        return f"Retention is put off: {self.reason}"
