@@ -10,6 +10,7 @@ from penstock.models.offline import prose
 from penstock.models.offline.data import load
 
 _WORD = re.compile(r"[A-Za-zÀ-ÖØ-öø-ÿ][A-Za-zÀ-ÖØ-öø-ÿ'-]*")
+_WORD_OR_NUMBER = re.compile(rf"{_WORD.pattern}|[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -41,26 +42,23 @@ def read_premise(premise: str) -> Hero | None:
     return _with_rest(*found, prose.upper(" ".join(words)))
 
 
-@functools.cache
-def _nouns() -> dict[str, str]:
-    sorts = load("premises")["nouns"].items()
-    return {noun: sort for sort, nouns in sorts for noun in nouns.split()}
+class _Words:
+    """The words of `premises.yaml`: sorts of nouns, singulars of plurals, the classes of all."""
+
+    def __init__(self) -> None:
+        said = load("premises")
+        self.sorts = {noun: sort for sort, of in said["nouns"].items() for noun in of.split()}
+        self.singulars = {noun + end: noun for noun in self.sorts for end in ("es", "s")}
+        self.singulars |= {f"{noun[:-1]}ies": noun for noun in self.sorts if noun.endswith("y")}
+        self.singulars |= said["plurals"]
+        self.classes: dict[str, str] = {}
+        lists = {name: words.split() for name, words in said["classes"].items()}
+        for name, words in {"NOUN": self.sorts, "MANY": self.singulars, **lists}.items():
+            self.classes |= {word: self.classes.get(word, "") + name for word in words}
+        self.classes |= {word: word for word in said["plain"].split()}
 
 
-@functools.cache
-def _singulars() -> dict[str, str]:
-    regular = {noun + end: noun for noun in _nouns() for end in ("es", "s")}
-    on_y = {f"{noun[:-1]}ies": noun for noun in _nouns() if noun.endswith("y")}
-    return {**regular, **on_y, **load("premises")["plurals"]}
-
-
-@functools.cache
-def _classes() -> dict[str, str]:
-    found: dict[str, str] = {}
-    lists = {name: words.split() for name, words in load("premises")["classes"].items()}
-    for name, words in {"NOUN": _nouns(), "MANY": _singulars(), **lists}.items():
-        found |= {word: found.get(word, "") + name for word in words}
-    return found | {word: word for word in load("premises")["plain"].split()}
+_words = functools.cache(_Words)
 
 
 @functools.cache
@@ -75,7 +73,7 @@ def _class_of(word: str) -> str:
     bare = prose.bare(word)
     if not _WORD.fullmatch(bare) or bare.endswith("'s"):
         return "-"
-    name = _classes().get(bare.lower(), "WORD")
+    name = _words().classes.get(bare.lower(), "WORD")
     marks = "'" * bare[0].isupper() + "," * (word[-1] in ",;:")
     return name + (marks if name.isupper() else "")
 
@@ -97,11 +95,13 @@ def _hero(said: dict[str, str]) -> Hero:
     """The hero of what the groups of a pattern caught."""
     name = " ".join(map(prose.upper, said.get("name", "").split()))
     whole, kind = prose.titled(said.get("whole", name)), said.get("kind", "")
-    pronoun = _pronoun(*name.split()[::-1])
+    classes = " ".join(_words().classes.get(word.lower(), "") for word in name.split()[::-1])
+    gender = re.search("(GIRL|DAME)|BOY|LORD", classes)
+    pronoun = ("she" if gender[1] else "he") if gender else ""
     if many := said.get("many", "").lower():
         # Of three little robots it is the smallest: a story has one hero.
         lead = said["lead"].lower() or "the"
-        kind = f"{'smaller' if lead.startswith('two') else 'smallest'} {_singulars()[many]}"
+        kind = f"{'smaller' if lead.startswith('two') else 'smallest'} {_words().singulars[many]}"
     elif not kind and " " not in whole:
         kind = {"she": "girl", "he": "boy"}.get(pronoun, "")
     if not kind:
@@ -109,7 +109,7 @@ def _hero(said: dict[str, str]) -> Hero:
     if all(word[:1].isupper() for word in kind.split()):
         kind = kind.lower()
     words = kind.lower().split()
-    sort = _nouns().get(words[-1], "they")
+    sort = _words().sorts.get(words[-1], "they")
     fixed = sort if sort in load("traits")["fixed"] else ""
     pronoun = pronoun or ("it" if fixed else sort)
     if name and pronoun == "it":
@@ -120,19 +120,12 @@ def _hero(said: dict[str, str]) -> Hero:
     trait = next((word for word in words if word in load("traits")["named"]), "")
     if many:
         return Hero(f"the {kind}", f"the {words[0]} of {lead} {many}", title, pronoun, fixed, trait)
-    nouns = len(list(itertools.takewhile(_nouns().__contains__, reversed(words)))) or 1
+    nouns = len(list(itertools.takewhile(_words().sorts.__contains__, reversed(words)))) or 1
     called = name or f"the {' '.join(kind.split()[-nouns:])}"
     articles = load("premises")["articles"].items()
     article = next((article for article, of in articles if re.match(of, kind.lower())), "a")
     intro = f"{article} {kind}" + (f" called {name}" if name else "")
     return Hero(called, intro, title, pronoun, fixed, trait)
-
-
-def _pronoun(*names: str) -> str:
-    """She or he, for the first of `names` that says it."""
-    classes = " ".join(_classes().get(name.lower(), "") for name in names)
-    found = re.search("(GIRL|DAME)|BOY|LORD", classes)
-    return ("she" if found[1] else "he") if found else ""
 
 
 def _with_rest(hero: Hero, rest: str, whole: str) -> Hero:
@@ -142,9 +135,13 @@ def _with_rest(hero: Hero, rest: str, whole: str) -> Hero:
         hero = replace(hero, pronoun=str(hint.lastgroup))
     rest = _pattern(said["dreams"]).sub(lambda of: said["verbs"].get(of[1].lower(), of[0]), rest)
     for rule in said["rest"]:
-        found = _pattern(rule["says"]).search(rest)
-        value = _phrase(found[1]) if found else ""
-        if found and value and (rule["gives"] != "trait" or value in load("traits")["named"]):
+        if not (found := _pattern(rule["says"]).search(rest)):
+            continue
+        # Up to where the thought ends; one of too many words is none.
+        words = _pattern(said["ends"]).split(found[1] + " ")[0].split()
+        value = " ".join(words)
+        is_plain = 0 < len(words) <= 9 and all(map(_WORD_OR_NUMBER.fullmatch, words))
+        if is_plain and (rule["gives"] != "trait" or value in load("traits")["named"]):
             hero = replace(hero, **{rule["gives"]: rule.get("form", "{}").format(value)})
             if rule["gives"] != "place":
                 return hero
@@ -153,10 +150,3 @@ def _with_rest(hero: Hero, rest: str, whole: str) -> Hero:
     if joined and (friend := _hero_in(rest[joined.end() :].split())):
         hero, rest = replace(hero, friend=friend[0].intro), friend[1]
     return replace(hero, legend=prose.short(whole)) if rest.strip(" .!?,") else hero
-
-
-def _phrase(text: str) -> str:
-    """The words of `text` up to where the thought ends; nothing when there are too many."""
-    words = _pattern(load("premises")["ends"]).split(text + " ")[0].split()
-    plain = all(_WORD.fullmatch(word) or (word.isascii() and word.isdigit()) for word in words)
-    return " ".join(words) if plain and len(words) <= 9 else ""

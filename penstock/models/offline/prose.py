@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
+from penstock.models.offline.data import load
+
 _T = TypeVar("_T")
 
 #: Characters of a premise that are looked at; a longer one is quoted by its first sentence.
 PREMISE_CHARS = 600
 QUOTE_CHARS = 140
-#: Names under which the text of a part that is JSON is looked for.
-QUOTE_NAMES = ("text", "prose", "critique", "summary", "story", "plot", "final")
 
 #: Control characters, marks that turn the direction of writing, and halves of a pair: none of
 #: them can be seen, and the last cannot be stored. Joiners stay, because emoji need them.
@@ -69,7 +69,7 @@ def text_of(part: object) -> str:
         texts = {name: text for name, text in part.items() if isinstance(text, str)}
         if not texts:
             return ", ".join(f"{name}: {text_of(value)}" for name, value in part.items())
-        named = [texts[name] for name in QUOTE_NAMES if name in texts]
+        named = [texts[name] for name in load("schemas")["text"] if name in texts]
         part = named[0] if named else max(texts.values(), key=len)
     if isinstance(part, list | tuple):
         return ", ".join(map(text_of, part))
