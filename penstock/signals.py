@@ -277,10 +277,8 @@ class StepNotReady(Signal, frozen=True):
     reason: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.reason} Until then the step '{self.step}' is not run: its events wait, and no"
-            " runs are begun by a timer."
-        )
+        until = f"Until then the step '{self.step}' is not run: its events wait"
+        return f"{self.reason.rstrip('.')}. {until}, and no runs are begun by a timer."
 
 
 class HistoryMended(Signal, frozen=True):

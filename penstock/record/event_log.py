@@ -181,7 +181,10 @@ class RotatingFile(logging.handlers.RotatingFileHandler):
             if not self._failed:
                 self._failed = True
                 log.error(
-                    "%s: cannot be written (%s); the pipeline runs on", self.baseFilename, exc
+                    "%s: cannot be written (%s); the pipeline runs on",
+                    self.baseFilename,
+                    exc,
+                    extra={"action": "event_log_unwritten"},
                 )
 
     def doRollover(self) -> None:
