@@ -32,7 +32,7 @@ from penstock.record import dead_letters as deadletters
 from penstock.record.beginnings import encode, log_begun
 from penstock.record.dead_letters import DeadLetter
 from penstock.record.event_log import EventLog
-from penstock.record.events import Event, derive_id, first_event
+from penstock.record.events import Event, as_text, derive_id, first_event
 from penstock.record.jobs import (
     LOW,
     PIPELINE,
@@ -45,7 +45,6 @@ from penstock.record.jobs import (
 )
 from penstock.runs.runs import DONE, RUNNING, Entry, Run, Runs
 from penstock.settings import Settings
-from penstock.steps.present import as_text
 
 if TYPE_CHECKING:
     from penstock.broker.kafka.reading import KafkaReader

@@ -17,7 +17,7 @@ from penstock.broker.kafka.connection import connection
 from penstock.broker.kafka.records import journal_of
 from penstock.client import Client
 from penstock.commands.command import Command, json_option
-from penstock.commands.screens import output, printable
+from penstock.commands.screens import output
 from penstock.errors import (
     BrokerUnavailable,
     ModelError,
@@ -27,6 +27,7 @@ from penstock.errors import (
 )
 from penstock.memory import Memory
 from penstock.models.names import Target, resolve
+from penstock.worker.console import printable
 from penstock.worker.health import DOWN, read_all
 
 #: Less free disk than this, in bytes, is worth a word before it is gone.

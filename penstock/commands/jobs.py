@@ -15,9 +15,9 @@ from penstock.commands.runs import CANCEL_S
 from penstock.commands.screens import put, say
 from penstock.jobs.status import REFUSED, JobStatus
 from penstock.models import LABEL, wrote_offline
+from penstock.record.events import as_text
 from penstock.record.jobs import LOW, TOPICS
 from penstock.runs.runs import DONE, RUNNING
-from penstock.steps.present import as_text
 
 wait_option = option("--wait", is_flag=True, show_default=False, help="Wait until it is over.")
 

@@ -16,8 +16,8 @@ from penstock.commands.command import Command, json_option
 from penstock.commands.screens import output, progress, put, run_tree, say, show_answer, step_line
 from penstock.commands.worker_here import worker_here
 from penstock.errors import ModelLocked, PenstockError, SettingsError
+from penstock.record.events import as_text
 from penstock.runs.runs import CANCELLED, DEAD, DONE, Run
-from penstock.steps.present import as_text
 from penstock.worker.health import who_works_elsewhere
 
 #: Seconds that `cancel` waits for the worker.

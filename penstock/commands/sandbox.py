@@ -10,10 +10,11 @@ from faust.cli.base import argument, option
 
 from penstock import sandbox as sandboxes
 from penstock.commands.command import Command, json_option
-from penstock.commands.screens import printable, put, say
+from penstock.commands.screens import put, say
 from penstock.errors import SettingsError
 from penstock.sandbox import Tier, run_code, verdict
 from penstock.steps.sandbox import limits_of
+from penstock.worker.console import printable
 
 
 class sandbox(Command):

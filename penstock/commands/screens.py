@@ -1,12 +1,10 @@
 """Screens: what the commands print, for people on a terminal.
 
-Model text is untrusted: it is printed without markup and without control characters, which could
-move the cursor, retitle the window or fake a prompt.
+Model text is untrusted: it is printed without markup, and as `penstock.worker.console` shows it.
 """
 
 import sys
 import time
-import unicodedata
 from typing import Any
 
 from rich.console import Console
@@ -14,21 +12,13 @@ from rich.text import Text
 from rich.tree import Tree
 
 from penstock.models import LABEL, wrote_offline
+from penstock.record.events import as_text
 from penstock.runs.runs import DEAD, DONE, Entry, Run
-from penstock.steps.present import as_text
-
-#: Unicode categories that are not text: controls, and what reverses or hides text. (Cf also holds
-#: the joiners of some scripts and of emoji; losing those costs less than a faked line.)
-HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn")
+from penstock.worker.console import printable
 
 #: Progress and complaints; stdout is for what was asked for.
 progress = Console(stderr=True, highlight=False, soft_wrap=True)
 output = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-
-
-def printable(text: str) -> str:
-    """`text` without control characters, save line breaks and tabs."""
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in HIDDEN)
 
 
 def say(text: str, style: str = "") -> None:

@@ -7,7 +7,8 @@ import msgspec
 from rich.text import Text
 
 from penstock.commands.command import Command, json_option
-from penstock.commands.screens import output, printable, put
+from penstock.commands.screens import output, put
+from penstock.worker.console import printable
 from penstock.worker.health import DOWN, Health, read_all
 
 STYLES = {"up": "green", DOWN: "bold red"}

@@ -1,6 +1,7 @@
 """The event: one record on a topic. Who made it, from which event, and what the run has so far."""
 
 import hashlib
+import json
 import time
 import uuid
 from typing import Any
@@ -108,3 +109,8 @@ def first_event(
 def seed_trace_id(app_id: str, pipeline: str, seed: str) -> str:
     """The trace of a seed: derived, so that no second worker and no restart seeds again."""
     return str(uuid.uuid5(NAMESPACE, f"seed|{app_id}|{pipeline}|{seed}"))
+
+
+def as_text(part: Any) -> str:
+    """A part for people: text as it is, anything else as readable JSON."""
+    return part if isinstance(part, str) else json.dumps(part, ensure_ascii=False, indent=2)

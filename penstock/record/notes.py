@@ -1,8 +1,9 @@
 """What the memory holds: notes on what failed, what succeeded and what keeps coming back."""
 
 import dataclasses
+import json
 import uuid
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 Kind = Literal["failure", "success", "pattern"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -56,3 +57,9 @@ def clean(text: str) -> str:
     if len(text) > LONGEST:
         text = text[: LONGEST - 1] + "…"
     return text.encode("utf-8", "replace").decode()
+
+
+def about_text(*parts: Any) -> str:
+    """What a note is about, in the form in which notes are found again: a title, then the task."""
+    texts = [part if isinstance(part, str) else json.dumps(part) for part in parts if part]
+    return "\n".join(texts)

@@ -12,9 +12,9 @@ from typing import Any
 from penstock.errors import StepFailed, Unavailable
 from penstock.models.gate import Outage
 from penstock.record.events import Event
+from penstock.record.notes import about_text
 from penstock.steps import Work
 from penstock.steps.history import COLUMNS, History
-from penstock.worker.prompts import about_text
 
 NAME = "ai_history.csv"
 

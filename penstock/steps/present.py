@@ -1,9 +1,7 @@
 """The step `present`: shows a finished run on the worker's console."""
 
-import json
-from typing import Any
-
 from penstock.models import LABEL, wrote_offline
+from penstock.record.events import as_text
 from penstock.steps import Work
 
 
@@ -18,8 +16,3 @@ async def present(work: Work) -> None:
     offline = event.usage is not None and wrote_offline(event.usage.model)
     label = f"({LABEL})\n" if offline else ""
     work.show(f"\n✅ Final {title} Output for Trace ID {event.trace_id}:\n{label}\n{text}\n")
-
-
-def as_text(part: Any) -> str:
-    """A part for people: text as it is, anything else as readable JSON."""
-    return part if isinstance(part, str) else json.dumps(part, ensure_ascii=False, indent=2)

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 from penstock.errors import SandboxUnavailable, Unavailable
 from penstock.models.gate import Outage
+from penstock.record.notes import about_text
 from penstock.sandbox import Limits, Tier, run_code, verdict
 from penstock.settings import Settings
 from penstock.steps import Work
-from penstock.worker.prompts import about_text
 
 #: Scripts at once in a worker: together they may take this many times the memory of one.
 AT_ONCE = 4

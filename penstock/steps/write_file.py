@@ -5,9 +5,9 @@ from typing import Any
 
 from penstock.errors import StepFailed, Unavailable
 from penstock.models import LABEL, wrote_offline
+from penstock.record.events import as_text
 from penstock.steps import Work
 from penstock.steps.output_files import FOLDER, write_whole
-from penstock.steps.present import as_text
 
 
 def write_file(work: Work) -> dict[str, Any]:

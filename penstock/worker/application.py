@@ -5,7 +5,6 @@ import concurrent.futures
 import gc
 import importlib
 import logging
-import sys
 from typing import Any
 
 import faust
@@ -15,7 +14,6 @@ from penstock.broker.kafka.broker import Membership
 from penstock.broker.kafka.connection import credentials
 from penstock.broker.kafka.transport import faust_settings, faust_url
 from penstock.broker.suspects import Suspects
-from penstock.commands.screens import printable
 from penstock.errors import ChainError, SettingsError
 from penstock.journal import Journal
 from penstock.memory import Memory
@@ -30,6 +28,7 @@ from penstock.record.dead_letters import DeadLetter
 from penstock.record.event_log import EventLog
 from penstock.record.events import Event
 from penstock.settings import Settings
+from penstock.worker.console import show
 from penstock.worker.faust_parts import Boot, RawSchema, Tables
 from penstock.worker.health import HealthFile, try_sandbox
 from penstock.worker.stage import Stage
@@ -356,8 +355,7 @@ class PenstockApp(faust.App):
     def show(self, text: str) -> None:
         """`text` on the console, past the redirection of print() into the log. It is a model's:
         what would work on the terminal instead of being shown is left out."""
-        if sys.__stdout__ is not None:
-            print(printable(text), file=sys.__stdout__, flush=True)
+        show(text)
 
     def finished(self, spec: StageSpec, event: Event, answer: Answer, topics: str) -> None:
         """Called when a step's end is durable, with where its answer went."""

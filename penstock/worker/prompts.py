@@ -7,6 +7,7 @@ from typing import Any
 from penstock.errors import StepFailed
 from penstock.project.cards import Card, Recall
 from penstock.record.events import Event
+from penstock.record.notes import about_text
 from penstock.steps import Work
 
 
@@ -76,9 +77,3 @@ async def look_up(recall: Recall, work: Work, reads: str) -> dict[str, Any]:
             for note in notes
         ]
     return {recall.under: "\n".join(f"- {line}" for line in lines)} if lines else {}
-
-
-def about_text(*parts: Any) -> str:
-    """What a note is about, in the form in which notes are found again: a title, then the task."""
-    texts = [part if isinstance(part, str) else json.dumps(part) for part in parts if part]
-    return "\n".join(texts)

@@ -4,8 +4,8 @@ from typing import Any, cast
 
 import pytest
 
-from penstock.commands.screens import printable
 from penstock.worker.application import PenstockApp
+from penstock.worker.console import printable
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,23 @@
+"""The console: text of a model's for people on a terminal.
+
+Model text is untrusted: it is shown without control characters, which could move the cursor,
+retitle the window or fake a prompt.
+"""
+
+import sys
+import unicodedata
+
+#: Unicode categories that are not text: controls, and what reverses or hides text. (Cf also holds
+#: the joiners of some scripts and of emoji; losing those costs less than a faked line.)
+HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn")
+
+
+def printable(text: str) -> str:
+    """`text` without control characters, save line breaks and tabs."""
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in HIDDEN)
+
+
+def show(text: str) -> None:
+    """Print `text`, past the redirection of print() into the log."""
+    if sys.__stdout__ is not None:
+        print(printable(text), file=sys.__stdout__, flush=True)
