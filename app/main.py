@@ -1,6 +1,6 @@
 """Builds the Faust App from the chains in topics/ and the cards in agents/; nothing else."""
 
-import penstock.commands  # noqa: F401 - `faust -A app NAME` has Penstock's commands, too
+import penstock.commands.faust_commands  # noqa: F401 - `faust -A app NAME` has Penstock's, too
 from penstock.project.project import read_project
 from penstock.settings import Settings
 from penstock.worker.application import PenstockApp

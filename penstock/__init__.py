@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     # Built when somebody asks for it: `import penstock.client` reads no project and makes no app.
     if name == "app":
-        import penstock.commands  # noqa: F401 - registers the commands with Faust's command line
+        import penstock.commands.faust_commands  # noqa: F401 - `faust -A penstock NAME`
         from penstock.main import build
 
         value = globals()["app"] = build()

@@ -20,10 +20,10 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from faust.types import TP
 
 from penstock.broker.embedded.reading import ONE_WORKER, EmbeddedReader, Found, Reader
 from penstock.broker.embedded.store import Store
+from penstock.broker.tp import TP
 from penstock.errors import ChainError, JobRefused, MalformedEvent, NotFound, SettingsError
 from penstock.jobs.status import JobStatus, PushedJob, pushes_of, status_of
 from penstock.project.project import Project, read_project

@@ -3,9 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from faust.types import TP
-
-from penstock.broker.embedded.transport import Transport as EmbeddedTransport
+from penstock.broker.tp import TP
 from penstock.errors import EventTooLarge, MalformedEvent
 from penstock.project.chains import Chain
 from penstock.record import events
@@ -37,6 +35,9 @@ async def submit(
 ) -> bool:
     """From inside the worker: the run has begun, at the chain's entry or on `topic`; or it had
     before, or is another worker's to begin (False)."""
+    # For a worker, which has Faust; a client only encodes.
+    from penstock.broker.embedded.transport import Transport as EmbeddedTransport
+
     raw = encode(event, app.settings)
     topic = topic or chain.entry_of(event.parts)
     transport = app.transport

@@ -3,16 +3,12 @@
 import asyncio
 import concurrent.futures
 import gc
-import importlib
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import faust
 
 from penstock.broker.embedded.broker import SoleWorker
-from penstock.broker.kafka.broker import Membership
-from penstock.broker.kafka.connection import credentials
-from penstock.broker.kafka.transport import faust_settings, faust_url
 from penstock.broker.suspects import Suspects
 from penstock.errors import ChainError, SettingsError
 from penstock.journal import Journal
@@ -31,8 +27,12 @@ from penstock.settings import Settings
 from penstock.worker.console import show
 from penstock.worker.faust_parts import Boot, RawSchema, Tables
 from penstock.worker.health import HealthFile, try_sandbox
+from penstock.worker.sdk import load_sdk
 from penstock.worker.stage import Stage
 from penstock.worker.work import Answer, Do, checked, python_step
+
+if TYPE_CHECKING:
+    from penstock.broker.kafka.broker import Membership
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,6 @@ class PenstockApp(faust.App):
     def __init__(self, settings: Settings, project: Project) -> None:
         super().__init__(
             settings.app_id,
-            broker=settings.broker_url if settings.embedded else faust_url(settings.broker_url),
             topic_partitions=settings.partitions,
             topic_disable_leader=True,
             # Not next to the checkout: Faust makes its folders wherever the worker starts.
@@ -62,11 +61,7 @@ class PenstockApp(faust.App):
             stream_wait_empty=True,
             web_bind="127.0.0.1",
             TableManager=Tables,
-            **(
-                {}
-                if settings.embedded
-                else {"broker_credentials": credentials(settings), **faust_settings(settings)}
-            ),
+            **_broker(settings),
         )
         self.settings = settings
         self.project = project
@@ -86,7 +81,7 @@ class PenstockApp(faust.App):
         #: The keys of runs that end where they are.
         self.cancelled: set[bytes] = set()
         # One of the two: how this worker stands to its broker.
-        self.kafka = None if settings.embedded else Membership(self)
+        self.kafka = None if settings.embedded else _membership(self)
         self.sole = SoleWorker(self) if settings.embedded else None
         self._providers: Any = None
         self._memory: Memory | None = None
@@ -270,6 +265,8 @@ class PenstockApp(faust.App):
     # -- life
 
     async def on_start(self) -> None:
+        # What is imported from here on stays, too: to look through it takes a tenth of a start.
+        gc.set_threshold(*COLLECT_AFTER)
         if self.settings.event_log:
             self.event_log.start(asyncio.get_running_loop())
         self._health.start()
@@ -278,7 +275,7 @@ class PenstockApp(faust.App):
         if any(spec.agent is not None for spec in self.project.stages):
             # At the first call the loop would stand still for seconds on a busy machine, and
             # Kafka take the worker for dead.
-            await asyncio.to_thread(importlib.import_module, "penstock.worker.runner")
+            await asyncio.to_thread(load_sdk)
         if self.kafka is not None:
             await self.kafka.reach()
             # Not as a task of the app's: those begin when the worker has its partitions.
@@ -290,7 +287,6 @@ class PenstockApp(faust.App):
         # What is there now stays for the worker's life: no collection need look at it again.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(*COLLECT_AFTER)
 
     async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
         if self.kafka is None:
@@ -374,3 +370,26 @@ class PenstockApp(faust.App):
 
     def buried(self, spec: StageSpec, letter: DeadLetter) -> None:
         """Called when a dead letter is durable."""
+
+
+# Kafka's driver takes a tenth of a second to import: for Kafka alone.
+
+
+def _broker(settings: Settings) -> dict[str, Any]:
+    """What Faust is told of the broker."""
+    if settings.embedded:
+        return {"broker": settings.broker_url}
+    from penstock.broker.kafka.connection import credentials
+    from penstock.broker.kafka.transport import faust_settings, faust_url
+
+    return {
+        "broker": faust_url(settings.broker_url),
+        "broker_credentials": credentials(settings),
+        **faust_settings(settings),
+    }
+
+
+def _membership(app: PenstockApp) -> "Membership":
+    from penstock.broker.kafka.broker import Membership
+
+    return Membership(app)

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from faust.types import TP
-
 from penstock.broker.embedded.file import SHIFT
 from penstock.broker.embedded.store import Store
+from penstock.broker.tp import TP
 
 #: The partition of all events of a topic that one worker of the cluster reads.
 ONE_WORKER = 0

@@ -9,12 +9,11 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from faust.types import TP
-
 from penstock.broker.embedded.file import SHIFT, WorkerLock
 from penstock.broker.embedded.positions import Position
 from penstock.broker.embedded.topics import Topics
 from penstock.broker.embedded.writer import Batch, SubmitWaiter, Waiter, read_end
+from penstock.broker.tp import TP
 from penstock.errors import BrokerUnavailable
 
 log = logging.getLogger(__name__)
