@@ -11,7 +11,7 @@ agents/. `faust -A app agents` lists them all. Those of topics/story.yaml:
     editor_output_stream  final    -> the console
 """
 
-import penstock.commands  # noqa: F401 - `faust -A app NAME` has Penstock's commands, too
+import penstock.commands.faust_commands  # noqa: F401 - `faust -A app NAME` has Penstock's, too
 from penstock.project.project import read_project
 from penstock.settings import Settings
 from penstock.worker.application import PenstockApp

@@ -26,7 +26,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(importlib.import_module(f"penstock.{_HOMES[name]}"), name)
     elif name == "app":  # what Faust looks for in the module that -A names
-        import penstock.commands  # noqa: F401 - registers the commands with Faust's command line
+        import penstock.commands.faust_commands  # noqa: F401 - `faust -A penstock NAME`
         from penstock.main import build
 
         value = build()

@@ -8,19 +8,15 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 
-from penstock.client import Client
-from penstock.commands.command import Command, json_option
+from penstock.commands.command import Context
 from penstock.commands.screens import output
 from penstock.conditions import DOWN
-from penstock.errors import (
-    InstalledTwice,
-    ModelError,
-    PenstockError,
-    SettingsError,
-)
+from penstock.errors import InstalledTwice, ModelError, PenstockError, SettingsError
 from penstock.installation import require_one_installation
 from penstock.memory import Memory
+from penstock.models.gate import Gates
 from penstock.models.names import Target, resolve
+from penstock.signals import Signals
 from penstock.worker.console import printable
 from penstock.worker.health import read_all
 from penstock.worker.work import run
@@ -33,115 +29,113 @@ ASK_S = 60.0
 Finding = tuple[bool, str, str]
 
 
-class doctor(Command):
-    """Check broker, models, cards, chains and folders, and say what to do."""
+async def doctor(context: Context) -> int:
+    well = True
+    async for good, what, text in look(context):
+        well = well and good
+        if context.as_json:
+            output.print_json(json.dumps({"ok": good, "check": what, "detail": text}), indent=None)
+        else:
+            mark, style = ("ok", "green") if good else ("✗", "bold red")
+            output.print(f"[{style}]{mark:<3}[/] {what:<10}", end=" ")
+            output.print(printable(text), markup=False)
+    return 0 if well else 1
 
-    options = [json_option]
 
-    async def run(self, as_json: bool) -> int:  # type: ignore[override]
-        as_json = self.wants_json(as_json)
-        well = True
-        async for good, what, text in self._look():
-            well = well and good
-            if as_json:
-                output.print_json(
-                    json.dumps({"ok": good, "check": what, "detail": text}), indent=None
-                )
-            else:
-                mark, style = ("ok", "green") if good else ("✗", "bold red")
-                output.print(f"[{style}]{mark:<3}[/] {what:<10}", end=" ")
-                output.print(printable(text), markup=False)
-        return 0 if well else 1
-
-    async def _look(self) -> AsyncIterator[Finding]:
-        project, settings = self.app.project, self.app.settings
-        cards, chains = len(project.cards), len(project.chains)
-        yield (
-            not project.problems,
-            "project",
-            "\n               ".join(project.problems)
-            or f"{cards} cards, {chains} chains in {project.root.absolute()}",
-        )
+async def look(context: Context) -> AsyncIterator[Finding]:
+    project, settings = context.project, context.settings
+    cards, chains = len(project.cards), len(project.chains)
+    yield (
+        not project.problems,
+        "project",
+        "\n               ".join(project.problems)
+        or f"{cards} cards, {chains} chains in {project.root.absolute()}",
+    )
+    try:
+        require_one_installation()
+    except InstalledTwice as exc:
+        yield False, "install", exc.message
+    for what, folder in (("data", settings.data), ("logs", settings.logs)):
+        yield folder_is_well(what, folder)
+    yield await asyncio.to_thread(_broker, context)
+    targets: dict[Target, list[str]] = {}
+    for name, card in project.cards.items():
         try:
-            require_one_installation()
-        except InstalledTwice as exc:
-            yield False, "install", exc.message
-        for what, folder in (("data", settings.data), ("logs", settings.logs)):
-            yield folder_is_well(what, folder)
-        yield await asyncio.to_thread(self._broker)
-        targets: dict[Target, list[str]] = {}
-        for name, card in project.cards.items():
-            try:
-                targets.setdefault(resolve(card.front.model, settings), []).append(name)
-            except PenstockError as exc:
-                yield False, "model", f"card '{name}': {exc.message}"
-        for target, names in targets.items():
-            yield await self._model(target, names)
-        for name in sorted({spec.step for spec in project.stages if spec.step is not None}):
-            if name in project.registry.ready:
-                yield await self._step(name)
-        if any(card.front.recall is not None for card in project.cards.values()):
-            yield await self._memory()
-
-    async def _step(self, name: str) -> Finding:
-        try:
-            return True, name, await run(self.app.project.registry.ready[name], self.app.settings)
+            targets.setdefault(resolve(card.front.model, settings), []).append(name)
         except PenstockError as exc:
-            return False, name, exc.message
+            yield False, "model", f"card '{name}': {exc.message}"
+    for target, names in targets.items():
+        yield await _model(context, target, names)
+    for name in sorted({spec.step for spec in project.stages if spec.step is not None}):
+        if name in project.registry.ready:
+            yield await _step(context, name)
+    if any(card.front.recall is not None for card in project.cards.values()):
+        yield await _memory(context)
 
-    async def _memory(self) -> Finding:
-        settings = self.app.settings
-        logging.getLogger("penstock.memory").setLevel(logging.CRITICAL)  # it is said below
-        workers = read_all(settings.data, settings.app_id)
-        found = [one for health in workers for one in health.conditions if one.what == "memory"]
-        if found and not settings.qdrant_url:
-            # The folder is the worker's, and belongs to one process.
-            return found[0].state != DOWN, "memory", f"{found[0].reason} (as the worker says)"
-        try:
-            memory = Memory(settings)
-        except SettingsError as exc:
-            return False, "memory", exc.message
-        await memory.start()
-        try:
-            async with asyncio.timeout(ASK_S):
-                status = await memory.settled()
-        except TimeoutError:
-            status = memory.status
-        finally:
-            await memory.close()
-        return status.state == "up", "memory", settings.redact(str(status))
 
-    def _broker(self) -> Finding:
-        try:
-            with Client(self.app.settings, self.app.project) as client:
-                well, said = client.broker.check()
-        except PenstockError as exc:
-            return False, "broker", exc.message
-        return well, "broker", said
+async def _step(context: Context, name: str) -> Finding:
+    try:
+        return True, name, await run(context.project.registry.ready[name], context.settings)
+    except PenstockError as exc:
+        return False, name, exc.message
 
-    async def _model(self, target: Target, names: list[str]) -> Finding:
-        from penstock.worker.runner import ask_once
 
-        clients = self.app.clients
-        try:
-            _, usage = await ask_once(target, clients.providers, ASK_S)
-        except ModelError as exc:
-            return (
-                False,
-                "model",
-                f"{self.app.settings.redact(exc.message)} (cards: {', '.join(names)})",
-            )
-        finally:
-            await clients.close()
-        what = "answered" if target.provider != "offline" else "made sample text"
+async def _memory(context: Context) -> Finding:
+    settings = context.settings
+    logging.getLogger("penstock.memory").setLevel(logging.CRITICAL)  # it is said below
+    workers = read_all(settings.data, settings.app_id)
+    found = [one for health in workers for one in health.conditions if one.what == "memory"]
+    if found and not settings.qdrant_url:
+        # The folder is the worker's, and belongs to one process.
+        return found[0].state != DOWN, "memory", f"{found[0].reason} (as the worker says)"
+    try:
+        memory = Memory(settings)
+    except SettingsError as exc:
+        return False, "memory", exc.message
+    await memory.start()
+    try:
+        async with asyncio.timeout(ASK_S):
+            status = await memory.settled()
+    except TimeoutError:
+        status = memory.status
+    finally:
+        await memory.close()
+    return status.state == "up", "memory", settings.redact(str(status))
+
+
+def _broker(context: Context) -> Finding:
+    try:
+        with context.client() as client:
+            well, said = client.broker.check()
+    except PenstockError as exc:
+        return False, "broker", exc.message
+    return well, "broker", said
+
+
+async def _model(context: Context, target: Target, names: list[str]) -> Finding:
+    from penstock.models.providers import Providers
+    from penstock.worker.runner import ask_once
+
+    providers = Providers(context.settings.redact, Gates(Signals()))
+    try:
+        _, usage = await ask_once(target, providers, ASK_S)
+    except ModelError as exc:
         return (
-            True,
+            False,
             "model",
-            (
-                f"{usage.model} {what} in {usage.seconds:.2f} s, {usage.output_tokens} tokens"
-                f" (cards: {', '.join(names)})"
-            ),
+            f"{context.settings.redact(exc.message)} (cards: {', '.join(names)})",
         )
+    finally:
+        await providers.close()
+    what = "answered" if target.provider != "offline" else "made sample text"
+    return (
+        True,
+        "model",
+        (
+            f"{usage.model} {what} in {usage.seconds:.2f} s, {usage.output_tokens} tokens"
+            f" (cards: {', '.join(names)})"
+        ),
+    )
 
 
 def folder_is_well(what: str, folder: pathlib.Path) -> Finding:

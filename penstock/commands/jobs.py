@@ -6,133 +6,84 @@ import json
 import pathlib
 from typing import Any
 
-import click
-from faust.cli.base import argument, option
-
-from penstock.client import Client
-from penstock.commands.command import Command, json_option
+from penstock.commands.command import Context
+from penstock.commands.printing import put, say
 from penstock.commands.runs import CANCEL_S
-from penstock.commands.screens import put, say
 from penstock.jobs.status import REFUSED, JobStatus
 from penstock.models import LABEL, wrote_offline
 from penstock.record.events import as_text
-from penstock.record.jobs import LOW, TOPICS
 from penstock.runs.runs import DONE, RUNNING
 
-wait_option = option("--wait", is_flag=True, show_default=False, help="Wait until it is over.")
+
+async def push_job(
+    context: Context,
+    name: str,
+    system: str,
+    query: str,
+    about: str | None,
+    output_file: str,
+    priority: str,
+    wait: bool,
+) -> int:
+    params = {"query": query, "output_file": output_file}
+    if about is not None:
+        params["context"] = about
+    async with context.client() as client:
+        job = {"system_prompt": system, "params": params}
+        pushed = await client.push_job(name, job, priority)
+        if not client.worker_running():
+            say(
+                "No worker is running: the job waits. Start one with: penstock worker",
+                style="yellow",
+            )
+        if wait:
+            status = await client.wait_job(name, pushed.id)
+            return show(status, context.settings.data, context.as_json)
+    if context.as_json:
+        told = {"name": name, "trace_id": pushed.trace_id, "id": pushed.id}
+        put(json.dumps({**told, "priority": priority, "again": pushed.again}))
+    elif pushed.again:
+        put(f"job {name} was pushed before, and is done once (run {pushed.trace_id})")
+    else:
+        put(f"pushed job {name} (run {pushed.trace_id})")
+    return 0
 
 
-class push_job(Command):
-    """Push a job: an agent answers it by its system prompt, and the answer is a file."""
-
-    options = [
-        argument("name"),
-        option("--system", required=True, show_default=False, help="What the agent is told to be."),
-        option("--query", required=True, show_default=False, help="What it is asked."),
-        option("--context", default=None, show_default=False, help="What it should know."),
-        option(
-            "--output-file",
-            required=True,
-            show_default=False,
-            metavar="NAME",
-            help="The answer's file, under data/outputs/.",
-        ),
-        option(
-            "--priority",
-            type=click.Choice(list(TOPICS)),
-            default=LOW,
-            help="High ones go before all low ones.",
-        ),
-        wait_option,
-        json_option,
-    ]
-
-    async def run(  # type: ignore[override]
-        self,
-        name: str,
-        system: str,
-        query: str,
-        context: str | None,
-        output_file: str,
-        priority: str,
-        wait: bool,
-        as_json: bool,
-    ) -> int:
-        params = {"query": query, "output_file": output_file}
-        if context is not None:
-            params["context"] = context
-        as_json = self.wants_json(as_json)
-        async with Client(self.app.settings, self.app.project) as client:
-            job = {"system_prompt": system, "params": params}
-            pushed = await client.push_job(name, job, priority)
-            if not client.worker_running():
-                say(
-                    "No worker is running: the job waits. Start one with: penstock worker",
-                    style="yellow",
-                )
-            if wait:
-                status = await client.wait_job(name, pushed.id)
-                return show(status, self.app.settings.data, as_json)
-        if as_json:
-            told = {"name": name, "trace_id": pushed.trace_id, "id": pushed.id}
-            put(json.dumps({**told, "priority": priority, "again": pushed.again}))
-        elif pushed.again:
-            put(f"job {name} was pushed before, and is done once (run {pushed.trace_id})")
-        else:
-            put(f"pushed job {name} (run {pushed.trace_id})")
-        return 0
+async def job_status(context: Context, name: str, wait: bool) -> int:
+    async with context.client() as client:
+        status = await (client.wait_job(name) if wait else client.job(name))
+    return show(status, context.settings.data, context.as_json)
 
 
-class job_status(Command):
-    """Say what has become of a job, and of others that were pushed under its name."""
-
-    options = [argument("name"), wait_option, json_option]
-
-    async def run(self, name: str, wait: bool, as_json: bool) -> int:  # type: ignore[override]
-        async with Client(self.app.settings, self.app.project) as client:
-            status = await (client.wait_job(name) if wait else client.job(name))
-        return show(status, self.app.settings.data, self.wants_json(as_json))
-
-
-class jobs(Command):
-    """List the jobs, the first that was pushed first."""
-
-    options = [json_option]
-
-    async def run(self, as_json: bool) -> None:  # type: ignore[override]
-        async with Client(self.app.settings, self.app.project) as client:
-            found = await client.jobs()
-        if self.wants_json(as_json):
-            for one in found:
-                put(json.dumps(as_dict(one), ensure_ascii=False))
-            return
-        if not found:
-            say("There are no jobs.")
+async def jobs(context: Context) -> None:
+    async with context.client() as client:
+        found = await client.jobs()
+    if context.as_json:
         for one in found:
-            refused = sum(other.state == REFUSED for other in one.others)
-            more = f"  ({refused} refused under this name)" if refused else ""
-            put(f"{one.state:<9}  {one.priority:<4}  {one.name}  {told(one)}{more}")
+            put(json.dumps(as_dict(one), ensure_ascii=False))
+        return
+    if not found:
+        say("There are no jobs.")
+    for one in found:
+        refused = sum(other.state == REFUSED for other in one.others)
+        more = f"  ({refused} refused under this name)" if refused else ""
+        put(f"{one.state:<9}  {one.priority:<4}  {one.name}  {told(one)}{more}")
 
 
-class cancel_job(Command):
-    """End a job where it is: no worker takes it up again."""
-
-    options = [argument("name"), json_option]
-
-    async def run(self, name: str, as_json: bool) -> None:  # type: ignore[override]
-        async with Client(self.app.settings, self.app.project) as client:
-            await client.cancel_job(name)
-            there = client.worker_running()
-            status = await client.job(name)
-            if there:
-                with contextlib.suppress(TimeoutError):
-                    status = await client.wait_job(name, timeout_s=CANCEL_S)
-        if self.wants_json(as_json):
-            put(json.dumps(as_dict(status), ensure_ascii=False))
-        elif status.state != RUNNING:
-            put(f"job {name} is {status.state}")
-        else:
-            put(f"job {name} ends when " + ("a worker sees it" if there else "one starts"))
+async def cancel_job(context: Context, name: str) -> None:
+    async with context.client() as client:
+        await client.cancel_job(name)
+        there = client.worker_running()
+        status = await client.job(name)
+        if there:
+            with contextlib.suppress(TimeoutError):
+                status = await client.wait_job(name, timeout_s=CANCEL_S)
+    if context.as_json:
+        put(json.dumps(as_dict(status), ensure_ascii=False))
+    elif status.state != RUNNING:
+        put(f"job {name} is {status.state}")
+    else:
+        put(f"job {name} ends when " + ("a worker sees it" if there else "one starts"))
 
 
 def as_dict(status: JobStatus) -> dict[str, Any]:

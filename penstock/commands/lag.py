@@ -5,8 +5,8 @@ import json
 import msgspec
 
 from penstock.client import Client
-from penstock.commands.command import Command, json_option
-from penstock.commands.screens import put
+from penstock.commands.command import Context
+from penstock.commands.printing import put
 from penstock.project.project import Project
 from penstock.worker.governor import THROTTLED, GovernorState, governed, judge
 
@@ -28,33 +28,28 @@ def read_lags(client: Client, project: Project) -> list[tuple[str, str, int, Gov
     return found
 
 
-class lag(Command):
-    """Show how many events of each topic are not finished, and what is held back."""
-
-    options = [json_option]
-
-    async def run(self, as_json: bool) -> None:  # type: ignore[override]
-        self.app.project.require_sound()
-        async with Client(self.app.settings, self.app.project) as client:
-            rows = read_lags(client, self.app.project)
-        if self.wants_json(as_json):
-            put(
-                json.dumps(
-                    [
-                        {
-                            "pipeline": pipeline,
-                            "topic": topic,
-                            "lag": count,
-                            "governor": None if state is None else msgspec.to_builtins(state),
-                        }
-                        for pipeline, topic, count, state in rows
-                    ]
-                )
+def lag(context: Context) -> None:
+    context.project.require_sound()
+    with context.client() as client:
+        rows = read_lags(client, context.project)
+    if context.as_json:
+        put(
+            json.dumps(
+                [
+                    {
+                        "pipeline": pipeline,
+                        "topic": topic,
+                        "lag": count,
+                        "governor": None if state is None else msgspec.to_builtins(state),
+                    }
+                    for pipeline, topic, count, state in rows
+                ]
             )
-            return
-        for pipeline, topic, count, state in rows:
-            held = ""
-            if state is not None:
-                sign = "🛑 " if state.state == THROTTLED else ""
-                held = f"  {sign}{state.state} (limit {state.limit})"
-            put(f"{pipeline:<16} {topic:<24} {count:>8}{held}")
+        )
+        return
+    for pipeline, topic, count, state in rows:
+        held = ""
+        if state is not None:
+            sign = "🛑 " if state.state == THROTTLED else ""
+            held = f"  {sign}{state.state} (limit {state.limit})"
+        put(f"{pipeline:<16} {topic:<24} {count:>8}{held}")

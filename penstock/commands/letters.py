@@ -5,67 +5,45 @@ import json
 
 import click
 import msgspec
-from faust.cli.base import argument, option
 
 from penstock.client import Client
-from penstock.commands.command import Command, json_option
-from penstock.commands.screens import put, say
+from penstock.commands.command import Context
+from penstock.commands.printing import put, say
 from penstock.errors import NotFound, SettingsError
 from penstock.record.dead_letters import DeadLetter
 
-ACTIONS = ("list", "show", "replay", "drop")
 
-
-class dead_letters(Command):
-    """List dead letters, show one, replay or drop them."""
-
-    options = [
-        argument("action", required=False, default="list", type=click.Choice(ACTIONS)),
-        argument("letter_id", required=False),
-        option("--edit", is_flag=True, show_default=False, help="Mend the record before a replay."),
-        option("--all", "every", is_flag=True, show_default=False, help="Not one, but all."),
-        option(
-            "--cause",
-            default=None,
-            show_default=False,
-            metavar="NAME",
-            help="With --all: those of one cause.",
-        ),
-        json_option,
-    ]
-
-    async def run(  # type: ignore[override]
-        self,
-        action: str,
-        letter_id: str | None,
-        edit: bool,
-        every: bool,
-        cause: str | None,
-        as_json: bool,
-    ) -> None:
-        as_json = self.wants_json(as_json)
-        async with Client(self.app.settings, self.app.project) as client:
-            if action == "list":
-                show(chosen(client, None, True, cause), as_json)
-                return
-            letters = chosen(client, letter_id, every, cause)
-            if action == "show":
-                show(letters, as_json, whole=True)
-                return
-            if not letters:
-                say("There are no such dead letters.")
-            for letter in letters:
-                if action == "replay":
-                    event = await client.replay(letter.id, edited(letter) if edit else None)
-                    told = {"id": letter.id, "trace_id": event.trace_id, "replay": event.replay}
-                    text = f"replayed {letter.id}  run {event.trace_id}  for {letter.stage}"
-                else:
-                    await client.drop(letter.id)
-                    told = {"id": letter.id, "trace_id": letter.trace_id, "dropped": True}
-                    text = f"dropped {letter.id}  run {letter.trace_id}"
-                put(json.dumps(told) if as_json else text)
-            if action == "replay" and letters and not client.worker_running():
-                say("No worker is running: they wait. Start one with: penstock worker")
+async def dead_letters(
+    context: Context,
+    action: str,
+    letter_id: str | None,
+    edit: bool,
+    every: bool,
+    cause: str | None,
+) -> None:
+    as_json = context.as_json
+    async with context.client() as client:
+        if action == "list":
+            show(chosen(client, None, True, cause), as_json)
+            return
+        letters = chosen(client, letter_id, every, cause)
+        if action == "show":
+            show(letters, as_json, whole=True)
+            return
+        if not letters:
+            say("There are no such dead letters.")
+        for letter in letters:
+            if action == "replay":
+                event = await client.replay(letter.id, edited(letter) if edit else None)
+                told = {"id": letter.id, "trace_id": event.trace_id, "replay": event.replay}
+                text = f"replayed {letter.id}  run {event.trace_id}  for {letter.stage}"
+            else:
+                await client.drop(letter.id)
+                told = {"id": letter.id, "trace_id": letter.trace_id, "dropped": True}
+                text = f"dropped {letter.id}  run {letter.trace_id}"
+            put(json.dumps(told) if as_json else text)
+        if action == "replay" and letters and not client.worker_running():
+            say("No worker is running: they wait. Start one with: penstock worker")
 
 
 def chosen(

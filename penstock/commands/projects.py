@@ -4,73 +4,56 @@ import json
 import pathlib
 import shutil
 
-from faust.cli.base import argument
-
-from penstock.commands.command import Command, json_option
-from penstock.commands.screens import put, say
+from penstock.commands.command import Context
+from penstock.commands.printing import put, say
 from penstock.errors import SettingsError
 from penstock.settings import describe
 
 SCAFFOLD = pathlib.Path(__file__).parent.parent / "project" / "scaffold"
 
 
-class new(Command):
-    """Make a project of your own in a new folder."""
-
-    options = [argument("name")]
-
-    async def run(self, name: str) -> None:  # type: ignore[override]
-        folder = pathlib.Path(name)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise SettingsError(f"{folder}: is there already, and not empty. Choose another name.")
-        try:
-            shutil.copytree(
-                SCAFFOLD, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
-            )
-        except OSError as exc:
-            raise SettingsError(f"{folder}: cannot be made: {exc}") from exc
-        # Under another name in the package: a .gitignore there would hide the scaffold's own files.
-        (folder / "gitignore").rename(folder / ".gitignore")
-        for file in sorted(folder.rglob("*")):
-            if file.is_file():
-                say(f"  {file}")
-        put(f"{folder} is a project. Try it:")
-        put(f'  cd {folder}\n  penstock check\n  penstock run greeting "rain on a tin roof"')
+def new(context: Context, name: str) -> None:
+    folder = pathlib.Path(name)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SettingsError(f"{folder}: is there already, and not empty. Choose another name.")
+    try:
+        shutil.copytree(
+            SCAFFOLD, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    except OSError as exc:
+        raise SettingsError(f"{folder}: cannot be made: {exc}") from exc
+    # Under another name in the package: a .gitignore there would hide the scaffold's own files.
+    (folder / "gitignore").rename(folder / ".gitignore")
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            say(f"  {file}")
+    put(f"{folder} is a project. Try it:")
+    put(f'  cd {folder}\n  penstock check\n  penstock run greeting "rain on a tin roof"')
 
 
-class check(Command):
-    """Check the cards, chains and steps of this project."""
-
-    options = [json_option]
-
-    async def run(self, as_json: bool) -> int:  # type: ignore[override]
-        project = self.app.project
-        if self.wants_json(as_json):
-            put(json.dumps({"problems": project.problems, "pipelines": list(project.chains)}))
-        elif project.problems:
-            for problem in project.problems:
-                say(problem, style="red")
-            say(f"{len(project.problems)} to mend.", style="red")
-        else:
-            for chain in project.chains.values():
-                begins = " or ".join(f"'{entry}'" for entry in chain.entries)
-                put(f"{chain.name}: {len(chain.stages)} stages, begins with {begins}")
-                for stage in chain.stages:
-                    goes = " or ".join(stage.targets) or "the end"
-                    put(f"  {stage.reads} → {goes}: {stage.does}")
-            put(f"All is well in {project.root.absolute()}.")
-        return 1 if project.problems else 0
+def check(context: Context) -> int:
+    project = context.project
+    if context.as_json:
+        put(json.dumps({"problems": project.problems, "pipelines": list(project.chains)}))
+    elif project.problems:
+        for problem in project.problems:
+            say(problem, style="red")
+        say(f"{len(project.problems)} to mend.", style="red")
+    else:
+        for chain in project.chains.values():
+            begins = " or ".join(f"'{entry}'" for entry in chain.entries)
+            put(f"{chain.name}: {len(chain.stages)} stages, begins with {begins}")
+            for stage in chain.stages:
+                goes = " or ".join(stage.targets) or "the end"
+                put(f"  {stage.reads} → {goes}: {stage.does}")
+        put(f"All is well in {project.root.absolute()}.")
+    return 1 if project.problems else 0
 
 
-class settings(Command):
-    """List the settings, their defaults and what they mean."""
-
-    options = [json_option]
-
-    async def run(self, as_json: bool) -> None:  # type: ignore[override]
-        rows = describe()
-        if self.wants_json(as_json):
-            put(json.dumps([dict(zip(("name", "default", "about"), r, strict=True)) for r in rows]))
-            return
-        for name, default, about in rows:
-            put(f"{name:<28} {about}{f' (default: {default})' if default else ''}")
+def settings(context: Context) -> None:
+    rows = describe()
+    if context.as_json:
+        put(json.dumps([dict(zip(("name", "default", "about"), r, strict=True)) for r in rows]))
+        return
+    for name, default, about in rows:
+        put(f"{name:<28} {about}{f' (default: {default})' if default else ''}")

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from faust.cli.base import argument, option
 
 from penstock.client import LOOK_S, Client
-from penstock.commands.command import Command, json_option
-from penstock.commands.screens import output, progress, put, run_tree, say, show_answer, step_line
-from penstock.commands.worker_here import worker_here
-from penstock.errors import ModelLocked, PenstockError, SettingsError
+from penstock.commands.command import Context
+from penstock.commands.printing import put, say
+from penstock.commands.worker_here import WorkerHere
+from penstock.errors import PenstockError, SettingsError
+from penstock.models import LABEL, wrote_offline
 from penstock.record.events import as_text
 from penstock.runs.runs import CANCELLED, DEAD, DONE, Run
 from penstock.worker.health import who_works_elsewhere
@@ -46,6 +46,9 @@ def run_as_dict(run: Run) -> dict[str, Any]:
 
 async def follow(client: Client, trace_id: str, quiet: bool = False) -> Run:
     """The run, once it is over, with a line on the screen for each stage on the way."""
+    # Rich is for those who look on: a command that only begins runs has no use for it.
+    from penstock.commands.screens import progress, step_line
+
     async for entry in client.follow(trace_id):
         # What an agent tells of itself is no step.
         tells = entry.event.usage is None and entry.event.agent is not None
@@ -61,12 +64,11 @@ def show_letters(run: Run) -> None:
 
 
 async def show_begun(
-    client: Client, pipeline: str, trace_ids: list[str], wait: bool, as_json: bool
+    context: Context, client: Client, pipeline: str, trace_ids: list[str], wait: bool
 ) -> int:
     """The new runs' trace ids, or with `wait` what they make; the command's exit code."""
     if client.worker_running():
-        settings = client.settings
-        if elsewhere := who_works_elsewhere(settings.data, settings.app_id, pipeline):
+        if elsewhere := _elsewhere(context, pipeline):
             if wait:
                 raise SettingsError(f"The runs have begun, and wait: {elsewhere}")
             say(f"The runs wait: {elsewhere}", style="yellow")
@@ -78,12 +80,12 @@ async def show_begun(
     code = 0
     for trace_id in trace_ids:
         if not wait:
-            put(json.dumps({"trace_id": trace_id}) if as_json else trace_id)
+            put(json.dumps({"trace_id": trace_id}) if context.as_json else trace_id)
             continue
-        if not as_json:
+        if not context.as_json:
             say(f"run {trace_id}")
-        run = await follow(client, trace_id, quiet=as_json)
-        code = max(code, show_run(run, as_json))
+        run = await follow(client, trace_id, quiet=context.as_json)
+        code = max(code, show_run(run, context.as_json))
     return code
 
 
@@ -100,133 +102,86 @@ def show_run(run: Run, as_json: bool) -> int:
     return 0 if run.state == DONE else 1
 
 
-class _Begin(Command):
-    """Begin a run and follow it to its end."""
-
-    abstract = True
-
-    async def begin(self, pipeline: str, text: str | None, as_json: bool) -> int:
-        self.app.project.require_sound()
-        chain = self.app.project.chain(pipeline)
-        text = text or (chain.seed or {}).get(chain.entry_of(chain.seed or ()))
-        if not text:
-            raise SettingsError(f"say what to begin with: penstock run {pipeline} TEXT")
-        settings = self.app.settings
-        client = Client(settings, self.app.project)
-        async with client, worker_here(self.app, pipeline) as work_if_nobody_does:
-            if client.worker_running() and (
-                elsewhere := who_works_elsewhere(settings.data, settings.app_id, pipeline)
-            ):
-                raise SettingsError(elsewhere[0].upper() + elsewhere[1:])
-            await work_if_nobody_does(client)
-            trace_id = await client.submit(pipeline, {chain.entry: text})
-            if not as_json:
-                say(f"{pipeline}: {as_text(text)}  (run {trace_id})")
-            following = asyncio.ensure_future(follow(client, trace_id, quiet=as_json))
-            try:
-                while not (await asyncio.wait([following], timeout=LOOK_S))[0]:
-                    self._complain_of_locks(trace_id)
-                    # The worker that was there may have been another such command, now over.
-                    await work_if_nobody_does(client)
-                run = following.result()
-            finally:
-                following.cancel()
-        return show_run(run, as_json)
-
-    def _complain_of_locks(self, trace_id: str) -> None:
-        """Raises what keeps the run from going on when only a person can mend that: it stays where
-        it is."""
-        locked = self.app.gates.locked
-        if locked is not None:
-            raise ModelLocked(
-                f"{locked.message}. The run {trace_id} waits: when it is mended,"
-                " a worker goes on with it (penstock worker)."
-            )
+def show_answer(run: Run) -> None:
+    """The run's last part on stdout, labelled when no model wrote it."""
+    usage = run.last.event.usage
+    put(f"✅ Final {run.pipeline.title()} Output for Trace ID {run.trace_id}:")
+    if usage is not None and wrote_offline(usage.model):
+        put(f"({LABEL})")
+    put("")
+    put(as_text(run.answer))
 
 
-class story(_Begin):
-    """Write a story from a premise, now, and print it."""
+async def begin(context: Context, pipeline: str, text: str | None) -> int:
+    """Begin a run and follow it to its end; the command's exit code."""
+    context.project.require_sound()
+    chain = context.project.chain(pipeline)
+    text = text or (chain.seed or {}).get(chain.entry_of(chain.seed or ()))
+    if not text:
+        raise SettingsError(f"say what to begin with: penstock run {pipeline} TEXT")
+    client, worker = context.client(), WorkerHere(context, pipeline)
+    async with client, worker:
+        if client.worker_running() and (elsewhere := _elsewhere(context, pipeline)):
+            raise SettingsError(elsewhere[0].upper() + elsewhere[1:])
+        await worker.work_if_nobody_does(client)
+        trace_id = await client.submit(pipeline, {chain.entry: text})
+        if not context.as_json:
+            say(f"{pipeline}: {as_text(text)}  (run {trace_id})")
+        following = asyncio.ensure_future(follow(client, trace_id, quiet=context.as_json))
+        try:
+            while not (await asyncio.wait([following], timeout=LOOK_S))[0]:
+                worker.complain_of_locks(trace_id)
+                # The worker that was there may have been another such command, now over.
+                await worker.work_if_nobody_does(client)
+            run = following.result()
+        finally:
+            following.cancel()
+    return show_run(run, context.as_json)
 
-    options = [argument("premise", required=False), json_option]
 
-    async def run(self, premise: str | None, as_json: bool) -> int:  # type: ignore[override]
-        return await self.begin("story", premise, self.wants_json(as_json))
-
-
-class run(_Begin):
-    """Begin a run of a pipeline, now, and print what it makes."""
-
-    options = [argument("pipeline"), argument("text", required=False), json_option]
-
-    async def run(self, pipeline: str, text: str | None, as_json: bool) -> int:  # type: ignore[override]
-        return await self.begin(pipeline, text, self.wants_json(as_json))
+def _elsewhere(context: Context, pipeline: str) -> str:
+    """A sentence, when the workers that are there do the work of other pipelines."""
+    return who_works_elsewhere(context.settings.data, context.settings.app_id, pipeline)
 
 
-class submit(Command):
-    """Put a run, or a file of runs, on for the worker."""
+async def story(context: Context, premise: str | None) -> int:
+    return await begin(context, "story", premise)
 
-    options = [
-        argument("pipeline"),
-        argument("text", required=False),
-        option("--premise", default=None, show_default=False, help="The premise of a story."),
-        option(
-            "--part",
-            "parts",
-            multiple=True,
-            show_default=False,
-            metavar="NAME=VALUE",
-            help="What the run begins with, by name; may be repeated.",
-        ),
-        option(
-            "--file",
-            "file",
-            default=None,
-            show_default=False,
-            metavar="RUNS.JSONL",
-            help="One run a line: {\"premise\": ...}, with an optional trace_id. '-' is stdin.",
-        ),
-        option(
-            "--trace-id",
-            default=None,
-            show_default=False,
-            help="A UUID of your own; one that was used before begins nothing.",
-        ),
-        option("--wait", is_flag=True, show_default=False, help="Follow the runs to their end."),
-        json_option,
-    ]
 
-    async def run(  # type: ignore[override]
-        self,
-        pipeline: str,
-        text: str | None,
-        premise: str | None,
-        parts: tuple[str, ...],
-        file: str | None,
-        trace_id: str | None,
-        wait: bool,
-        as_json: bool,
-    ) -> int:
-        self.app.project.require_sound()
-        chain = self.app.project.chain(pipeline)
-        as_json = self.wants_json(as_json)
-        runs: list[Begun] = []
-        if file is None:
-            given: dict[str, Any] = {}
-            if text is not None:
-                given[chain.entry] = text
-            if premise is not None:
-                given["premise"] = premise
-            for part in parts:
-                name, sign, value = part.partition("=")
-                if not sign:
-                    raise SettingsError(f"--part {part!r}: expected NAME=VALUE")
-                given[name] = value
-            runs = [(given, trace_id)]
-        async with Client(self.app.settings, self.app.project) as client:
-            if file is not None:
-                runs = read_runs(file, lambda run: client.check(pipeline, *run))
-            trace_ids = await client.submit_many(pipeline, runs)
-            return await show_begun(client, pipeline, trace_ids, wait, as_json)
+async def run(context: Context, pipeline: str, text: str | None) -> int:
+    return await begin(context, pipeline, text)
+
+
+async def submit(
+    context: Context,
+    pipeline: str,
+    text: str | None,
+    premise: str | None,
+    parts: tuple[str, ...],
+    file: str | None,
+    trace_id: str | None,
+    wait: bool,
+) -> int:
+    context.project.require_sound()
+    chain = context.project.chain(pipeline)
+    runs: list[Begun] = []
+    if file is None:
+        given: dict[str, Any] = {}
+        if text is not None:
+            given[chain.entry] = text
+        if premise is not None:
+            given["premise"] = premise
+        for part in parts:
+            name, sign, value = part.partition("=")
+            if not sign:
+                raise SettingsError(f"--part {part!r}: expected NAME=VALUE")
+            given[name] = value
+        runs = [(given, trace_id)]
+    async with context.client() as client:
+        if file is not None:
+            runs = read_runs(file, lambda run: client.check(pipeline, *run))
+        trace_ids = await client.submit_many(pipeline, runs)
+        return await show_begun(context, client, pipeline, trace_ids, wait)
 
 
 #: What a run begins with, and its trace id when it has one of its own.
@@ -263,61 +218,35 @@ def read_runs(file: str, check: Callable[[Begun], object]) -> list[Begun]:
     return runs
 
 
-class rerun(Command):
-    """Run again from a step on, as a new run."""
-
-    options = [
-        argument("trace_id"),
-        option(
-            "--from",
-            "topic",
-            required=True,
-            show_default=False,
-            metavar="TOPIC",
-            help="The topic whose event the new run goes on from.",
-        ),
-        option("--wait", is_flag=True, show_default=False, help="Follow the run to its end."),
-        json_option,
-    ]
-
-    async def run(self, trace_id: str, topic: str, wait: bool, as_json: bool) -> int:  # type: ignore[override]
-        as_json = self.wants_json(as_json)
-        async with Client(self.app.settings, self.app.project) as client:
-            fork = await client.rerun(trace_id, topic)
-            pipeline = (await client.read(fork)).pipeline
-            return await show_begun(client, pipeline, [fork], wait, as_json)
+async def rerun(context: Context, trace_id: str, topic: str, wait: bool) -> int:
+    async with context.client() as client:
+        fork = await client.rerun(trace_id, topic)
+        pipeline = (await client.read(fork)).pipeline
+        return await show_begun(context, client, pipeline, [fork], wait)
 
 
-class cancel(Command):
-    """End a run where it is: its calls are cut off, and no worker takes it up again."""
-
-    options = [argument("trace_id"), json_option]
-
-    async def run(self, trace_id: str, as_json: bool) -> None:  # type: ignore[override]
-        async with Client(self.app.settings, self.app.project) as client:
-            run = await client.cancel(trace_id)
-            there = client.worker_running()
-            if there:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(CANCEL_S):
-                        run = await client.wait(run.trace_id)
-        if self.wants_json(as_json):
-            put(json.dumps({"trace_id": run.trace_id, "state": run.state}))
-        elif run.state == CANCELLED:
-            put(f"run {run.trace_id} is cancelled")
-        else:
-            put(f"run {run.trace_id} ends when " + ("a worker sees it" if there else "one starts"))
+async def cancel(context: Context, trace_id: str) -> None:
+    async with context.client() as client:
+        run = await client.cancel(trace_id)
+        there = client.worker_running()
+        if there:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CANCEL_S):
+                    run = await client.wait(run.trace_id)
+    if context.as_json:
+        put(json.dumps({"trace_id": run.trace_id, "state": run.state}))
+    elif run.state == CANCELLED:
+        put(f"run {run.trace_id} is cancelled")
+    else:
+        put(f"run {run.trace_id} ends when " + ("a worker sees it" if there else "one starts"))
 
 
-class trace(Command):
-    """Draw a run as a tree: times, agents, tokens."""
+async def trace(context: Context, trace_id: str) -> None:
+    async with context.client() as client:
+        run = await client.read(trace_id)
+    if context.as_json:
+        put(json.dumps(run_as_dict(run), ensure_ascii=False))
+    else:
+        from penstock.commands.screens import output, run_tree
 
-    options = [argument("trace_id"), json_option]
-
-    async def run(self, trace_id: str, as_json: bool) -> None:  # type: ignore[override]
-        async with Client(self.app.settings, self.app.project) as client:
-            run = await client.read(trace_id)
-        if self.wants_json(as_json):
-            put(json.dumps(run_as_dict(run), ensure_ascii=False))
-        else:
-            output.print(run_tree(run))
+        output.print(run_tree(run))

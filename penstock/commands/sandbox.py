@@ -6,65 +6,47 @@ import pathlib
 import sys
 from typing import cast
 
-from faust.cli.base import argument, option
-
 from penstock import sandbox as sandboxes
-from penstock.commands.command import Command, json_option
-from penstock.commands.screens import put, say
+from penstock.commands.command import Context
+from penstock.commands.printing import put, say
 from penstock.errors import SettingsError
 from penstock.sandbox import Tier, run_code, verdict
 from penstock.steps.sandbox import limits_of
 from penstock.worker.console import printable
 
 
-class sandbox(Command):
-    """Run a Python file where it can do no harm, and print the verdict."""
-
-    options = [
-        argument("file", required=False),
-        option("--stdin", default=None, metavar="FILE", help="What it reads; '-' is this stdin."),
-        option("--expected", default=None, metavar="FILE", help="What it must print to pass."),
-        option("--warm-up", is_flag=True, help="Make it ready and test it; run nothing."),
-        json_option,
-    ]
-
-    async def run(  # type: ignore[override]
-        self,
-        file: str | None,
-        stdin: str | None,
-        expected: str | None,
-        warm_up: bool,
-        as_json: bool,
-    ) -> int:
-        settings = self.app.settings
-        tier = cast(Tier, settings.sandbox)
-        if warm_up:
-            put(await sandboxes.warm_up(tier))
-            return 0
-        if file is None:
-            raise SettingsError("Name the file to run: penstock sandbox FILE")
-        wanted = None if expected is None else _read(expected)
-        outcome = await run_code(
-            _read(file),
-            "" if stdin is None else _read(stdin),
-            limits_of(settings),
-            tier,
+async def sandbox(
+    context: Context, file: str | None, stdin: str | None, expected: str | None, warm_up: bool
+) -> int:
+    settings = context.settings
+    tier = cast(Tier, settings.sandbox)
+    if warm_up:
+        put(await sandboxes.warm_up(tier))
+        return 0
+    if file is None:
+        raise SettingsError("Name the file to run: penstock sandbox FILE")
+    wanted = None if expected is None else _read(expected)
+    outcome = await run_code(
+        _read(file),
+        "" if stdin is None else _read(stdin),
+        limits_of(settings),
+        tier,
+    )
+    found = verdict(outcome, wanted)
+    if context.as_json:
+        told = dataclasses.asdict(outcome) | dataclasses.asdict(found)
+        put(json.dumps(told, ensure_ascii=False))
+    else:
+        if outcome.stdout:
+            put(printable(outcome.stdout.rstrip("\n")))
+        if outcome.stderr:
+            say(printable(outcome.stderr.rstrip("\n")))
+        why = f": {found.cause}, {found.detail}" if found.cause else ""
+        say(
+            printable(f"{found.result}{why} ({outcome.seconds:.2f} s)"),
+            style="green" if found.result == "PASS" else "red",
         )
-        found = verdict(outcome, wanted)
-        if self.wants_json(as_json):
-            told = dataclasses.asdict(outcome) | dataclasses.asdict(found)
-            put(json.dumps(told, ensure_ascii=False))
-        else:
-            if outcome.stdout:
-                put(printable(outcome.stdout.rstrip("\n")))
-            if outcome.stderr:
-                say(printable(outcome.stderr.rstrip("\n")))
-            why = f": {found.cause}, {found.detail}" if found.cause else ""
-            say(
-                printable(f"{found.result}{why} ({outcome.seconds:.2f} s)"),
-                style="green" if found.result == "PASS" else "red",
-            )
-        return 0 if found.result == "PASS" else 1
+    return 0 if found.result == "PASS" else 1
 
 
 def _read(name: str) -> str:

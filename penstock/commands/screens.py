@@ -1,4 +1,4 @@
-"""Screens: what the commands print, for people on a terminal.
+"""Screens: trees, tables and colours, for people on a terminal.
 
 Model text is untrusted: it is printed without markup, and as `penstock.worker.console` shows it.
 """
@@ -19,14 +19,6 @@ from penstock.worker.console import printable
 #: Progress and complaints; stdout is for what was asked for.
 progress = Console(stderr=True, highlight=False, soft_wrap=True)
 output = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-
-
-def say(text: str, style: str = "") -> None:
-    progress.print(Text(printable(text)), style=style)
-
-
-def put(text: str, style: str = "") -> None:
-    output.print(Text(printable(text)), style=style)
 
 
 def step_line(entry: Entry) -> Text:
@@ -115,14 +107,3 @@ def _letter_line(letter: Any) -> Text:
 def _span(run: Run) -> float:
     times = [entry.event.created for entry in run.entries] or [0.0]
     return max(times) - min(times)
-
-
-def show_answer(run: Run) -> None:
-    """The run's last part on stdout, labelled when no model wrote it."""
-    usage = run.last.event.usage
-    output.print(f"✅ Final {run.pipeline.title()} Output for Trace ID {run.trace_id}:")
-    if usage is not None and wrote_offline(usage.model):
-        output.print(Text(f"({LABEL})"))
-    output.print()
-    put(as_text(run.answer))
-    sys.stdout.flush()

@@ -4,10 +4,9 @@ import json
 import time
 
 import msgspec
-from rich.text import Text
 
-from penstock.commands.command import Command, json_option
-from penstock.commands.screens import output, put
+from penstock.commands.command import Context
+from penstock.commands.printing import put
 from penstock.conditions import DOWN, UP
 from penstock.worker.console import printable
 from penstock.worker.health import Health, read_all
@@ -15,31 +14,28 @@ from penstock.worker.health import Health, read_all
 STYLES = {UP: "green", DOWN: "bold red"}
 
 
-class status(Command):
-    """Show how the workers are: their broker, models, memory and sandbox."""
-
-    options = [json_option]
-
-    async def run(self, as_json: bool) -> int:  # type: ignore[override]
-        settings = self.app.settings
-        found = read_all(settings.data, settings.app_id)
-        if self.wants_json(as_json):
-            rows = [{**msgspec.to_builtins(one), "silent": one.is_silent} for one in found]
-            put(json.dumps(rows))
-        elif not found:
-            put(
-                f"No worker says anything in {settings.data.absolute()}. Start one: penstock worker"
-            )
-        for health in () if self.wants_json(as_json) else found:
-            show(health)
-        well = all(
-            not one.is_silent and all(condition.state != DOWN for condition in one.conditions)
-            for one in found
-        )
-        return 0 if well and found else 1
+def status(context: Context) -> int:
+    settings = context.settings
+    found = read_all(settings.data, settings.app_id)
+    if context.as_json:
+        rows = [{**msgspec.to_builtins(one), "silent": one.is_silent} for one in found]
+        put(json.dumps(rows))
+    elif not found:
+        put(f"No worker says anything in {settings.data.absolute()}. Start one: penstock worker")
+    for health in () if context.as_json else found:
+        show(health)
+    well = all(
+        not one.is_silent and all(condition.state != DOWN for condition in one.conditions)
+        for one in found
+    )
+    return 0 if well and found else 1
 
 
 def show(health: Health) -> None:
+    from rich.text import Text
+
+    from penstock.commands.screens import output
+
     line = Text(f"worker {health.worker} (pid {health.pid} on {health.host})", style="bold")
     if health.is_silent:
         line.append(f"  no word for {time.time() - health.written:.0f} s", style="bold red")

@@ -9,15 +9,14 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
-import click
-from faust.cli.base import argument
 from rich.table import Table
 from rich.text import Text
 
 from penstock.client import LOOK_S, Client
-from penstock.commands.command import Command, json_option
+from penstock.commands.command import Context
+from penstock.commands.printing import put, say
 from penstock.commands.runs import Begun
-from penstock.commands.screens import output, progress, put, say
+from penstock.commands.screens import output, progress
 from penstock.commands.worker_process import WorkerProcess
 from penstock.errors import ChainError, SettingsError
 from penstock.models.offline.tasks import brainstorm
@@ -63,57 +62,48 @@ class Course:
         return True
 
 
-class stress(Command):
-    """Put many tasks on the mesh at once, and show how it copes."""
-
-    options = [
-        argument("count", type=click.IntRange(1, 100_000), default=50, required=False),
-        json_option,
+async def stress(context: Context, count: int) -> int:
+    context.project.require_sound()
+    chain = context.project.chain(PIPELINE)
+    if chain.governor is None or chain.governor.topic != TOPIC or TOPIC not in chain.entries:
+        raise ChainError(
+            f"{chain.file}: stress needs '{TOPIC}' as an entry, and a governor that watches it"
+        )
+    tasks: list[Begun] = [
+        ({TOPIC: brainstorm("", f"stress {number}")}, str(uuid.uuid4())) for number in range(count)
     ]
+    client = context.client()
+    # The timer of the pipeline is on, so that there is a producer to hold back.
+    worker = WorkerProcess({"PENSTOCK_START": PIPELINE, "PENSTOCK_SEED": "0"})
+    async with client:
+        with worker:
+            theirs = client.worker_running()
+            if not theirs:
+                await _start(worker, client)
+            whose = "the worker that is running" if theirs else "a worker of its own"
+            say(f"stress: {count} tasks for '{PIPELINE}', all at once on '{TOPIC}', by {whose}")
+            course = Course([trace_id for _, trace_id in tasks if trace_id])
+            await client.submit_many(PIPELINE, tasks)
+            course.open.extend(course.tasks)
+            async for changed in watch(client, chain, chain.governor, course):
+                show(course, chain.governor, changed)
+                if worker.exit_code is not None and course.open:
+                    say(f"The worker has ended ({worker.exit_code}); another goes on.", "red")
+                    await _start(worker, client)
+        found = await asyncio.to_thread(sum_up, client, course)
+    if context.as_json:
+        put(json.dumps(found))
+    else:
+        output.print(table_of(found))
+    return 0 if found["finished"] == count and not found["lost"] + found["repeated"] else 1
 
-    async def run(self, count: int, as_json: bool) -> int:  # type: ignore[override]
-        self.app.project.require_sound()
-        chain = self.app.project.chain(PIPELINE)
-        if chain.governor is None or chain.governor.topic != TOPIC or TOPIC not in chain.entries:
-            raise ChainError(
-                f"{chain.file}: stress needs '{TOPIC}' as an entry, and a governor that watches it"
-            )
-        as_json = self.wants_json(as_json)
-        tasks: list[Begun] = [
-            ({TOPIC: brainstorm("", f"stress {number}")}, str(uuid.uuid4()))
-            for number in range(count)
-        ]
-        client = Client(self.app.settings, self.app.project)
-        # The timer of the pipeline is on, so that there is a producer to hold back.
-        worker = WorkerProcess({"PENSTOCK_START": PIPELINE, "PENSTOCK_SEED": "0"})
-        async with client:
-            with worker:
-                theirs = client.worker_running()
-                if not theirs:
-                    await self._start(worker, client)
-                whose = "the worker that is running" if theirs else "a worker of its own"
-                say(f"stress: {count} tasks for '{PIPELINE}', all at once on '{TOPIC}', by {whose}")
-                course = Course([trace_id for _, trace_id in tasks if trace_id])
-                await client.submit_many(PIPELINE, tasks)
-                course.open.extend(course.tasks)
-                async for changed in watch(client, chain, chain.governor, course):
-                    show(course, chain.governor, changed)
-                    if worker.exit_code is not None and course.open:
-                        say(f"The worker has ended ({worker.exit_code}); another goes on.", "red")
-                        await self._start(worker, client)
-            found = await asyncio.to_thread(sum_up, client, course)
-        if as_json:
-            put(json.dumps(found))
-        else:
-            output.print(table_of(found))
-        return 0 if found["finished"] == count and not found["lost"] + found["repeated"] else 1
 
-    async def _start(self, worker: WorkerProcess, client: Client) -> None:
-        worker.start()
-        while not client.worker_running():
-            if worker.exit_code is not None:
-                raise SettingsError("the worker did not start; what it said stands above")
-            await asyncio.sleep(LOOK_S)
+async def _start(worker: WorkerProcess, client: Client) -> None:
+    worker.start()
+    while not client.worker_running():
+        if worker.exit_code is not None:
+            raise SettingsError("the worker did not start; what it said stands above")
+        await asyncio.sleep(LOOK_S)
 
 
 async def watch(

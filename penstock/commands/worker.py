@@ -1,16 +1,54 @@
-"""`worker`: Faust's own command, with the checks before it starts."""
+"""`worker`: Faust's own command, with the checks before it starts, and less to read."""
 
 import logging
+import os
+import signal as signals
 from typing import Any, NoReturn
 
 import faust.cli.worker
+import faust.worker
+import mode
 from mode.utils.logging import level_number
 
+from penstock import __version__
 from penstock.commands.command import exits_cleanly
-from penstock.commands.screens import say
+from penstock.commands.printing import say
 from penstock.errors import PenstockError
 from penstock.models.names import resolve
 from penstock.worker.application import PenstockApp
+
+log = logging.getLogger(__name__)
+
+
+class Worker(faust.worker.Worker):
+    """Faust's, which says when it is ready, why it stops and that it has, and nothing between."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # It hides the cursor, and does not give it back when the worker is stopped.
+        self.spinner = None
+
+    def carp(self, msg: str) -> None:
+        """Ctrl-C is said below."""
+
+    def on_setup_root_logger(self, logger: logging.Logger, level: int) -> None:
+        super().on_setup_root_logger(logger, level)
+        if level > logging.DEBUG:
+            for handler in logger.handlers:
+                handler.addFilter(no_service)
+
+    async def on_startup_finished(self) -> None:
+        await super().on_startup_finished()
+        if not self._shutdown_immediately:
+            log.info("Worker ready")
+
+    async def _stop_on_signal(self, signal: signals.Signals) -> None:
+        log.info("%s: the worker stops", signal.name)
+        await super()._stop_on_signal(signal)
+
+    def _shutdown_loop(self) -> None:
+        super()._shutdown_loop()
+        log.info("Worker stopped")
 
 
 class worker(faust.cli.worker.worker):
@@ -25,19 +63,22 @@ class worker(faust.cli.worker.worker):
                 say(line)
         super().__call__(*args, **options)
 
-    def on_worker_created(self, worker: Any) -> None:
-        super().on_worker_created(worker)
-        # It hides the cursor, and does not give it back when the worker is stopped.
-        worker.spinner = None
-        worker.carp = lambda _: None
-        for name in (type(worker).logger.name, type(self.app).logger.name):
+    @property
+    def _Worker(self) -> type[mode.Worker]:
+        return Worker
+
+    def on_worker_created(self, worker: mode.Worker) -> None:
+        # Not Faust's own, which prints a banner.
+        for name in (Worker.logger.name, type(self.app).logger.name):
             logging.getLogger(name).addFilter(in_a_sentence)
         # The console's level is the handler's: without one of their own, the loggers would make a
         # record of every step and every send, only to drop it.
         level = level_number(worker.loglevel or "WARN")
         logging.getLogger("penstock").setLevel(level)
-        for name in ("faust", "mode"):
-            logging.getLogger(name).setLevel(max(level, logging.INFO))
+        # What goes on inside is for who looks for a fault in there.
+        inner = logging.INFO if level <= logging.DEBUG else max(level, logging.WARNING)
+        for name in ("faust", "mode", "aiokafka"):
+            logging.getLogger(name).setLevel(inner)
         # A line for each call, with the address as it was given: ours tell of each step.
         for name in ("httpx", "httpx2"):
             logging.getLogger(name).setLevel(max(level, logging.WARNING))
@@ -47,9 +88,11 @@ class worker(faust.cli.worker.worker):
         # The page is not here yet, and Faust's own server would listen on every address.
         self.app.conf.web_enabled = False
 
-    def _banner_data(self, worker: Any) -> Any:
-        hidden = ("transport", "store", "  web", "drivers", "appdir", "datadir")
-        return [row for row in super()._banner_data(worker) if row[0] not in hidden]
+
+def no_service(record: logging.LogRecord) -> bool:
+    """Not that a service of Mode's starts or stops, which are ninety lines in a worker's life. Ours
+    log under our own names, so their level cannot tell those lines from ours; their mark can."""
+    return record.levelno > logging.INFO or not str(record.msg).startswith("[^")
 
 
 def in_a_sentence(record: logging.LogRecord) -> bool:
@@ -69,7 +112,7 @@ def greeting(app: PenstockApp) -> list[str]:
         if spec.agent is not None:
             target = resolve(app.project.cards[spec.agent].front.model, settings)
             models[target.label] = target
-    lines = []
+    lines = [f"worker     {settings.app_id}, process {os.getpid()}  (Penstock {__version__})"]
     for label, target in sorted(models.items()):
         if target.provider == "offline":
             lines.append(
@@ -81,9 +124,9 @@ def greeting(app: PenstockApp) -> list[str]:
         else:
             at = f" at {settings.redact(target.base_url)}" if target.base_url else ""
             lines.append(f"model      {label}{at}")
-    lines.append(
-        f"pipelines  {', '.join(sorted(app.project.chains))}  ({app.project.root.absolute()})"
-    )
+    chains = sorted(app.project.chains.values(), key=lambda chain: chain.name)
+    pipelines = ", ".join(f"{chain.name} ({len(chain.stages)} stages)" for chain in chains)
+    lines.append(f"pipelines  {pipelines}  in {app.project.root.absolute()}")
     lines.append(f"broker     {settings.redact(settings.broker_url)}")
     log = app.event_log.path if settings.event_log else "off (PENSTOCK_EVENT_LOG)"
     lines.append(f"event log  {log}")

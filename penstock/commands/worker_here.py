@@ -1,38 +1,53 @@
 """A worker in this process, for commands that need one where none is running."""
 
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from penstock.client import Client
-from penstock.errors import WorkerRunning
-from penstock.worker.application import PenstockApp
+from penstock.commands.command import Context
+from penstock.errors import ModelLocked, WorkerRunning
+
+if TYPE_CHECKING:
+    from penstock.worker.application import PenstockApp
 
 
-@contextlib.asynccontextmanager
-async def worker_here(
-    app: PenstockApp, pipeline: str
-) -> AsyncIterator[Callable[[Client], Awaitable[None]]]:
-    """Gives a call after which a worker runs: the one that is there, or else one in this process,
-    which does the work of `pipeline` only, seeds nothing, runs no timer, and is gone afterwards."""
-    working = False
+class WorkerHere:
+    """Inside `async with`, a worker in this process, once one was needed and no other was there. It
+    does the work of `pipeline` only, seeds nothing, runs no timer, and is gone afterwards."""
 
-    async def work_if_nobody_does(client: Client) -> None:
-        nonlocal working
-        if working or client.worker_running():
+    def __init__(self, context: Context, pipeline: str) -> None:
+        self._context = context
+        self._pipeline = pipeline
+        self._working: PenstockApp | None = None
+
+    async def __aenter__(self) -> "WorkerHere":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._working is not None:
+            await self._working.stop()
+
+    async def work_if_nobody_does(self, client: Client) -> None:
+        """A worker runs: the one that is there, or else this one."""
+        if self._working is not None or client.worker_running():
             return
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+        app = self._context.app
         # Whoever asked for one run has not asked to pay for what others have put on.
-        app.only = pipeline
+        app.only = self._pipeline
         try:
             app.prepare()
         except WorkerRunning:
             return  # somebody was quicker
-        working = True
+        self._working = app
         await app.start()
 
-    try:
-        yield work_if_nobody_does
-    finally:
-        if working:
-            await app.stop()
+    def complain_of_locks(self, trace_id: str) -> None:
+        """Raises what keeps the run from going on when only a person can mend that: it stays where
+        it is."""
+        locked = None if self._working is None else self._working.gates.locked
+        if locked is not None:
+            raise ModelLocked(
+                f"{locked.message}. The run {trace_id} waits: when it is mended, a worker goes on"
+                " with it (penstock worker)."
+            )

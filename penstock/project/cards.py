@@ -5,15 +5,17 @@ import functools
 import hashlib
 import pathlib
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jsonschema
 import pydantic
 from frontmatter.default_handlers import YAMLHandler
 
 from penstock.errors import CardError, ModelMisbehaved
 from penstock.project.documents import Document
 from penstock.record.notes import KINDS, Kind
+
+if TYPE_CHECKING:
+    import jsonschema
 
 #: A section of a card that is added to the instructions when a stage asks for that task.
 TASK = re.compile(r"^##[ \t]+Task:[ \t]*(\S+)[ \t]*$", re.MULTILINE)
@@ -57,6 +59,8 @@ class Front(pydantic.BaseModel):
     def _is_a_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
         if schema is None:
             return None
+        import jsonschema  # a tenth of a second, for cards that have one
+
         try:
             jsonschema.Draft202012Validator.check_schema(schema)
         except jsonschema.SchemaError as exc:
@@ -93,7 +97,9 @@ class Card:
         return None if task is not None and task in self.front.prose else self.front.output
 
     @functools.cached_property
-    def validator(self) -> jsonschema.Draft202012Validator:
+    def validator(self) -> "jsonschema.Draft202012Validator":
+        import jsonschema
+
         return jsonschema.Draft202012Validator(self.front.output or {})
 
     def check_output(self, value: Any) -> None:

@@ -7,8 +7,6 @@ from faust.app.base import BootStrategy
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 
-from penstock.broker.kafka.transport import CarefulRecovery
-
 
 class Boot(BootStrategy):
     """Faust's services without its web server, which would listen on every address."""
@@ -32,6 +30,28 @@ class RawSchema(faust.Schema[bytes, bytes]):
             return make(app, message.key, message.value, message.headers, message)
 
         return decode
+
+
+class CarefulRecovery(Recovery):
+    """Faust's recovery of tables, which does not deliver while it seeks.
+
+    Faust lets the partitions go while the flow runs, seeks to the committed offsets after that, and
+    empties the streams' buffers last: what was delivered in between comes twice, or not until a
+    restart. It resumes the flow itself when it has done all that.
+    """
+
+    async def on_recovery_completed(self, generation_id: int = 0) -> None:
+        self.app.consumer.stop_flow()
+        await super().on_recovery_completed(generation_id)
+
+    async def _resume_streams(self, generation_id: int = 0) -> None:
+        self.app.consumer.stop_flow()
+        await super()._resume_streams(generation_id)
+
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:
+        # Faust takes a seek that lasts longer than a request may (90 s) for the end of the worker,
+        # which then stands there for ever, a member of the group, and delivers nothing.
+        await super()._wait(coro)
 
 
 class Tables(TableManager):

@@ -6,12 +6,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
-from faust.types import TP
-
 from penstock.broker.contract import Beginning, Found, Location, Plan, Row
 from penstock.broker.embedded.file import SHIFT, damaged
 from penstock.broker.embedded.store import Store
 from penstock.broker.embedded.writer import KNOWN
+from penstock.broker.tp import TP
 from penstock.errors import PenstockError
 from penstock.record.events import content_of
 from penstock.settings import Settings

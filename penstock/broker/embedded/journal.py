@@ -5,9 +5,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from faust.types import TP
-
 from penstock.broker.embedded.store import Store
+from penstock.broker.tp import TP
 from penstock.journal import Output, Places
 
 

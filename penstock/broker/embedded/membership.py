@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import faust
-from faust.types import TP
 
 from penstock.broker.contract import Location, Plan, Stages
 from penstock.broker.embedded.crash_file import FileSuspects
@@ -16,6 +15,7 @@ from penstock.broker.embedded.retention import delete_finished
 from penstock.broker.embedded.store import Store
 from penstock.broker.embedded.transport import Transport
 from penstock.broker.embedded.writer import KNOWN, TAKEN
+from penstock.broker.tp import TP
 from penstock.conditions import DOWN, UP, Condition
 from penstock.errors import BrokerUnavailable, ChainError
 from penstock.record.events import begun_before, content_of

@@ -3,10 +3,9 @@
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from faust.types import TP
-
 from penstock.broker.embedded.file import SHIFT
 from penstock.broker.embedded.store import Store
+from penstock.broker.tp import TP
 from penstock.signals import StageJoined
 
 

@@ -5,12 +5,11 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 
-from faust.types import TP
-
 from penstock.broker.contract import Plan
 from penstock.broker.embedded.file import SHIFT
 from penstock.broker.embedded.store import Store
 from penstock.broker.embedded.writer import read_end
+from penstock.broker.tp import TP
 from penstock.errors import MalformedEvent
 from penstock.journal import CLAIMS, claimed_at
 from penstock.record.events import load

@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from faust.types import TP
-
 from penstock import crash
 from penstock.broker.embedded.file import SHIFT, WorkerLock
 from penstock.broker.embedded.positions import Position
 from penstock.broker.embedded.topics import Topics
 from penstock.broker.embedded.writer import Batch, Submission, SubmitWaiter, Waiter, read_end
+from penstock.broker.tp import TP
 from penstock.errors import BrokerUnavailable
 from penstock.signals import DiskRefuses, DiskTakes, Signals
 

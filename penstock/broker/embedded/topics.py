@@ -1,14 +1,12 @@
 """The topics of one embedded file, their partitions, and which of them a key is in."""
 
-import functools
 import pathlib
 import sqlite3
 
-from aiokafka.partitioner import murmur2
-from faust.types import TP
-
 from penstock.broker.embedded.file import connect, explain
 from penstock.broker.embedded.writer import Writer
+from penstock.broker.partitioner import partition_of_key
+from penstock.broker.tp import TP
 from penstock.errors import BrokerUnavailable
 
 
@@ -75,13 +73,8 @@ class Topics:
         count = self.partitions(topic)
         if count is None:
             raise BrokerUnavailable(f"{self.path}: there is no topic '{topic}'")
-        return 0 if key is None else _hash(key) % count
+        return 0 if key is None else partition_of_key(key, count)
 
     def explain(self, error: Exception) -> str:
         """What to tell a person of an error of the file's."""
         return explain(self.path, error)
-
-
-@functools.lru_cache(maxsize=65536)
-def _hash(key: bytes) -> int:
-    return int(murmur2(key)) & 0x7FFFFFFF

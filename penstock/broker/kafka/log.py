@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
-from aiokafka.partitioner import murmur2
 from faust.exceptions import NotReady, ProducerSendError
 from faust.types import RecordMetadata
 
+from penstock.broker.partitioner import partition_of_key
 from penstock.errors import EventTooLarge
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class KafkaLog:
                 log.debug("asking again how many partitions '%s' has: %s", topic, exc)
                 await asyncio.sleep(FIRST_PAUSE_S)
             else:
-                return int(murmur2(key) & 0x7FFFFFFF) % count
+                return partition_of_key(key, count)
 
     def look(self) -> bool:
         """Whether a send has been waiting for long; then there is no room until all are taken."""

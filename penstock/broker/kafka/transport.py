@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from aiokafka.errors import IllegalStateError, KafkaError
-from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -61,28 +60,6 @@ def faust_settings(settings: Settings) -> dict[str, Any]:
         # A dead letter holds its event as text in JSON, which can double it.
         "producer_max_request_size": 2 * settings.max_event_bytes + 100_000,
     }
-
-
-class CarefulRecovery(Recovery):
-    """Faust's recovery of tables, which does not deliver while it seeks.
-
-    Faust lets the partitions go while the flow runs, seeks to the committed offsets after that, and
-    empties the streams' buffers last: what was delivered in between comes twice, or not until a
-    restart. It resumes the flow itself when it has done all that.
-    """
-
-    async def on_recovery_completed(self, generation_id: int = 0) -> None:
-        self.app.consumer.stop_flow()
-        await super().on_recovery_completed(generation_id)
-
-    async def _resume_streams(self, generation_id: int = 0) -> None:
-        self.app.consumer.stop_flow()
-        await super()._resume_streams(generation_id)
-
-    async def _wait(self, coro: Any, timeout: Any = None) -> None:
-        # Faust takes a seek that lasts longer than a request may (90 s) for the end of the worker,
-        # which then stands there for ever, a member of the group, and delivers nothing.
-        await super()._wait(coro)
 
 
 class Consumer(driver.Consumer):

@@ -2,10 +2,9 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
-from faust.types import TP
-
 from penstock.broker.contract import Found
 from penstock.broker.kafka.records import CALL, Part, id_of
+from penstock.broker.tp import TP
 
 
 class View:
