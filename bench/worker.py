@@ -18,7 +18,7 @@ from bench.projects import PARTS, PIPELINE, STAGES, write_project
 from penstock.broker.embedded.transport import LOOK_S
 from penstock.broker.kafka.records import journal_of
 from penstock.client import Client
-from penstock.main import build
+from penstock.worker.build import build
 from penstock.record import events
 from penstock.record.beginnings import submit
 from penstock.settings import Settings

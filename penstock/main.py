@@ -1,15 +1,5 @@
-"""Builds the Faust App from the settings; nothing else."""
+"""What `faust -A penstock` runs: the app of the project that the settings name."""
 
-from penstock.project.project import Project, read_project
-from penstock.settings import Settings
-from penstock.worker.application import PenstockApp
-from penstock.worker.seeding import add_seeding
+from penstock.worker.build import build
 
-
-def build(settings: Settings | None = None, project: Project | None = None) -> PenstockApp:
-    """The app of `project`, or of the one that the settings name. Raises `SettingsError`; what is
-    wrong with the project itself is in its `problems`, so that `check` can say it all."""
-    settings = settings or Settings.read()
-    app = PenstockApp(settings, project or read_project(settings.root))
-    add_seeding(app)
-    return app
+__all__ = ["build"]

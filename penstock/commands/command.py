@@ -43,7 +43,7 @@ class Context:
     @functools.cached_property
     def app(self) -> "PenstockApp":
         """For what runs a worker in this process."""
-        from penstock.main import build
+        from penstock.worker.build import build
 
         return build(self.settings, self.project)
 
@@ -87,16 +87,6 @@ class Command(click.Command):
         found: Callable[..., Any] = getattr(
             importlib.import_module(f"penstock.commands.{module}"), name
         )
-        return found
-
-
-class WorkerCommand(click.Command):
-    """Faust's worker, with the options that it has there. Faust's command line runs it."""
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        from penstock.commands.worker import worker
-
-        found: list[click.Parameter] = worker._click.get_params(ctx)
         return found
 
 

@@ -5,7 +5,18 @@ It imports none of them, so that help and completion come at once.
 
 import click
 
-from penstock.commands.command import Command, WorkerCommand
+from penstock.commands.command import Command
+
+
+class WorkerCommand(click.Command):
+    """Faust's worker, with the options that it has there. Faust's command line runs it."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        from penstock.commands.worker import worker
+
+        found: list[click.Parameter] = worker._click.get_params(ctx)
+        return found
+
 
 as_json = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON, for programs.")
 wait_for_job = click.Option(["--wait"], is_flag=True, help="Wait until it is over.")

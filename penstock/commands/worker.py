@@ -3,6 +3,7 @@
 import logging
 import os
 import signal as signals
+from importlib.metadata import version
 from typing import Any, NoReturn
 
 import faust.cli.worker
@@ -10,7 +11,6 @@ import faust.worker
 import mode
 from mode.utils.logging import level_number
 
-from penstock import __version__
 from penstock.commands.command import exits_cleanly
 from penstock.commands.printing import say
 from penstock.errors import PenstockError
@@ -112,7 +112,8 @@ def greeting(app: PenstockApp) -> list[str]:
         if spec.agent is not None:
             target = resolve(app.project.cards[spec.agent].front.model, settings)
             models[target.label] = target
-    lines = [f"worker     {settings.app_id}, process {os.getpid()}  (Penstock {__version__})"]
+    release = version("penstock-agents")
+    lines = [f"worker     {settings.app_id}, process {os.getpid()}  (Penstock {release})"]
     for label, target in sorted(models.items()):
         if target.provider == "offline":
             lines.append(
