@@ -601,6 +601,28 @@ class CrashFound(Signal, frozen=True):
         )
 
 
+class StageJoined(Signal, frozen=True):
+    """The stage `name` is new on `topic`: it replaces the stages that have vanished, or it begins
+    where `source` is, or with the first record."""
+
+    action: ClassVar[str] = "stage_joined"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    topic: str
+    source: str | None = None
+    replaces: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.replaces:
+            return f"{self.name} takes the place of {', '.join(self.replaces)} on '{self.topic}'"
+        if self.source:
+            return (
+                f"{self.name} is new on '{self.topic}' and begins where {self.source} is; runs"
+                " that have passed are not taken up (to send one on from there: rerun)"
+            )
+        return f"{self.name} is new on '{self.topic}', which nobody read, and takes all of it up"
+
+
 class WorkerSuspended(Signal, frozen=True):
     """This worker stood still for longer than its lease."""
 
@@ -630,6 +652,17 @@ class ProgressNotTaken(Signal, frozen=True):
 
     def __str__(self) -> str:
         return "Kafka does not take what is finished; it will be found finished again"
+
+
+class TopicsDiffer(Signal, frozen=True):
+    """Topics that were there are not as Penstock would have made them."""
+
+    action: ClassVar[str] = "topics_differ"
+    level: ClassVar[int] = logging.WARNING
+    reason: str
+
+    def __str__(self) -> str:
+        return f"Kafka: {self.reason}"
 
 
 class GroupRefuses(Signal, frozen=True):

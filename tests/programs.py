@@ -1,15 +1,19 @@
 """The real programs, as processes: what a person would start, kill and read the output of."""
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import IO, Any
+
+from tests.forks import CAN_FORK, Fork, ForkServer
 
 ROOT = pathlib.Path(__file__).parent.parent
 #: `penstock`, which a checkout has not on its PATH.
@@ -46,6 +50,73 @@ def environment(folder: pathlib.Path, **settings: str) -> dict[str, str]:
     }
 
 
+Process = Fork | subprocess.Popen[bytes]
+
+
+def start(
+    command: Sequence[str],
+    *,
+    env: dict[str, str],
+    cwd: pathlib.Path = ROOT,
+    stdin: IO[bytes] | None = None,
+    out: IO[bytes],
+    err: IO[bytes],
+) -> Process:
+    """`command` is under way. A module of this Python is a fork of a process that has imported."""
+    with contextlib.ExitStack() as stack:
+        stdin = stdin or stack.enter_context(open(os.devnull, "rb"))
+        if CAN_FORK and command[0] == sys.executable and command[1] == "-m":
+            streams = [stdin.fileno(), out.fileno(), err.fileno()]
+            return fork_server().start(command[1:], env, cwd, streams)
+        return subprocess.Popen(command, env=env, cwd=cwd, stdin=stdin, stdout=out, stderr=err)
+
+
+@functools.cache
+def fork_server() -> ForkServer:
+    """One for all programs. Its environment is the one that nearly all of them have."""
+    return ForkServer(environment(ROOT))
+
+
+class Program:
+    """`command`, under way to its end. What it shows is read then."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: dict[str, str],
+        cwd: pathlib.Path = ROOT,
+        stdin: str = "",
+    ) -> None:
+        self.command = command
+        self._folder = tempfile.TemporaryDirectory(prefix="penstock-program-")
+        said = pathlib.Path(self._folder.name)
+        self._out, self._err = said / "out", said / "err"
+        with (
+            tempfile.TemporaryFile() as given,
+            self._out.open("wb") as out,
+            self._err.open("wb") as err,
+        ):
+            given.write(stdin.encode())
+            given.seek(0)
+            self.process = start(command, env=env, cwd=cwd, stdin=given, out=out, err=err)
+
+    def finish(self, timeout_s: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
+        """What it has shown, and its exit code. It is killed when it has not ended in time."""
+        try:
+            code = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            print(*self._shown(), sep="\n")
+            raise
+        return subprocess.CompletedProcess(self.command, code, *self._shown())
+
+    def _shown(self) -> list[str]:
+        with self._folder:
+            return [file.read_bytes().decode() for file in (self._out, self._err)]
+
+
 def penstock(
     *arguments: str,
     env: dict[str, str],
@@ -55,16 +126,7 @@ def penstock(
     stdin: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """`penstock ARGUMENTS`, run to its end."""
-    return subprocess.run(
-        [*program, *arguments],
-        env=env,
-        cwd=cwd,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
+    return Program([*program, *arguments], env=env, cwd=cwd, stdin=stdin).finish(timeout_s)
 
 
 class Worker:
@@ -82,14 +144,7 @@ class Worker:
         folder.mkdir(parents=True, exist_ok=True)
         self.output = folder / f"worker-{time.time_ns()}.log"
         with self.output.open("wb") as out:
-            self.process = subprocess.Popen(
-                [python, *command],
-                env=env,
-                cwd=cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-            )
+            self.process = start([python, *command], env=env, cwd=cwd, out=out, err=out)
 
     def text(self) -> str:
         return self.output.read_text(errors="replace")

@@ -6,6 +6,7 @@ from penstock.settings import Settings
 
 if TYPE_CHECKING:
     from penstock.broker.contract import Broker, Membership, Plan
+    from penstock.signals import Signals
 
 
 def open_broker(settings: Settings, plan: "Plan") -> "Broker":
@@ -20,12 +21,12 @@ def open_broker(settings: Settings, plan: "Plan") -> "Broker":
     return KafkaBroker(settings, plan)
 
 
-def join(settings: Settings, plan: "Plan") -> "Membership":
+def join(settings: Settings, plan: "Plan", signals: "Signals") -> "Membership":
     """The broker as a worker has it."""
     if settings.embedded:
         from penstock.broker.embedded.membership import SoleWorker
 
-        return SoleWorker(settings, plan)
+        return SoleWorker(settings, plan, signals)
     from penstock.broker.kafka.membership import GroupMember
 
-    return GroupMember(settings, plan)
+    return GroupMember(settings, plan, signals)

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from penstock.broker.suspects import Suspects
+from penstock.conditions import Condition
 from penstock.journal import Journal
 from penstock.record import cancels
 from penstock.record import dead_letters as deadletters
@@ -229,8 +230,8 @@ class Membership(Protocol):
         how many records that were. Raises `BrokerUnavailable`, then it is put off."""
 
     @property
-    def status(self) -> tuple[str, str, float | None]:
-        """Up, down or starting; why, and since when (seconds since 1970)."""
+    def condition(self) -> Condition:
+        """How the broker is now."""
 
     async def close(self) -> None:
         """Connections are closed, the file is free."""

@@ -122,8 +122,9 @@ class doctor(Command):
     async def _model(self, target: Target, names: list[str]) -> Finding:
         from penstock.worker.runner import ask_once
 
+        clients = self.app.clients
         try:
-            _, usage = await ask_once(target, self.app.providers, ASK_S)
+            _, usage = await ask_once(target, clients.providers, ASK_S)
         except ModelError as exc:
             return (
                 False,
@@ -131,7 +132,7 @@ class doctor(Command):
                 f"{self.app.settings.redact(exc.message)} (cards: {', '.join(names)})",
             )
         finally:
-            await self.app.providers.close()
+            await clients.close()
         what = "answered" if target.provider != "offline" else "made sample text"
         return (
             True,

@@ -3,15 +3,12 @@
 import asyncio
 import dataclasses
 from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 from penstock.errors import JobRefused, NotFound
 from penstock.programs import has_loop
 from penstock.record.jobs import FILES, TOPICS
 from penstock.runs.runs import CANCELLED, DEAD, DONE, RUNNING, Entry, Run
-
-if TYPE_CHECKING:
-    from penstock.client import Client, PlainClient
 
 #: A job under a name that another has; beside the states of runs.
 REFUSED = "refused"
@@ -112,6 +109,20 @@ def _answer(parts: dict[str, Any]) -> Any:
     return parts[list(names)[-1]]
 
 
+class Pusher(Protocol):
+    """The client that pushed a job, as far as its handle asks it."""
+
+    def job(self, name: str, id_: str | None = None) -> Any: ...
+
+    def wait_job(
+        self, name: str, id_: str | None = None, timeout_s: float | None = None
+    ) -> Any: ...
+
+    def job_result(
+        self, name: str, id_: str | None = None, timeout_s: float | None = None
+    ) -> Any: ...
+
+
 class PushedJob:
     """A job that was pushed: a handle for plain programs, and awaitable in those with a loop.
 
@@ -121,7 +132,7 @@ class PushedJob:
 
     def __init__(
         self,
-        client: "Client",
+        client: Pusher,
         name: str,
         trace_id: str,
         id_: str,
@@ -133,7 +144,7 @@ class PushedJob:
         self.id = id_
         self.priority = priority
         self.again = False
-        self._client = cast("PlainClient", client)
+        self._client = client
         self._landing: asyncio.Future[bool] | None = None
         if has_loop():
             # Under way from here on, whether or not somebody awaits it.
@@ -153,12 +164,12 @@ class PushedJob:
 
     def status(self) -> JobStatus:
         """What has become of it."""
-        return self._client.job(self.name, self.id)
+        return cast(JobStatus, self._client.job(self.name, self.id))
 
     def wait(self, timeout_s: float | None = None) -> JobStatus:
         """The job, once it is over. Raises `TimeoutError`."""
-        return self._client.wait_job(self.name, self.id, timeout_s)
+        return cast(JobStatus, self._client.wait_job(self.name, self.id, timeout_s))
 
     def result(self, timeout_s: float | None = None) -> str:
         """The answer, once there is one. Raises `JobRefused` with the cause when there is none."""
-        return self._client.job_result(self.name, self.id, timeout_s)
+        return cast(str, self._client.job_result(self.name, self.id, timeout_s))

@@ -9,8 +9,6 @@ import pydantic
 
 from penstock.errors import ChainError
 from penstock.project.branches import Branches, Outcome
-from penstock.project.checks import check_chain
-from penstock.project.documents import Document
 
 #: Kafka's own rule for the names of topics.
 TOPIC_NAME = r"^[a-zA-Z0-9._-]{1,249}$"
@@ -193,21 +191,3 @@ class Chain(pydantic.BaseModel):
         if given[begun[0]] in (None, "", [], {}):
             raise ChainError(f"'{begun[0]}' is empty")
         return given
-
-
-def read_chain(file: pathlib.Path) -> Chain:
-    """The chain in `file`, checked by itself. Raises `ChainError` with file, line and key."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ChainError(f"{file}: cannot be read: {exc}") from exc
-    document = Document(file, text, ChainError)
-    read = document.check(Chain)
-    stages = [
-        stage.within(read.pipeline, read.telemetry, document.where("stages", index))
-        for index, stage in enumerate(read.stages)
-    ]
-    chain = read.model_copy(update={"stages": stages})
-    chain._file = file
-    check_chain(chain, document)
-    return chain

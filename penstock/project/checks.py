@@ -1,15 +1,11 @@
 """What must fit together in a chain: its topics, its stages' turns, its loops, its governor."""
 
-from typing import TYPE_CHECKING
-
 from penstock.errors import ChainError, did_you_mean
+from penstock.project.chains import Chain, GovernorSpec, StageSpec
 from penstock.project.documents import Document
 
-if TYPE_CHECKING:
-    from penstock.project.chains import Chain, GovernorSpec, StageSpec
 
-
-def check_chain(chain: "Chain", document: Document) -> None:
+def check_chain(chain: Chain, document: Document) -> None:
     """Raises `ChainError` with file, line and key for what does not fit together in `chain`."""
     written = {topic for stage in chain.stages for topic in stage.targets}
     parts = [*chain.topics, *(stage.makes for stage in chain.stages if stage.makes)]
@@ -77,7 +73,7 @@ def check_chain(chain: "Chain", document: Document) -> None:
         raise document.fail("'every_s' starts runs from 'seed', and there is none", "every_s")
 
 
-def _check_governor(chain: "Chain", governor: "GovernorSpec", document: Document) -> None:
+def _check_governor(chain: Chain, governor: GovernorSpec, document: Document) -> None:
     if governor.topic not in chain.topics:
         raise _undeclared(document, chain, governor.topic, "governor", "topic")
     if all(stage.reads != governor.topic for stage in chain.stages):
@@ -88,7 +84,7 @@ def _check_governor(chain: "Chain", governor: "GovernorSpec", document: Document
         )
 
 
-def _check_turns(chain: "Chain", document: Document) -> None:
+def _check_turns(chain: Chain, document: Document) -> None:
     ahead = {stage.name: stage.after for stage in chain.stages}
     for index, stage in enumerate(chain.stages):
         if stage.after is None:
@@ -113,18 +109,18 @@ def _check_turns(chain: "Chain", document: Document) -> None:
                 )
 
 
-def _undeclared(document: Document, chain: "Chain", topic: str, *place: str | int) -> Exception:
+def _undeclared(document: Document, chain: Chain, topic: str, *place: str | int) -> Exception:
     known = ", ".join(chain.topics)
     hint = did_you_mean(topic, chain.topics)
     return document.fail(f"'{topic}' is not one of the topics ({known}).{hint}", *place)
 
 
-def _onward(stage: "StageSpec") -> list[str]:
+def _onward(stage: StageSpec) -> list[str]:
     """The topics that it may write to any number of times in a run."""
     return stage.targets if stage.branches is None else stage.branches.unbounded
 
 
-def _find_circle(chain: "Chain") -> list[str]:
+def _find_circle(chain: Chain) -> list[str]:
     """The topics of a cycle, first and last the same, or nothing."""
     onward: dict[str, list[str]] = {}
     for stage in chain.stages:

@@ -8,7 +8,8 @@ import re
 from penstock.broker.contract import Pipeline, Plan
 from penstock.errors import ChainError, ProjectError, did_you_mean
 from penstock.project.cards import Card, read_card
-from penstock.project.chains import Chain, StageSpec, read_chain
+from penstock.project.chain_files import read_chain
+from penstock.project.chains import Chain, StageSpec
 from penstock.project.modules import load_steps
 from penstock.project.taken_names import hidden_sdk
 from penstock.steps import Registry, built_in

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Sequence
 from importlib.machinery import PathFinder
 
-import penstock
+#: What `from penstock import` gives: the names in `penstock.__all__`.
+PUBLIC = ("Client", "Work", "step", "tool")
+
 
 #: What the OpenAI Agents SDK is imported as, and a module of it that is imported here.
 SDK, SDK_MODULE = "agents", "agents.usage"
@@ -43,7 +45,7 @@ def old_import(file: pathlib.Path, root: pathlib.Path) -> str | None:
         new: ast.stmt
         if isinstance(node, ast.ImportFrom) and not node.level:
             old = [str(node.module)]
-            public = all(alias.name in penstock.__all__ for alias in node.names)
+            public = all(alias.name in PUBLIC for alias in node.names)
             new = ast.ImportFrom("penstock" if public else _renamed(old[0]), node.names, 0)
         elif isinstance(node, ast.Import):
             old = [alias.name for alias in node.names]

@@ -13,7 +13,7 @@ import msgspec
 
 from penstock.errors import JobRefused, did_you_mean
 from penstock.record.events import NAMESPACE, Event, derive_id, first_event
-from penstock.steps.output_files import check_name
+from penstock.record.file_names import check_name
 
 PIPELINE = "jobs"
 HIGH, LOW = "high", "low"

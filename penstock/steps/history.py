@@ -5,7 +5,6 @@ import csv
 import errno
 import fcntl
 import io
-import logging
 import os
 import pathlib
 import re
@@ -13,8 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from penstock.errors import StepFailed
-
-log = logging.getLogger(__name__)
+from penstock.signals import HistoryMended
 
 #: The run is found by the first; the last has a fixed form, so that a row that was cut is known.
 COLUMNS = (
@@ -68,6 +66,8 @@ class History:
 
     def __init__(self, file: pathlib.Path) -> None:
         self.file = file
+        #: What had to be mended for the last row, until somebody has said it.
+        self.mended: HistoryMended | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -216,13 +216,7 @@ class History:
             aside = self.file.with_name(f"{self.file.name}.torn")
             with aside.open("ab") as file:
                 file.write(torn + b"\n")
-            log.warning(
-                "%s ended in the middle of a row: %d bytes are now in %s. The run is written again",
-                self.file,
-                len(torn),
-                aside.name,
-                extra={"action": "history_mended"},
-            )
+            self.mended = HistoryMended(str(self.file), len(torn), aside.name)
         os.ftruncate(fd, self._end)
 
 

@@ -41,9 +41,12 @@ async def persist(work: Work) -> None:
     row = row_of(work.event)
     await _remember(work)
     loop = asyncio.get_running_loop()
-    file = writer.history.file
+    history, file = writer.history, writer.history.file
     async with work.gates.call("history", str(file), lambda error: _explain(error, file)):
-        await loop.run_in_executor(writer.pool, writer.history.append, row)
+        await loop.run_in_executor(writer.pool, history.append, row)
+    if history.mended is not None:
+        work.signals.emit(history.mended)
+        history.mended = None
     work.show(line_of(work.event))
 
 

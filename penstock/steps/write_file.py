@@ -6,8 +6,9 @@ from typing import Any
 from penstock.errors import StepFailed, Unavailable
 from penstock.models import LABEL, wrote_offline
 from penstock.record.events import as_text
+from penstock.record.file_names import FOLDER
 from penstock.steps import Work
-from penstock.steps.output_files import FOLDER, write_whole
+from penstock.steps.output_files import write_whole
 
 
 def write_file(work: Work) -> dict[str, Any]:

@@ -11,13 +11,10 @@ import faust
 
 from penstock.broker import join
 from penstock.broker.suspects import Suspects
-from penstock.conditions import STARTING, Condition
-from penstock.errors import BrokerUnavailable, ChainError, SettingsError
-from penstock.installation import require_one_installation
+from penstock.conditions import Condition
+from penstock.errors import BrokerUnavailable
 from penstock.journal import Journal
-from penstock.memory import Memory
 from penstock.models.gate import Gates
-from penstock.models.names import resolve
 from penstock.project.chains import Chain, StageSpec
 from penstock.project.project import Project
 from penstock.record.beginnings import encode, log_begun
@@ -25,13 +22,17 @@ from penstock.record.event_log import EventLog
 from penstock.record.events import Event
 from penstock.settings import Settings
 from penstock.signals import RetentionPutOff, RunsDeleted, Shown, Signal, Signals, write_to_log
+from penstock.worker.clients import Clients
 from penstock.worker.console import show
 from penstock.worker.env import Env
 from penstock.worker.faust_parts import Boot, RawSchema, Tables
 from penstock.worker.health import HealthFile
 from penstock.worker.interactions import Interactions
+from penstock.worker.life import Life
 from penstock.worker.readiness import Readiness
 from penstock.worker.stages import Stages, add_stages
+from penstock.worker.startup import check_startup
+from penstock.worker.telemetry import Telemetry
 
 #: Seconds between looks for finished runs that are old enough to go.
 RETENTION_EVERY_S = 60.0
@@ -50,7 +51,7 @@ class PenstockApp(faust.App):
         plan = project.plan(settings.app_id)
         self.signals = Signals()
         self.signals.on(Signal, write_to_log)
-        self.broker = join(settings, plan)
+        self.broker = join(settings, plan, self.signals)
         self.stages = Stages(self.signals, settings.drain_s)
         super().__init__(
             settings.app_id,
@@ -71,16 +72,16 @@ class PenstockApp(faust.App):
         #: The only pipeline that is worked on, where somebody asked for one run of it.
         self.only: str | None = None
         self.gates = Gates(self.signals)
+        self.clients = Clients(settings, self.gates)
+        self.readiness = Readiness(project.registry, settings, self.gates, self.signals)
+        self.life = Life(lambda: self.should_stop, self.sleep)
         self.event_log = EventLog(
             settings.logs,
             max_bytes=settings.event_log_bytes,
             files=settings.event_log_files,
             redact=settings.redact if settings.secrets else None,
         )
-        self._providers: Any = None
-        self._memory: Memory | None = None
         self._health: HealthFile | None = None
-        self.readiness = Readiness(project.registry, settings, self.gates, self.signals)
         for spec in project.stages:
             self._declare(spec)
         self._declare_cancels()
@@ -125,48 +126,11 @@ class PenstockApp(faust.App):
 
         self.agent(topic, name="cancel_agent_stream")(cancel_agent_stream)
 
-    @property
-    def providers(self) -> Any:
-        if self._providers is None:
-            from penstock.models.providers import Providers
-
-            self._providers = Providers(self.settings.redact, self.gates)
-        return self._providers
-
-    @property
-    def starts(self) -> list[Chain]:
-        """The pipelines that this worker seeds and times: those that PENSTOCK_START names, or else
-        all but those with `start: manual`."""
-        if self.only is not None:
-            return []
-        named = self.settings.start
-        return [
-            chain
-            for chain in self.project.chains.values()
-            if (chain.name in named if named else chain.start == "automatic")
-        ]
-
-    async def open_memory(self) -> Memory:
-        """The agents' memory. Opened for the first step that uses it: most pipelines have none."""
-        if self._memory is None:
-            self._memory = Memory(self.settings)
-            await self._memory.start()
-        return self._memory
-
     def conditions(self) -> Iterator[Condition]:
         """Each thing that the worker needs and has asked for, as it is now."""
-        yield self._broker_condition
+        yield self.broker.condition
         yield from self.readiness.conditions
-        if self._memory is not None:
-            status = self._memory.status
-            state = STARTING if status.state == "opening" else status.state
-            yield Condition("memory", state, str(status), status.since)
-
-    @property
-    def _broker_condition(self) -> Condition:
-        url = self.settings.redact(self.settings.broker_url)
-        state, reason, since = self.broker.status
-        return Condition("broker", state, f"{url}{reason and ': '}{reason}", since)
+        yield from self.clients.conditions
 
     # -- the broker
 
@@ -188,9 +152,12 @@ class PenstockApp(faust.App):
         `BrokerUnavailable`."""
         return await self.broker.lag(topic)
 
-    async def begin(self, topic: str, event: Event, *, kept: bool = False) -> bool:
-        """The run has begun with `event` on `topic`; or it had before, or is another worker's to
-        begin (False)."""
+    async def begin(
+        self, chain: Chain, event: Event, *, kept: bool = False, topic: str | None = None
+    ) -> bool:
+        """The run has begun, at the chain's entry or on `topic`; or it had before, or is another
+        worker's to begin (False)."""
+        topic = topic or chain.entry_of(event.parts)
         raw = encode(event, self.settings)
         location = await self.broker.begin(topic, event.id, event.key, raw, kept=kept)
         if location is None:
@@ -201,47 +168,37 @@ class PenstockApp(faust.App):
     def prepare(self) -> None:
         """The worker can start: the project is sound, the models are named, the embedded file is
         ours and its topics are there. Raises `PenstockError` with what to do."""
-        require_one_installation()
-        self.project.require_sound()
-        for name in self.settings.start:
-            try:
-                self.project.chain(name)
-            except ChainError as exc:
-                raise SettingsError(f"PENSTOCK_START: {exc.message}") from exc
-        try:
-            self.settings.data.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise SettingsError(f"PENSTOCK_DATA: the folder cannot be made: {exc}") from exc
+        check_startup(self.settings, self.project)
         if self.settings.event_log:
             self.event_log.open()
-        if any(card.front.recall is not None for card in self.project.cards.values()):
-            Memory(self.settings)  # only to see whether its settings can be used
-        for spec in self.project.stages:
-            if spec.agent is not None:
-                resolve(self.project.cards[spec.agent].front.model, self.settings)
         assert self.transport is not None  # the broker knows its app from here on
         self.broker.check()
 
     # -- life
 
     async def on_start(self) -> None:
-        settings = self.settings
-        if settings.event_log:
+        if self.settings.event_log:
             self.event_log.start(asyncio.get_running_loop())
-            lines = Interactions(self.event_log, instructions=settings.log_instructions)
-            lines.subscribe(self.signals)
-        if self.only is None:
-            self.signals.on(Shown, lambda shown: show(shown.text))
+        self._subscribe()
         pipelines = (self.only,) if self.only else tuple(sorted(self.project.chains))
-        self._health = HealthFile(settings, pipelines, self.conditions, self.signals)
+        self._health = HealthFile(self.settings, pipelines, self.conditions, self.signals)
         self._health.start()
         if any(spec.agent is not None for spec in self.project.stages):
             # At the first call the loop would stand still for seconds on a busy machine, and
             # Kafka take the worker for dead.
             await asyncio.to_thread(importlib.import_module, "penstock.worker.runner")
         await self.broker.reach()
-        add_stages(self.stages, self.project, self._env(), lambda: self.providers, self.only)
+        add_stages(self.stages, self.project, self._env(), self.clients, self.only)
         await super().on_start()
+
+    def _subscribe(self) -> None:
+        settings, signals = self.settings, self.signals
+        if settings.event_log:
+            lines = Interactions(self.event_log, instructions=settings.log_instructions)
+            lines.subscribe(signals)
+        if self.only is None:
+            signals.on(Shown, lambda shown: show(shown.text))
+        Telemetry(settings.app_id, self.project.chains, self.begin).subscribe(signals)
 
     def _env(self) -> Env:
         journal = self.journal
@@ -258,7 +215,7 @@ class PenstockApp(faust.App):
             rooms=(journal.room, self.event_log.room),
             suspects=self.suspects,
             cancelled=self.cancelled,
-            memory=self.open_memory,
+            memory=self.clients.memory,
             generation=lambda: self.consumer_generation_id,
             undelivered=undelivered,
         )
@@ -295,9 +252,6 @@ class PenstockApp(faust.App):
         await super().on_shutdown()
         if self._health is not None:
             await self._health.stop()
-        if self._providers is not None:
-            await self._providers.close()
-        if self._memory is not None:
-            await self._memory.close()
+        await self.clients.close()
         await asyncio.to_thread(self.event_log.stop)
         await self.broker.close()

@@ -1,5 +1,5 @@
 """Outputs: what a step's answer becomes. An event for each value, on the topic where it goes; and
-where the chain has telemetry, one that tells what the agent did."""
+where the chain has telemetry, one that reports what the agent did."""
 
 import time
 from typing import Any
@@ -19,34 +19,37 @@ def make_outputs(
     """Topic, event and record for each value of `answer` that goes on from `event`. Raises
     `StepFailed` for what is no JSON or has no branch, `EventTooLarge` above `max_bytes`."""
     made: list[tuple[str, Event, bytes]] = []
-    told = _tell(spec, event, answer, attempts)
-    if told is not None:
-        made.append((*told, _encode(told[1], spec, told[0], max_bytes)))
+    reported = _report(spec, event, answer, attempts)
+    if reported is not None:
+        topic, report = reported
+        made.append((topic, report, _encode(report, spec, topic, max_bytes)))
     if spec.writes is None and spec.branches is None:
         return made
     kept = event.parts
     if spec.carries is not None:
         kept = {name: part for name, part in kept.items() if name in spec.carries}
     for index, value in enumerate(answer.values):
-        topic, rounds = spec.writes, event.rounds
+        target, rounds = spec.writes, event.rounds
         if spec.branches is not None:
-            topic, rounds = spec.branches.choose(spec.name, value, rounds)
-        if topic is None:
+            target, rounds = spec.branches.choose(spec.name, value, rounds)
+        if target is None:
             continue
-        id_ = events.derive_id(event.id, spec.name, topic, index, event.replay)
+        id_ = events.derive_id(event.id, spec.name, target, index, event.replay)
         parts = {**kept, spec.makes: value}
         output = _follow(event, spec, answer, attempts, id_, parts, answer.usage, rounds)
-        made.append((topic, output, _encode(output, spec, topic, max_bytes)))
+        made.append((target, output, _encode(output, spec, target, max_bytes)))
     return made
 
 
-def _tell(spec: StageSpec, event: Event, answer: Answer, attempts: int) -> tuple[str, Event] | None:
+def _report(
+    spec: StageSpec, event: Event, answer: Answer, attempts: int
+) -> tuple[str, Event] | None:
     """What the agent did and thought. It ends where it stands: nothing of the run hangs on it."""
     topic = spec.telemetry
-    # An agent that was not asked has nothing to tell, and one that writes there tells by itself.
+    # An agent that was not asked did nothing, and one that writes there reports by itself.
     if topic is None or topic in spec.targets or answer.usage is None or answer.card is None:
         return None
-    told = {
+    report = {
         "kind": "agent",
         "agent": spec.agent,
         "task": spec.again if spec.again and spec.makes in event.parts else spec.task,
@@ -57,7 +60,7 @@ def _tell(spec: StageSpec, event: Event, answer: Answer, attempts: int) -> tuple
         "usage": msgspec.to_builtins(answer.usage),
     }
     id_ = events.derive_id(event.id, spec.name, topic, len(answer.values), event.replay)
-    return topic, _follow(event, spec, answer, attempts, id_, {topic: told}, None, {})
+    return topic, _follow(event, spec, answer, attempts, id_, {topic: report}, None, {})
 
 
 def _follow(

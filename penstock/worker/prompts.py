@@ -1,4 +1,4 @@
-"""Prompts: what an agent is told and given, of its card and of the run."""
+"""Prompts: an agent's instructions and what it is given, of its card and of the run."""
 
 import json
 from collections.abc import Mapping
@@ -35,19 +35,19 @@ def given_parts(event: Event, reads: str, card: Card) -> dict[str, Any]:
     return parts
 
 
-def told_by(event: Event, reads: str, card: Card, instructions: str) -> str:
-    """The instructions: the card's own, then those that the run brings. Raises `StepFailed` when
+def instructions_for(event: Event, reads: str, card: Card, own: str) -> str:
+    """The card's own instructions, then those that the run brings. Raises `StepFailed` when
     the card counts on the run and it brings none."""
     name = card.front.instructions_from
     if name is None:
-        return instructions
+        return own
     brought = find_part(event, reads, name)
     if not isinstance(brought, str) or not brought.strip():
         raise StepFailed(
             f"card '{card.name}' has its instructions from '{name}', and the event has no text of"
             f" that name, neither as a part nor in '{reads}'"
         )
-    return f"{instructions}\n\n{brought}" if instructions else brought
+    return f"{own}\n\n{brought}" if own else brought
 
 
 def write_prompt(parts: Mapping[str, Any]) -> str:
@@ -61,7 +61,7 @@ def write_prompt(parts: Mapping[str, Any]) -> str:
 
 async def look_up(recall: Recall, work: Work, reads: str) -> dict[str, Any]:
     """What the memory has for the agent, as one more part; none when it has nothing. Recorded: an
-    agent that is asked again after a crash is told the same."""
+    agent that is asked again after a crash is given the same."""
     if not recall.about:
         notes = await work.recall(None, recall.kinds, recall.limit)
         lines = [note["task"].partition("\n")[0] for note in notes]

@@ -36,7 +36,7 @@ from penstock.project.cards import Card
 from penstock.project.chains import StageSpec
 from penstock.record.events import Usage
 from penstock.steps import Registry
-from penstock.worker.prompts import given_parts, look_up, told_by, write_prompt
+from penstock.worker.prompts import given_parts, instructions_for, look_up, write_prompt
 from penstock.worker.work import Answer, Do, StepWork
 
 _config = RunConfig(tracing_disabled=True)
@@ -77,7 +77,7 @@ def _inner_json(text: str) -> str:
 
 
 class _Asking:
-    """One of a stage's tasks: what the agent is told, and the form that its answer has."""
+    """One of a stage's tasks: the agent's instructions, and the form that its answer has."""
 
     def __init__(self, card: Card, task: str | None) -> None:
         self.own = card.instructions(task)
@@ -119,7 +119,7 @@ def agent_step(
         started = time.perf_counter()
         provider = providers.get(target)
         now = asking_again if spec.makes in work.event.parts else asking
-        instructions = told_by(work.event, spec.reads, card, now.own)
+        instructions = instructions_for(work.event, spec.reads, card, now.own)
         parts = given_parts(work.event, spec.reads, card)
         if card.front.recall is not None:
             parts = {**parts, **await look_up(card.front.recall, work, spec.reads)}

@@ -1,20 +1,18 @@
 """The stages of a worker: made from the project, and held, drained or cancelled all at once."""
 
 import asyncio
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from typing import Any
 
 from penstock.models.names import resolve
 from penstock.project.chains import StageSpec
 from penstock.project.project import Project
 from penstock.settings import Settings
 from penstock.signals import DrainCutOff, Draining, RunCancelled, Signals
+from penstock.worker.clients import Clients
 from penstock.worker.env import Env
 from penstock.worker.stage import Stage
 from penstock.worker.work import Answer, Do, StepWork, checked, python_step
-
-if TYPE_CHECKING:
-    from penstock.models.providers import Providers
 
 
 class Stages(dict[str, Stage]):
@@ -70,11 +68,7 @@ class Stages(dict[str, Stage]):
 
 
 def add_stages(
-    stages: Stages,
-    project: Project,
-    env: Env,
-    providers: Callable[[], "Providers"],
-    only: str | None,
+    stages: Stages, project: Project, env: Env, clients: Clients, only: str | None
 ) -> None:
     """Every stage of `project` is in `stages`; idle are those of other pipelines than `only`."""
     for spec in project.stages:
@@ -83,7 +77,7 @@ def add_stages(
         stages[spec.name] = Stage(
             env,
             spec,
-            work_of(spec, project, env.settings, providers),
+            work_of(spec, project, env.settings, clients),
             limit or env.settings.concurrency,
             card=card.label if card else None,
             idle=only not in (None, spec.pipeline),
@@ -93,9 +87,7 @@ def add_stages(
             stages[spec.name].wait_for(stages[spec.after])
 
 
-def work_of(
-    spec: StageSpec, project: Project, settings: Settings, providers: Callable[[], "Providers"]
-) -> Do:
+def work_of(spec: StageSpec, project: Project, settings: Settings, clients: Clients) -> Do:
     """What the stage does: its step, or its agent once the stage's check lets it."""
     registry = project.registry
     if spec.step is not None:
@@ -109,7 +101,7 @@ def work_of(
             from penstock.worker.runner import agent_step
 
             target = resolve(card.front.model, settings)
-            made.append(agent_step(spec, card, target, providers(), registry))
+            made.append(agent_step(spec, card, target, clients.providers, registry))
         return await made[0](work)
 
     return do if spec.check is None else checked(registry.steps[spec.check], do)

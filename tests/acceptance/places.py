@@ -9,7 +9,6 @@ import json
 import pathlib
 import re
 import shutil
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -20,7 +19,7 @@ from penstock.record.events import Event
 from penstock.runs.runs import DONE, Run
 from penstock.settings import Settings
 from tests import programs
-from tests.programs import PATIENCE_S, PENSTOCK, ROOT, Worker
+from tests.programs import PATIENCE_S, PENSTOCK, ROOT, Program, Worker
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TRACEBACK = "Traceback (most recent call last)"
@@ -113,17 +112,9 @@ class Place:
         """What `penstock ARGUMENTS` says when it ends with exit code 1."""
         return self.show(*arguments).refused()
 
-    def start(self, *arguments: str, **settings: str) -> "subprocess.Popen[str]":
-        """`penstock ARGUMENTS`, running; the caller waits for it."""
-        return subprocess.Popen(
-            [*self.program, *arguments],
-            env=self.env | settings,
-            cwd=self.cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(self, *arguments: str, **settings: str) -> Program:
+        """`penstock ARGUMENTS`, under way."""
+        return Program([*self.program, *arguments], env=self.env | settings, cwd=self.cwd)
 
     @contextlib.contextmanager
     def worker(self, program: Sequence[str] | None = None, **settings: str) -> Iterator[Worker]:

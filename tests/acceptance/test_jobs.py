@@ -355,6 +355,47 @@ def test_high_jobs_go_first_whenever_they_were_pushed(place: Place, paid: Script
     assert sorted(asked) == sorted(name for name, *_ in (*lows, *highs))
 
 
+@pytest.mark.timeout(240)
+def test_jobs_have_their_turns_their_names_and_their_ends_over_a_kill(
+    place: Place, paid: ScriptedServer, broker: dict[str, str]
+) -> None:
+    place.env |= {**broker, "PENSTOCK_CONCURRENCY": "1"}
+    with Client(Settings.read(place.env)) as client:
+        lows = [client.push_job(f"low {n}", job(f"low {n}", f"low{n}.txt")) for n in range(4)]
+        highs = [
+            client.push_job(f"high {n}", job(f"high {n}", f"h{n}.txt"), "high") for n in range(4)
+        ]
+        # The same once more, on either topic, and another one under a used name.
+        client.push_job("low 0", job("low 0", "low0.txt"))
+        client.push_job("high 0", job("high 0", "h0.txt"), "low")
+        # Whichever high one is first gets no answer.
+        paid.script([{"fault": "timeout", "match": "high", "times": 1}])
+
+        with place.worker() as worker:
+            wait_until(lambda: paid.calls(), "the call that gets no answer")
+            worker.kill()
+        (first,) = queries(paid.calls())
+        assert first.startswith("high")
+        other = client.push_job("high 1", job("Another?", "another.txt"))
+        with place.worker() as worker:
+            done = [one.wait(120) for one in (*lows, *highs)]
+            refused = other.wait(60)
+            shown = place.run("jobs", "--json").json_lines()
+            assert worker.stop() == 0
+
+    assert {status.state for status in done} == {"done"}
+    assert refused.state == "refused" and "taken by another job" in refused.error
+    assert sorted(outputs(place)) == sorted(
+        f"{name}{n}.txt" for name in ("h", "low") for n in range(4)
+    )
+    asked = queries(paid.calls())
+    # One call was in flight at the kill; nothing else was asked twice.
+    once = [f"{priority} {n}" for priority in ("high", "low") for n in range(4)]
+    assert sorted(asked) == sorted([*once, first])
+    assert {query.split()[0] for query in asked[:4]} == {"high"}, asked
+    assert len(shown) == 8, shown
+
+
 def test_low_jobs_that_wait_go_on_when_the_last_high_one_is_taken(
     place: Place, paid: ScriptedServer
 ) -> None:

@@ -25,9 +25,7 @@ from tests.mesh import (
 )
 from tests.programs import wait_until
 from tests.servers import ScriptedServer
-from tests.servers.fixtures import qdrant_client
 
-__all__ = ["qdrant_client"]
 pytestmark = pytest.mark.usefixtures("qdrant_client")
 
 

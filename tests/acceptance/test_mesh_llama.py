@@ -5,10 +5,8 @@ import pathlib
 import pytest
 
 from tests.mesh import ECHO, Mesh
-from tests.servers.fixtures import qdrant_client
 from tests.servers.llama import LlamaServer
 
-__all__ = ["qdrant_client"]
 pytestmark = pytest.mark.usefixtures("qdrant_client")
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.acceptance.places import LABEL, TRACEBACK, UUID, Place, Screen, finals
+from tests.acceptance.places import LABEL, UUID, Place, Screen, finals
 from tests.servers import ScriptedServer
 
 #: Who tells of which topic, in the order of the story.
@@ -82,11 +82,11 @@ def test_stories_at_the_same_time_keep_their_own_trace_ids_and_texts(
 
     shown = {}
     for premise, command in zip(premises, commands, strict=True):
-        out, err = command.communicate(timeout=60)
-        assert command.returncode == 0 and TRACEBACK not in out + err, out + err
-        (trace_id,) = finals(out)
-        assert UUID.findall(err) == [trace_id]
-        assert told_stages(Screen(0, out, err)) == STAGES
+        done = command.finish()
+        screen = Screen(done.returncode, done.stdout, done.stderr).ended()
+        (trace_id,) = finals(screen.out)
+        assert UUID.findall(screen.err) == [trace_id]
+        assert told_stages(screen) == STAGES
         shown[trace_id] = premise
     assert len(shown) == 3
     for run in place.read(*shown):

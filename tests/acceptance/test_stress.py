@@ -7,14 +7,13 @@ import os
 import pathlib
 import re
 import signal
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.acceptance.places import TRACEBACK, Place
-from tests.programs import wait_until
+from tests.acceptance.places import TRACEBACK, Place, Screen
+from tests.programs import Process, Program, wait_until
 
 
 def rows(place: Place) -> list[str]:
@@ -23,7 +22,7 @@ def rows(place: Place) -> list[str]:
         return [row["trace_id"] for row in csv.DictReader(lines)]
 
 
-def workers_of(process: "subprocess.Popen[str]") -> list[int]:
+def workers_of(process: Process) -> list[int]:
     """The workers that it has started. A child may just have been forked, or run something else."""
     found = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
     workers = []
@@ -35,17 +34,17 @@ def workers_of(process: "subprocess.Popen[str]") -> list[int]:
 
 
 @contextlib.contextmanager
-def ended(process: "subprocess.Popen[str]") -> Iterator[None]:
+def ended(program: Program) -> Iterator[None]:
     """Afterwards it is gone, and so are its workers."""
     try:
         yield
     finally:
-        if process.poll() is None:
-            workers = workers_of(process)
-            process.kill()  # first, as it would begin another
+        if program.process.poll() is None:
+            workers = workers_of(program.process)
+            program.process.kill()  # first, as it would begin another
             for pid in workers:
                 os.kill(pid, signal.SIGKILL)
-            process.communicate()
+            program.finish()
 
 
 def is_well(found: dict[str, Any], tasks: int) -> None:
@@ -59,7 +58,8 @@ def is_well(found: dict[str, Any], tasks: int) -> None:
 
 @pytest.mark.timeout(120)
 def test_fifty_tasks_at_once_hold_the_producer_back_and_none_is_lost(place: Place) -> None:
-    shown = place.run("stress", "50")
+    done = place.start("stress", "50").finish(110)
+    shown = Screen(done.returncode, done.stdout, done.stderr).ended()
     lags = [int(lag) for lag in re.findall(r" s  lag +(\d+) ", shown.err)]
     assert max(lags) > 10 and lags[-1] <= 3
     assert "CancelledError" not in shown.err
@@ -75,33 +75,35 @@ def test_fifty_tasks_at_once_hold_the_producer_back_and_none_is_lost(place: Plac
     assert len(written) >= 50 and len(set(written)) == len(written)
 
 
-@pytest.mark.timeout(120)
-def test_a_worker_that_is_killed_under_stress_is_followed_by_another(place: Place) -> None:
-    process = place.start("stress", "60", "--json")
-    with ended(process):
-        (worker,) = wait_until(lambda: workers_of(process), "a worker")
+@pytest.mark.timeout(240)
+def test_a_worker_that_is_killed_under_stress_is_followed_by_another(
+    place: Place, broker: dict[str, str]
+) -> None:
+    program = place.start("stress", "40", "--json", **broker)
+    with ended(program):
+        (worker,) = wait_until(lambda: workers_of(program.process), "a worker")
         wait_until(lambda: (place.data / "ai_history.csv").exists(), "the first row")
         os.kill(worker, signal.SIGKILL)
-        out, err = process.communicate(timeout=100)
-    assert process.returncode == 0 and TRACEBACK not in err, err
-    assert "The worker has ended (-9); another goes on." in err
-    is_well(json.loads(out), 60)
+        done = program.finish(200)
+    assert done.returncode == 0 and TRACEBACK not in done.stderr, done.stderr
+    assert "The worker has ended (-9); another goes on." in done.stderr
+    is_well(json.loads(done.stdout), 40)
     written = rows(place)
-    assert len(set(written)) == len(written)
+    assert len(set(written)) == len(written) >= 40
 
 
 @pytest.mark.timeout(120)
 def test_a_worker_that_is_there_does_the_work_also_over_a_kill(place: Place) -> None:
     with place.worker(PENSTOCK_START="mesh") as worker:
-        process = place.start("stress", "40", "--json")
-        with ended(process):
+        program = place.start("stress", "40", "--json")
+        with ended(program):
             wait_until(lambda: (place.data / "ai_history.csv").exists(), "the first row")
             worker.kill()
             with place.worker(PENSTOCK_START="mesh"):
-                out, err = process.communicate(timeout=100)
-    assert process.returncode == 0 and TRACEBACK not in err, err
-    assert "by the worker that is running" in err
-    is_well(json.loads(out), 40)
+                done = program.finish(100)
+    assert done.returncode == 0 and TRACEBACK not in done.stderr, done.stderr
+    assert "by the worker that is running" in done.stderr
+    is_well(json.loads(done.stdout), 40)
 
 
 def test_stress_says_what_it_needs(place: Place, tmp_path: pathlib.Path) -> None:

@@ -178,12 +178,12 @@ def test_runs_submitted_while_no_worker_runs_wait_and_submit_says_so(place: Plac
     following = place.start("submit", "story", "--premise", "A snail in a hurry", "--wait")
     wait_until(lambda: len(place.begun()) == 2, "the second run")
     with place.worker():
-        out, err = following.communicate(timeout=60)
+        done = following.finish()
         place.wait_for(trace_id)
 
-    assert following.returncode == 0 and TRACEBACK not in err
-    assert err.startswith(NO_WORKER)
-    assert finals(out) and "snail" in out
+    assert done.returncode == 0 and TRACEBACK not in done.stderr
+    assert done.stderr.startswith(NO_WORKER)
+    assert finals(done.stdout) and "snail" in done.stdout
 
 
 @pytest.mark.timeout(120)

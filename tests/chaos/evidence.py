@@ -14,7 +14,7 @@ import re
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 SHIFT = 40
@@ -31,6 +31,9 @@ READERS = {
 }
 ANSWER = re.compile(r"\b[0-9a-f]{8}\b")
 RESPONSE_ID = re.compile(rb'"chatcmpl-([0-9a-f]{12})-\d+"')
+
+#: How the keys begin of what the journal holds and is no answer: names of jobs that are taken.
+CLAIMS = ".claims/"
 
 #: A call as the file names it: its trace and 8 digits of its hash (an event), or 12 (an entry).
 Name = tuple[str, str]
@@ -75,13 +78,17 @@ class File:
     letters: list[dict[str, Any]]
     #: Offset after the last record, by topic and partition.
     ends: dict[tuple[str, int], int]
+    #: Who reads a topic.
+    readers: Mapping[str, str]
     damage: str
 
     @property
     def durable(self) -> set[str]:
         """The calls whose answers are durable: `entry HASH`, or `TRACE HASH` of a step's output."""
         names = {f"{stored.key} {stored.call}" for stored in self.events if stored.call}
-        for value in self.entries.values():
+        for key, value in self.entries.items():
+            if key.startswith(CLAIMS):
+                continue
             found = RESPONSE_ID.search(value)
             assert found is not None, f"a journal entry without a response: {value!r}"
             names.add(f"entry {found[1].decode()}")
@@ -92,7 +99,7 @@ class File:
         """How many records of each topic its reader has not finished."""
         left: collections.Counter[str] = collections.Counter()
         for (topic, partition), end in self.ends.items():
-            if topic in READERS:
+            if topic in self.readers:
                 left[topic] += end - self._finished(topic, partition)
         return {topic: count for topic, count in left.items() if count}
 
@@ -138,7 +145,8 @@ def count_marks(marks: bytes) -> int:
     return sum(zlib.decompress(marks)) if marks else 0
 
 
-def read_file(file: pathlib.Path) -> File:
+def read_file(file: pathlib.Path, readers: Mapping[str, str] = READERS) -> File:
+    """The file, with the positions of `readers`."""
     with reading(file) as db:
         parts = {
             number: (topic, part)
@@ -152,18 +160,18 @@ def read_file(file: pathlib.Path) -> File:
             topic, partition = parts[id_ >> SHIFT]
             offset = id_ & ((1 << SHIFT) - 1)
             ends[topic, partition] = max(ends[topic, partition], offset + 1)
-            if topic in TOPICS:
-                events.append(Stored(topic, partition, offset, key.decode(), json.loads(value)))
-            else:
+            if topic.endswith("dead-letters"):
                 letters.append(json.loads(value))
+            else:
+                events.append(Stored(topic, partition, offset, key.decode(), json.loads(value)))
         positions = {
             parts[part]: (low, marks)
             for reader, part, low, marks in db.execute("select * from position")
-            if READERS.get(parts[part][0]) == reader
+            if readers.get(parts[part][0]) == reader
         }
         entries = dict(db.execute("select key, value from journal"))
         (damage,) = db.execute("pragma integrity_check").fetchone()
-        return File(events, entries, positions, letters, dict(ends), damage)
+        return File(events, entries, positions, letters, dict(ends), readers, damage)
 
 
 def read_progress(file: pathlib.Path) -> tuple[int, int]:

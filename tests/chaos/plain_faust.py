@@ -23,7 +23,7 @@ class Draft(faust.Record, serializer="json"):
 
 def make() -> faust.App:
     app = faust.App(
-        NAME,
+        os.environ["PLAIN_ID"],
         broker=os.environ["PLAIN_BROKER"],
         topic_partitions=PARTITIONS,
         topic_disable_leader=True,

@@ -1,9 +1,5 @@
 """Jobs under kill -9: each a file, whole, and no recorded answer paid for twice."""
 
-import asyncio
-import collections
-import hashlib
-import http.client
 import pathlib
 import time
 from collections.abc import Iterator
@@ -11,153 +7,164 @@ from typing import Any
 
 import pytest
 
-from penstock.client import Client
+from penstock.jobs.status import JobStatus
 from penstock.record.jobs import TOPICS, trace_id_of
 from penstock.runs.runs import DONE
-from penstock.settings import Settings
-from tests import programs
-from tests.chaos.evidence import ANSWER, KILL, RESPONSE_ID, SHIFT, Death, find_repeats, reading
-from tests.chaos.trials import LONG
-from tests.chaos.verdicts import check_repeats
-from tests.programs import Worker, wait_until
+from tests.chaos.clusters import Cluster
+from tests.chaos.evidence import ANSWER
+from tests.chaos.trials import LONG, SEED
+from tests.chaos.verdicts import Verdict
 from tests.servers import ScriptedServer
+from tests.servers.kafka import KafkaServer
 
-JOBS = 1000 if LONG else 150
-KILLS = 3
+pytestmark = pytest.mark.timeout(900 if LONG else 180)
+
+JOBS = 1000 if LONG else 120
+KILLS = (0.2, 0.5, 0.8)
 #: Events in flight in each of the two stages that ask.
-CROWD = 20 if LONG else 8
-LIMIT_S = 600 if LONG else 120
+CONCURRENCY = 20
+#: Calls in flight when a worker is killed.
+CROWD = 10
+#: The jobs that are there before any kill; with each one some more come.
+FIRST = JOBS - CROWD * len(KILLS)
+SEVERAL = (1, 2, 3)
 
 
-class Queue:
-    """A file of jobs and the workers that die over it, one after the other."""
+class JobsTrial(Cluster):
+    """Jobs that are pushed, and workers that die over them."""
 
-    def __init__(self, folder: pathlib.Path, server: ScriptedServer) -> None:
-        self.folder = folder
-        self.server = server
-        self.env = programs.environment(
-            folder,
-            PENSTOCK_SEED="0",
-            PENSTOCK_CONCURRENCY=str(CROWD),
-            PENSTOCK_MODEL=f"{server.base_url}#scripted",
-        )
-        self.file = folder / "data" / "penstock.db"
-        self.outputs = folder / "data" / "outputs"
-        self.deaths: list[Death] = []
-        self.worker: Worker | None = None
+    topics = ("jobs_answers", "jobs_files")
+    readers = {
+        "jobs_high": "jobs_high_stream",
+        "jobs_low": "jobs_low_stream",
+        "jobs_answers": "jobs_write_stream",
+    }
+    calls = 1
 
-    def client(self) -> Client:
-        return Client(Settings.read(self.env))
+    def __init__(self, *given: Any, **settings: Any) -> None:
+        super().__init__(*given, **settings)
+        self.names: list[str] = []
 
-    def push(self, names: list[str]) -> None:
+    def push(self, names: list[str], turn: int = 0) -> None:
+        """The jobs are pushed, every other one as a high one."""
         with self.client() as client:
-            for number, name in enumerate(names):
+            for number, name in enumerate(names, turn):
                 params = {"query": f"About {trace_id_of(name)}", "output_file": f"{name}.txt"}
                 job = {"system_prompt": "You are brief.", "params": params}
                 client.push_job(name, job, list(TOPICS)[number % 2])
 
-    def kill_at(self, answers: int) -> None:
-        """A worker was at work until so many calls were answered, with others in flight, and then
-        killed."""
-        self.worker = Worker(self.env, self.folder)
-        process = self.worker.process
+    def submit(self, count: int) -> None:
+        names = [f"{self.random.getrandbits(48):012x}" for _ in range(count)]
+        self.push(names)
+        self.names += names
+        self.submitted += [trace_id_of(name) for name in names]
 
-        def there() -> bool:
-            assert self.worker is not None
-            assert process.poll() is None, self.worker.text()[-3000:]
-            answered = len(self.server.logged("answered"))
-            return answered >= answers and len(self.server.logged("asked")) > answered
+    def files(self) -> dict[str, set[str]]:
+        """What stands in the files, by their names. A worker that dies after the file, and before
+        it could say so, leaves it to another."""
+        files: dict[str, set[str]] = {}
+        for folder in self.folder.glob("data-*/outputs"):
+            for file in folder.iterdir():
+                files.setdefault(file.name, set()).add(file.read_text())
+        return files
 
-        wait_until(there, f"{answers} answers", LIMIT_S / 2)
-        t = time.time()
-        self.worker.kill()
-        self.worker = None
-        # The server has read what the dead worker had sent: our question comes after that.
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=10)
-        connection.request("GET", "/v1/models")
-        connection.getresponse().read()
-        connection.close()
-        line = len(self.server.logged())
-        self.deaths.append(Death(KILL, t, line, frozenset(self.durable()), 0, ()))
+    def _check_runs(self, lines: list[dict[str, Any]]) -> tuple[int, list[str]]:
+        """How many jobs have no whole file with an answer that was given to them."""
+        given = {(line["trace"], line["key"][:8]) for line in lines if line["phase"] == "answered"}
+        files = self.files()
+        lost, faults = 0, []
+        for name in self.names:
+            texts = files.pop(f"{name}.txt", set())
+            found = {
+                (trace_id_of(name), digest) for text in texts for digest in ANSWER.findall(text)
+            }
+            if len(texts) != 1 or not found & given:
+                lost += 1
+                faults.append(f"job {name} has {len(texts)} answers in files: {texts!r:.200}")
+        # What was being written at a kill: a worker that came back to its folder has used it up.
+        alone = not list(self.folder.glob("data-2"))
+        strays = [name for name in files if alone or not name.startswith(".")]
+        return lost, faults + [f"a file that no job asked for: {name}" for name in strays]
 
-    def durable(self) -> set[str]:
-        """The calls whose answers are in the file, named as `find_repeats` looks for them."""
-        names = set()
-        with reading(self.file) as db:
-            values = db.execute(
-                "select record.key, record.value from record, part where part.topic ="
-                f" 'jobs_answers' and record.id >= part.id << {SHIFT}"
-                f" and record.id < (part.id + 1) << {SHIFT}"
-            ).fetchall()
-            for key, value in values:
-                found = ANSWER.search(value.decode().rsplit("jobs_answers", 1)[1])
-                assert found is not None
-                names.add(f"{key.decode()} {found[0]}")
-            for key, value in db.execute("select key, value from journal"):
-                if not key.startswith(".claims/"):
-                    entry = RESPONSE_ID.search(value)
-                    assert entry is not None
-                    names.add(f"entry {entry[1].decode()}")
-        return names
+    async def _read_as_a_client(self) -> list[str]:
+        async with self.client() as client:
+            found = {status.name: status for status in await client.jobs()}
+        faults = [f"job {name} is unknown" for name in self.names if name not in found]
+        files = self.files()
+        return faults + [
+            f"job {name} is {status.state} {status.error}"
+            for name, status in found.items()
+            if not is_done(status) or files[f"{name}.txt"] != {status.answer.rstrip("\n") + "\n"}
+        ]
 
-    def judge(self, names: list[str]) -> None:
-        """All jobs are done by a last worker, each in a file that holds its answer."""
-        self.worker = Worker(self.env, self.folder)
 
-        async def ended() -> dict[str, Any]:
-            async with self.client() as client:
-                async with asyncio.timeout(LIMIT_S / 2):
-                    while True:
-                        found = {status.name: status for status in await client.jobs()}
-                        if all(status.state != "running" for status in found.values()):
-                            return found
-                        await asyncio.sleep(0.2)
-
-        found = asyncio.run(ended())
-        self.worker.kill()
-        assert sorted(found) == sorted(names)
-        states = collections.Counter(status.state for status in found.values())
-        assert states == {DONE: len(names)}, states
-        files = {file.name: file.read_text() for file in self.outputs.iterdir()}
-        # What was not finished at a kill has been used up: nothing else is in the folder.
-        assert sorted(files) == sorted(f"{name}.txt" for name in names)
-        for name, status in found.items():
-            assert files[f"{name}.txt"] == status.answer.rstrip("\n") + "\n"
-        lines = self.server.logged()
-        repeats = find_repeats(lines, self.deaths)
-        assert check_repeats(repeats) == []
-        # Not more than was in flight, and of that, little was answered: the answers that a kill
-        # caught between the server and the file.
-        assert len(repeats) <= 2 * CROWD * len(self.deaths)
-        answered = [repeat for repeat in repeats if repeat.answered_ms is not None]
-        asked = sum(line["phase"] == "asked" for line in lines)
-        assert asked == len(names) + len(repeats)
-        asked_by = {line["trace"] for line in lines if line["phase"] == "asked"}
-        assert asked_by == {trace_id_of(name) for name in names}
-        print(
-            f"{len(names)} jobs, {len(self.deaths)} kills: {len(files)} files, {asked} calls,"
-            f" {len(repeats)} of them again: {len(answered)} answered and not yet recorded,"
-            " the rest in flight; 0 recorded"
-        )
-
-    def close(self) -> None:
-        if self.worker is not None:
-            self.worker.kill()
+def is_done(status: JobStatus) -> bool:
+    file = f"outputs/{status.name}.txt"
+    return status.state == DONE and status.file == file and not status.others
 
 
 @pytest.fixture
-def jobs(tmp_path: pathlib.Path, server: ScriptedServer) -> Iterator[Queue]:
-    queue = Queue(tmp_path, server)
-    yield queue
-    queue.close()
+def broker(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> str:
+    """The address of one that holds nothing."""
+    if request.param == "sqlite":
+        return f"sqlite://{tmp_path / 'broker.db'}"
+    kafka: KafkaServer = request.getfixturevalue("kafka_to_kill")
+    return f"kafka://{kafka.address}"
 
 
-@pytest.mark.timeout(LIMIT_S)
-def test_every_job_is_one_file_and_none_is_paid_for_twice_over_three_kills(jobs: Queue) -> None:
-    names = [hashlib.sha256(str(n).encode()).hexdigest()[:12] for n in range(JOBS)]
-    jobs.push(names)
-    for kill in range(KILLS):
-        jobs.kill_at(JOBS * (kill + 1) // (KILLS + 1))
-        # Pushed again after each kill, as by somebody who does not know: done once all the same.
-        jobs.push(names[:20])
-    jobs.judge(names)
+@pytest.fixture
+def trial(
+    request: pytest.FixtureRequest, broker: str, tmp_path: pathlib.Path, server: ScriptedServer
+) -> Iterator[JobsTrial]:
+    mark = request.node.get_closest_marker("settings")
+    settings = {"PENSTOCK_CONCURRENCY": str(CONCURRENCY), **(mark.kwargs if mark else {})}
+    trial = JobsTrial(request.node.name, tmp_path, server, broker, **settings)
+    print(f"PENSTOCK_TEST_RANDOM={SEED}")
+    try:
+        yield trial
+    finally:
+        trial.close()
+
+
+@pytest.mark.parametrize("broker", ["sqlite", "kafka"], indirect=True)
+def test_every_job_is_one_file_and_none_is_paid_for_twice_over_three_kills(
+    trial: JobsTrial, judged: list[Verdict]
+) -> None:
+    trial.env["PENSTOCK_WORKER_ID"] = "the-one"  # the next one takes its place at once
+    trial.submit(FIRST)  # before any worker has been there
+    trial.start(1)
+    for turn, share in enumerate(KILLS):
+        trial.wait_for_a_crowd(answered=share, count=CROWD)
+        t = time.time()
+        trial.kill(1)
+        # Pushed again after each kill, on either topic, as by somebody who does not know.
+        trial.push(trial.names[:20], turn)
+        trial.start(1)
+        trial.recovered(t)
+    judge(trial, judged)
+
+
+@pytest.mark.parametrize("broker", ["kafka"], indirect=True)
+@pytest.mark.settings(PENSTOCK_PARTITIONS="12")
+def test_jobs_among_three_workers_outlive_three_of_them(
+    trial: JobsTrial, judged: list[Verdict]
+) -> None:
+    trial.start(*SEVERAL)
+    trial.submit(FIRST)
+    for turn, share in enumerate(KILLS):
+        trial.wait_for_a_crowd(answered=share, count=CROWD)
+        place = trial.random.choice(SEVERAL)
+        trial.kill(place)
+        trial.push(trial.names[:20], turn)
+        trial.start(place)
+    judge(trial, judged)
+
+
+def judge(trial: JobsTrial, judged: list[Verdict]) -> None:
+    verdict = trial.judge()
+    judged.append(verdict)
+    verdict.keeps_the_promise()
+    assert len(trial.names) == JOBS
+    # Not more than one worker had in flight when it died.
+    assert len(verdict.repeats) <= 2 * CONCURRENCY * len(KILLS)
+    assert verdict.calls == len(trial.names) + len(verdict.repeats)

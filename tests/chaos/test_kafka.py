@@ -1,14 +1,17 @@
 """Kills, joins, zombies and outages on a real Kafka: nothing lost, nothing recorded repeated."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 
 import pytest
 
+from tests.chaos.clusters import SESSION_S, Cluster
 from tests.chaos.crashing_worker import KAFKA_POINTS
 from tests.chaos.evidence import KILL
-from tests.chaos.kafka_trials import SESSION_S, KafkaTrial
 from tests.chaos.trials import LONG, SLOW
 from tests.chaos.verdicts import Verdict
+from tests.servers.kafka import KafkaServer
 
 pytestmark = pytest.mark.timeout(900 if LONG else 180)
 
@@ -24,7 +27,7 @@ SELDOM = ("acked, not committed", "committed")
 
 
 def test_a_run_on_kafka_ends_once_when_its_worker_is_killed_at_each_point(
-    kafka_trial: KafkaTrial, judged: list[Verdict]
+    kafka_trial: Cluster, judged: list[Verdict]
 ) -> None:
     trial = kafka_trial
     trial.env["PENSTOCK_WORKER_ID"] = "the-one"  # the next one takes its place at once
@@ -40,7 +43,7 @@ def test_a_run_on_kafka_ends_once_when_its_worker_is_killed_at_each_point(
 
 
 def test_kills_of_one_worker_on_kafka_lose_nothing_and_repeat_nothing_recorded(
-    kafka_trial: KafkaTrial, judged: list[Verdict]
+    kafka_trial: Cluster, judged: list[Verdict]
 ) -> None:
     trial = kafka_trial
     trial.env["PENSTOCK_WORKER_ID"] = "the-one"
@@ -57,7 +60,7 @@ def test_kills_of_one_worker_on_kafka_lose_nothing_and_repeat_nothing_recorded(
 
 @twelve
 def test_kills_among_three_workers_lose_nothing_and_repeat_nothing_recorded(
-    kafka_trial: KafkaTrial, judged: list[Verdict]
+    kafka_trial: Cluster, judged: list[Verdict]
 ) -> None:
     trial = kafka_trial
     trial.start(*SEVERAL)
@@ -72,7 +75,7 @@ def test_kills_among_three_workers_lose_nothing_and_repeat_nothing_recorded(
 
 @twelve
 def test_workers_that_join_and_leave_under_load_repeat_no_call_at_all(
-    kafka_trial: KafkaTrial, judged: list[Verdict]
+    kafka_trial: Cluster, judged: list[Verdict]
 ) -> None:
     trial = kafka_trial
     trial.start(1)
@@ -91,7 +94,7 @@ def test_workers_that_join_and_leave_under_load_repeat_no_call_at_all(
 
 @twelve
 def test_a_rolling_restart_of_three_workers_repeats_no_call_at_all(
-    kafka_trial: KafkaTrial, judged: list[Verdict]
+    kafka_trial: Cluster, judged: list[Verdict]
 ) -> None:
     trial = kafka_trial
     trial.start(*SEVERAL)
@@ -106,14 +109,14 @@ def test_a_rolling_restart_of_three_workers_repeats_no_call_at_all(
 
 @pytest.mark.parametrize("seconds", [5, 75, 600] if LONG else [5])
 def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
-    seconds: int, kafka_trial: KafkaTrial, judged: list[Verdict]
+    seconds: int, kafka_trial: Cluster, kafka_to_kill: KafkaServer, judged: list[Verdict]
 ) -> None:
     trial = kafka_trial
     trial.start(1)
     trial.submit(RUNS)
     trial.wait_for_a_crowd(answered=0.2, count=CROWD)
     worker = trial.workers[1]
-    with trial.without_broker():
+    with without(kafka_to_kill):
         worker.wait_for("does not answer")
         time.sleep(seconds)
     worker.wait_for("answers again")
@@ -124,7 +127,7 @@ def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
 
 
 def test_a_worker_stops_while_the_broker_is_away_and_loses_nothing(
-    kafka_trial: KafkaTrial, judged: list[Verdict]
+    kafka_trial: Cluster, kafka_to_kill: KafkaServer, judged: list[Verdict]
 ) -> None:
     trial = kafka_trial
     trial.start(1, PENSTOCK_DRAIN_S="1")
@@ -132,7 +135,7 @@ def test_a_worker_stops_while_the_broker_is_away_and_loses_nothing(
     trial.wait_for_a_crowd(answered=0.2, count=CROWD)
     worker = trial.workers[1]
     t = time.time()
-    with trial.without_broker():
+    with without(kafka_to_kill):
         assert worker.stop() == 0
     # What was answered meanwhile could not be recorded, as at a kill.
     trial.note_death(1, KILL, t)
@@ -142,7 +145,7 @@ def test_a_worker_stops_while_the_broker_is_away_and_loses_nothing(
 
 
 @twelve
-def test_a_zombie_changes_no_result(kafka_trial: KafkaTrial, judged: list[Verdict]) -> None:
+def test_a_zombie_changes_no_result(kafka_trial: Cluster, judged: list[Verdict]) -> None:
     trial = kafka_trial
     trial.start(*SEVERAL)
     trial.submit(RUNS)
@@ -152,7 +155,7 @@ def test_a_zombie_changes_no_result(kafka_trial: KafkaTrial, judged: list[Verdic
 
 
 def test_calls_longer_than_the_session_are_not_made_again(
-    kafka_trial: KafkaTrial, judged: list[Verdict]
+    kafka_trial: Cluster, judged: list[Verdict]
 ) -> None:
     trial = kafka_trial
     trial.start(1, 2)
@@ -165,7 +168,15 @@ def test_calls_longer_than_the_session_are_not_made_again(
     assert not verdict.repeats
 
 
-def judge(trial: KafkaTrial, judged: list[Verdict]) -> Verdict:
+@contextlib.contextmanager
+def without(kafka: KafkaServer) -> Iterator[None]:
+    """Inside, Kafka is dead by `kill -9`; afterwards it is back, on the same data."""
+    kafka.kill()
+    yield
+    kafka.start()
+
+
+def judge(trial: Cluster, judged: list[Verdict]) -> Verdict:
     verdict = trial.judge()
     judged.append(verdict)
     verdict.keeps_the_promise()

@@ -3,12 +3,11 @@
 import functools
 import json
 import pathlib
-from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.conftest import kafka_server
 from tests.programs import Worker, environment, penstock, wait_until
+from tests.servers.kafka import KafkaServer
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -36,7 +35,7 @@ OTHERS = 12
 
 
 @pytest.fixture(params=["sqlite", "kafka"])
-def env(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[dict[str, str]]:
+def env(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> dict[str, str]:
     """A project with a step that kills its worker when it is given poison."""
     project = tmp_path / "project"
     for name in ("agents", "topics", "steps"):
@@ -45,15 +44,15 @@ def env(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[dict
     (project / "steps" / "words.py").write_text(STEPS)
     told = {"PENSTOCK_PROJECT": str(project), "PENSTOCK_PARTITIONS": "2"}
     if request.param == "sqlite":
-        yield environment(tmp_path, **told)
-        return
-    with kafka_server(tmp_path / "kafka") as kafka:
-        yield environment(
-            tmp_path,
-            PENSTOCK_BROKER=f"kafka://{kafka.address}",
-            PENSTOCK_WORKER_ID="the-one",  # the next worker takes the place of a killed one at once
-            **told,
-        )
+        return environment(tmp_path, **told)
+    kafka: KafkaServer = request.getfixturevalue("kafka_to_kill")
+    return environment(
+        tmp_path,
+        PENSTOCK_BROKER=f"kafka://{kafka.address}",
+        PENSTOCK_APP_ID="killers",
+        PENSTOCK_WORKER_ID="the-one",  # the next worker takes the place of a killed one at once
+        **told,
+    )
 
 
 def test_an_event_that_kills_its_worker_is_a_dead_letter_and_the_others_end(

@@ -16,9 +16,7 @@ from tests.chaos.verdicts import check_calls, check_repeats
 from tests.mesh import ECHO, Mesh
 from tests.programs import Worker, wait_until
 from tests.servers import ScriptedServer
-from tests.servers.fixtures import qdrant_client
 
-__all__ = ["qdrant_client"]
 pytestmark = [pytest.mark.usefixtures("qdrant_client"), pytest.mark.timeout(600 if LONG else 180)]
 
 #: Runs that begin before each death.

@@ -15,11 +15,10 @@ import confluent_kafka
 import confluent_kafka.admin
 import pytest
 
-from tests.chaos.conftest import kafka_server
+from tests.chaos.clusters import SESSION_S
 from tests.chaos.evidence import ANSWER, KILL, TERM, Death, find_repeats
-from tests.chaos.kafka_trials import SESSION_S
 from tests.chaos.plain_faust import STAGES, TOPICS
-from tests.chaos.trials import LONG, SEED
+from tests.chaos.trials import SEED
 from tests.chaos.verdicts import Verdict
 from tests.programs import Worker, environment, wait_until
 from tests.servers import ScriptedServer
@@ -27,7 +26,7 @@ from tests.servers.kafka import KafkaServer
 
 pytestmark = [
     pytest.mark.timeout(900),
-    pytest.mark.skipif(not LONG, reason="make chaos: the comparison takes minutes"),
+    pytest.mark.long,
 ]
 
 RUNS = 400
@@ -47,6 +46,7 @@ class PlainTrial:
         self.env = environment(
             folder,
             PLAIN_BROKER=f"kafka://{kafka.address}",
+            PLAIN_ID=f"plain-{uuid.uuid4().hex}",
             PLAIN_MODEL=server.base_url,
             PLAIN_SESSION_S=str(SESSION_S),
             PLAIN_PARTITIONS=str(partitions),
@@ -155,14 +155,16 @@ class PlainTrial:
 
 @pytest.fixture(params=[4])
 def plain(
-    request: pytest.FixtureRequest, tmp_path: pathlib.Path, server: ScriptedServer
+    request: pytest.FixtureRequest,
+    tmp_path: pathlib.Path,
+    server: ScriptedServer,
+    kafka_to_kill: KafkaServer,
 ) -> Iterator[PlainTrial]:
-    with kafka_server(tmp_path / "kafka") as kafka:
-        trial = PlainTrial(tmp_path, server, kafka, request.param)
-        try:
-            yield trial
-        finally:
-            trial.close()
+    trial = PlainTrial(tmp_path, server, kafka_to_kill, request.param)
+    try:
+        yield trial
+    finally:
+        trial.close()
 
 
 twelve = pytest.mark.parametrize("plain", [12], indirect=True)

@@ -7,7 +7,8 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tests.chaos.evidence import TERM, TOPICS, Death, File, Repeat, Stored
+from tests.chaos.evidence import KILL, TERM, TOPICS, Death, File, Repeat, Stored
+from tests.chaos.table import Row
 
 
 @dataclasses.dataclass
@@ -38,6 +39,20 @@ class Verdict:
     def in_flight(self) -> int:
         """Calls made again that were neither recorded nor answered."""
         return len(self.repeats) - self.recorded - len(self.answered_ms)
+
+    def row(self) -> Row:
+        return {
+            "kills": [self.count(KILL)],
+            "terms": [self.count(TERM)],
+            "runs": [self.runs],
+            "calls": [self.calls],
+            "lost": [self.lost],
+            "recorded": [self.recorded],
+            "answered": [len(self.answered_ms)],
+            "in flight": [self.in_flight],
+            "recovery_s": self.recovery_s,
+            "answered_ms": self.answered_ms,
+        }
 
     def keeps_the_promise(self) -> None:
         """Nothing was lost and nothing recorded was paid for twice; else a failure that tells."""

@@ -4,7 +4,6 @@ import asyncio
 import importlib.util
 import inspect
 import logging
-import os
 import pathlib
 import subprocess
 import sys
@@ -14,10 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.contract.brokers import KAFKA, MOCK, SQLITE, Broker, kafka_broker, make_topics
+from tests.missing import skip_without
 from tests.programs import ROOT
-from tests.servers.fixtures import kafka, kafka_to_kill
-
-__all__ = ["kafka", "kafka_to_kill"]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -34,10 +31,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def mock_kafka() -> Iterator[str]:
     """The address of librdkafka's mock cluster, one for all tests."""
     if importlib.util.find_spec("confluent_kafka") is None:
-        reason = "the mock cluster is in the confluent-kafka wheel: pip install confluent-kafka"
-        if os.environ.get("CI"):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        reason = "The mock cluster is in the confluent-kafka wheel: pip install confluent-kafka"
+        skip_without(reason)
     with subprocess.Popen(
         [sys.executable, "-m", "tests.contract.mock_kafka"],
         cwd=ROOT,

@@ -16,7 +16,7 @@ from penstock.client import Client
 from penstock.project.project import read_project
 from penstock.settings import Settings
 from tests.programs import PATIENCE_S, environment, wait_until, worker
-from tests.servers.fixtures import kafka_or_skip
+from tests.servers.kafka import KafkaServer
 
 #: Keys and values, in order.
 Records = list[tuple[bytes, bytes | None]]
@@ -148,35 +148,35 @@ async def run_until_compacted(client: Client, held: set[str], address: str) -> l
 
 @pytest.mark.timeout(180)
 async def test_a_compacted_journal_recalls_what_is_unfinished_and_knows_what_is_finished(
-    tmp_path: pathlib.Path,
+    tmp_path: pathlib.Path, kafka_to_kill: KafkaServer
 ) -> None:
-    with kafka_or_skip(tmp_path / "kafka", extra={"log.cleaner.backoff.ms": "100"}) as server:
-        await make_journal(server.address)
-        env = environment(
-            tmp_path,
-            PENSTOCK_BROKER=f"kafka://{server.address}",
-            PENSTOCK_PROJECT=str(make_project(tmp_path / "project")),
-            PENSTOCK_APP_ID=GROUP,
-            PENSTOCK_WORKER_ID="the-one",  # the next takes the place of the killed one at once
-        )
-        settings = Settings.read(env)
-        async with Client(settings, read_project(settings.root)) as client:
-            with worker(env, tmp_path) as running:
-                # The first in its partition, so the group's commit cannot pass it.
-                held = await client.submit("held", {"asked": "hold"})
-                wait_until((tmp_path / "holding").exists, "the second call")
-                looked = (await client.read(held)).entries[-1]
-                done = await run_until_compacted(client, {looked.event.id}, server.address)
-                running.kill()
-            (tmp_path / "go").touch()
-            with worker(env, tmp_path) as running:
-                # What is finished comes again from the held run's place on, before the last run.
-                last = await client.submit("held", {"asked": "go on"})
-                async with asyncio.timeout(PATIENCE_S):
-                    for trace_id in (held, last):
-                        await client.wait(trace_id)
-                assert running.stop() == 0
-        told = await read(server.address, "told")
+    server = kafka_to_kill
+    await make_journal(server.address)
+    env = environment(
+        tmp_path,
+        PENSTOCK_BROKER=f"kafka://{server.address}",
+        PENSTOCK_PROJECT=str(make_project(tmp_path / "project")),
+        PENSTOCK_APP_ID=GROUP,
+        PENSTOCK_WORKER_ID="the-one",  # the next takes the place of the killed one at once
+    )
+    settings = Settings.read(env)
+    async with Client(settings, read_project(settings.root)) as client:
+        with worker(env, tmp_path) as running:
+            # The first in its partition, so the group's commit cannot pass it.
+            held = await client.submit("held", {"asked": "hold"})
+            wait_until((tmp_path / "holding").exists, "the second call")
+            looked = (await client.read(held)).entries[-1]
+            done = await run_until_compacted(client, {looked.event.id}, server.address)
+            running.kill()
+        (tmp_path / "go").touch()
+        with worker(env, tmp_path) as running:
+            # What is finished comes again from the held run's place on, before the last run.
+            last = await client.submit("held", {"asked": "go on"})
+            async with asyncio.timeout(PATIENCE_S):
+                for trace_id in (held, last):
+                    await client.wait(trace_id)
+            assert running.stop() == 0
+    told = await read(server.address, "told")
     runs = [held, *done, last]
     made = (tmp_path / "calls").read_text().splitlines()
     assert sorted(made) == sorted(f"{step} {one}" for one in runs for step in ("look", "tell"))

@@ -37,12 +37,13 @@ def test_a_session_that_kafka_does_not_allow_is_said_and_a_long_one_is_no_troubl
 
 @pytest.mark.timeout(120)
 def test_a_worker_whose_kafka_hangs_while_it_takes_its_partitions_goes_on_afterwards(
-    kafka_to_kill: KafkaServer, tmp_path: pathlib.Path
+    kafka_to_kill: KafkaServer, tmp_path: pathlib.Path, group: str
 ) -> None:
     request_s = 5
     env = environment(
         tmp_path,
         PENSTOCK_BROKER=f"kafka://{kafka_to_kill.address}",
+        PENSTOCK_APP_ID=group,
         PENSTOCK_SEED="0",
         PENSTOCK_SESSION_S="4",
         BROKER_REQUEST_TIMEOUT=str(request_s),  # Faust's own setting

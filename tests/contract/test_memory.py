@@ -17,16 +17,13 @@ from tests.contract.memories import (
     REVERSE,
     actions,
     here,
-    no_proxy,
     opened,
     settled,
     until,
 )
 from tests.programs import ROOT
 from tests.servers import free_port
-from tests.servers.fixtures import qdrant_client
 
-__all__ = ["no_proxy", "qdrant_client"]
 pytestmark = pytest.mark.usefixtures("qdrant_client")
 
 

@@ -15,15 +15,12 @@ from tests.contract.memories import (
     REVERSE,
     actions,
     here,
-    no_proxy,
     opened,
     settled,
     until,
 )
 from tests.servers import QdrantServer
-from tests.servers.fixtures import qdrant_client, qdrant_server, scripted, scripted_process
 
-__all__ = ["no_proxy", "qdrant_client", "qdrant_server", "scripted", "scripted_process"]
 pytestmark = pytest.mark.usefixtures("qdrant_client")
 
 

@@ -17,10 +17,10 @@ from penstock.project.project import read_project
 from penstock.record.events import Event, first_event
 from penstock.sandbox import Limits, run_code
 from penstock.settings import Settings
-from penstock.signals import Signals
+from penstock.signals import HistoryMended, Signal, Signals
 from penstock.steps import persist as persisting
 from penstock.steps import sandbox as sandboxing
-from penstock.steps.history import COLUMNS
+from penstock.steps.history import COLUMNS, HEADER
 from penstock.steps.persist import row_of
 from penstock.steps.sandbox import AT_ONCE, QUOTED_CHARS, judge, sandbox
 from tests.programs import ROOT
@@ -172,6 +172,26 @@ def test_a_file_that_cannot_be_written_costs_no_attempt(tmp_path: pathlib.Path) 
     asyncio.run(main())
     with place.open(newline="") as lines:
         assert [row["task"] for row in csv.DictReader(lines)] == ["Print it."]
+
+
+def test_a_row_that_a_crash_has_cut_is_said_once_when_it_is_out_of_the_way(
+    tmp_path: pathlib.Path,
+) -> None:
+    file = tmp_path / "data" / persisting.NAME
+    file.parent.mkdir()
+    file.write_bytes(HEADER + b'b,"half a row')
+    said: list[Signal] = []
+
+    async def main() -> None:
+        for trace_id in ("a", "b"):
+            settings = Settings(data=tmp_path / "data")
+            event = first_event("mesh", {"ai_topic": TASK}, trace_id)
+            work = work_on(event, Notebook(), settings=settings)
+            work.signals.on(HistoryMended, said.append)
+            await persisting.persist(work)
+
+    asyncio.run(main())
+    assert said == [HistoryMended(str(file), 13, f"{file.name}.torn")]
 
 
 @pytest.mark.usefixtures("native")

@@ -1,4 +1,4 @@
-"""Fixtures over the servers, for `pytest_plugins` in the topmost conftest."""
+"""Fixtures over the servers, as a plugin of all tests. One process of each serves all of them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from tests.missing import skip_without
 from tests.servers import QdrantServer, ScriptedServer, scripted_server
 from tests.servers.kafka import KafkaMissing, KafkaServer, kafka_server
 from tests.servers.llama import EngineMissing, LlamaServer, llama_server
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def scripted_process() -> Iterator[ScriptedServer]:
     with scripted_server() as server:
         yield server
@@ -30,48 +31,49 @@ def scripted(scripted_process: ScriptedServer) -> ScriptedServer:
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real Kafka: PENSTOCK_TEST_KAFKA, or one of our own for all tests.
-
-    Without its jars or Java a test is skipped on a laptop, and fails where CI is set.
-    """
+def kafka(request: pytest.FixtureRequest) -> str:
+    """The address of a real Kafka: PENSTOCK_TEST_KAFKA, or one of our own."""
     if address := os.environ.get("PENSTOCK_TEST_KAFKA"):
-        yield address
-        return
+        return address
+    server: KafkaServer = request.getfixturevalue("kafka_process")
+    return server.address
+
+
+@pytest.fixture(scope="session")
+def kafka_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
     with kafka_or_skip(tmp_path_factory.mktemp("kafka")) as server:
-        yield server.address
+        yield server
 
 
 @pytest.fixture
-def kafka_to_kill(tmp_path: Path) -> Iterator[KafkaServer]:
-    """A real Kafka of the test's own, so no other test misses it."""
-    with kafka_or_skip(tmp_path / "kafka") as server:
-        yield server
+def kafka_to_kill(kafka_process: KafkaServer) -> Iterator[KafkaServer]:
+    """A real Kafka of our own with no topic on it, that a test may kill. Its groups are those of
+    earlier tests, too: whoever is in one needs an app id of its own."""
+    kafka_process.empty()
+    try:
+        yield kafka_process
+    finally:
+        if not kafka_process.answers():
+            kafka_process.kill()
+            kafka_process.start()
 
 
 @contextmanager
 def kafka_or_skip(folder: Path, **options: Any) -> Iterator[KafkaServer]:
-    """`kafka_server`; without its jars or Java a test is skipped on a laptop, and fails where CI is
-    set."""
+    """`kafka_server`, or no test without its jars or Java."""
     with ExitStack() as stack:
         try:
-            server = stack.enter_context(kafka_server(folder, **options))
+            server = stack.enter_context(kafka_server(folder, short_lived=True, **options))
         except KafkaMissing as missing:
-            if os.environ.get("CI"):
-                raise pytest.fail.Exception(str(missing), pytrace=False) from None
-            pytest.skip(str(missing))
+            skip_without(missing)
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def qdrant_client() -> None:
-    """The embedded Qdrant can be had. Without it a test is skipped on a laptop, and fails where CI
-    is set."""
+    """The embedded Qdrant can be had."""
     if importlib.util.find_spec("qdrant_client") is None:
-        reason = "embedded Qdrant is in its client's wheel: pip install qdrant-client"
-        if os.environ.get("CI"):
-            raise pytest.fail.Exception(reason, pytrace=False)
-        pytest.skip(reason)
+        skip_without("Embedded Qdrant is in its client's wheel: pip install qdrant-client")
 
 
 @pytest.fixture
@@ -82,17 +84,12 @@ def qdrant_server(qdrant_client: None, tmp_path: Path) -> Iterator[QdrantServer]
     server.stop()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def llama() -> Iterator[LlamaServer]:
-    """A real engine with a tiny model, one for all tests.
-
-    Without the engine a test is skipped on a laptop, and fails where CI is set.
-    """
+    """A real engine with a tiny model, one for all tests."""
     with ExitStack() as stack:
         try:
             server = stack.enter_context(llama_server())
         except EngineMissing as missing:
-            if os.environ.get("CI"):
-                raise pytest.fail.Exception(str(missing), pytrace=False) from None
-            pytest.skip(str(missing))
+            skip_without(missing)
         yield server

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import importlib
 import os
 import random
 import re
@@ -18,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 #: Seconds until a server that does not answer is given up. It takes 3 on two idle cores.
@@ -26,6 +28,8 @@ START_LIMIT_S = 60.0
 STOP_LIMIT_S = 20.0
 #: What a user's password is kept for.
 SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+#: Java's first compiler alone, for what is over before the better one would be worth its time.
+QUICK = "-XX:TieredStopAtLevel=1"
 #: The oldest Java that runs Kafka 4.
 JAVA = 17
 #: Where `free_ports` looks. Both Linux and macOS take the ports of outgoing connections from above:
@@ -52,6 +56,10 @@ appender.console.layout.pattern=%d %p %c{1}: %m%n
 """
 
 
+#: The files of a new folder, by the users that it knows: a second one needs no Java to be made.
+FORMATTED: dict[frozenset[tuple[str, str]], dict[str, bytes]] = {}
+
+
 class KafkaMissing(Exception):
     """Apache Kafka cannot be started: run `make kafka-jars` (43 MB, once; it needs Maven)."""
 
@@ -72,6 +80,7 @@ class KafkaServer:
         listeners: Mapping[str, str] | None = None,
         users: Mapping[str, str] | None = None,
         extra: Mapping[str, str] | None = None,
+        short_lived: bool = False,
     ) -> None:
         listeners = listeners or {"CLIENTS": "PLAINTEXT"}
         ports = free_ports(len(listeners) + 2)
@@ -84,6 +93,7 @@ class KafkaServer:
         self._properties = folder / "server.properties"
         self._logging = folder / "log4j2.properties"
         self._users = users or {}
+        self._short_lived = short_lived
         self._guard: subprocess.Popen[str] | None = None
         self._pid = 0
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,10 +118,17 @@ class KafkaServer:
             why = os.strerror(error.errno or 0)
             raise RuntimeError(f"Kafka cannot listen at {self.address}: {why}") from None
         if not (self.data / "meta.properties").exists():
-            self._format()
+            users = frozenset(self._users.items())
+            if users not in FORMATTED:
+                self._format()
+                FORMATTED[users] = {file.name: file.read_bytes() for file in self.data.iterdir()}
+            self.data.mkdir(exist_ok=True)
+            for name, text in FORMATTED[users].items():
+                (self.data / name).write_bytes(text)
+        command = self._java("kafka.Kafka", *([QUICK] if self._short_lived else []))
         with self.output.open("ab") as output:
             self._guard = subprocess.Popen(
-                [sys.executable, "-c", GUARD, *self._java("kafka.Kafka"), str(self._properties)],
+                [sys.executable, "-c", GUARD, *command, str(self._properties)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
@@ -143,6 +160,21 @@ class KafkaServer:
             # Its size, its number, and how many brokers it names.
             return int.from_bytes(answer.read(12)[8:], "big") > 0
         return False
+
+    def empty(self) -> None:
+        """No topic is left on it but Kafka's own."""
+        library: Any = importlib.import_module("confluent_kafka.admin")
+        admin = library.AdminClient({"bootstrap.servers": self.address})
+        deadline = time.monotonic() + START_LIMIT_S
+        while True:
+            there = admin.list_topics(timeout=START_LIMIT_S).topics
+            names = [name for name in there if not name.startswith("__")]
+            if not names:
+                return
+            assert time.monotonic() < deadline, f"these topics cannot be deleted: {names}"
+            for done in admin.delete_topics(names).values():
+                with contextlib.suppress(library.KafkaException):  # it is being deleted
+                    done.result(START_LIMIT_S)
 
     def kill(self) -> None:
         """`kill -9`."""
@@ -211,14 +243,13 @@ class KafkaServer:
             "broker.session.timeout.ms": 1000,
             "broker.heartbeat.interval.ms": 250,
             # How soon a compacted topic is compacted, when its segments allow it.
-            "log.cleaner.backoff.ms": 1000,
+            "log.cleaner.backoff.ms": 100,
         }
 
     def _format(self) -> None:
         # The zero is an "A" at its beginning. A "-" would be taken for an option.
         cluster = base64.urlsafe_b64encode(bytes(1) + os.urandom(15)).decode().rstrip("=")
-        # Over before the better compiler would have been worth its time.
-        command = self._java("kafka.tools.StorageTool", "-XX:TieredStopAtLevel=1")
+        command = self._java("kafka.tools.StorageTool", QUICK)
         command += ["format", "--ignore-formatted"]
         for name, password in self._users.items():
             for kind in SCRAM:
@@ -252,16 +283,20 @@ def kafka_server(
     listeners: Mapping[str, str] | None = None,
     users: Mapping[str, str] | None = None,
     extra: Mapping[str, str] | None = None,
+    short_lived: bool = False,
 ) -> Iterator[KafkaServer]:
     """A server over `folder` that answers inside the block, and is dead after it.
 
     It dies with this process too, however that ends. `listeners` are the names of those that
     clients come to, each with its protocol: one plain one, unless they are given. `users` are names
     and passwords for SCRAM. `extra` are properties that are added to the server's, or replace them.
+    One that is `short_lived` starts with half the work, and is slower for good.
     Raises `KafkaMissing` when there is no Kafka or no Java, and `RuntimeError` with the last that
     it said when it does not start.
     """
-    server = KafkaServer(folder, port, listeners=listeners, users=users, extra=extra)
+    server = KafkaServer(
+        folder, port, listeners=listeners, users=users, extra=extra, short_lived=short_lived
+    )
     try:
         server.start()
         yield server

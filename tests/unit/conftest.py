@@ -19,6 +19,7 @@ from penstock.broker.embedded.broker import EmbeddedBroker
 from penstock.broker.embedded.store import Store
 from penstock.project.project import Project, read_project
 from penstock.settings import Settings
+from penstock.signals import Signal, Signals, write_to_log
 
 #: A chain of two stages, one of them an agent; the smallest that has everything.
 CHAIN = """\
@@ -92,7 +93,9 @@ def open_store(tmp_path: pathlib.Path) -> Iterator[Opener]:
     with contextlib.ExitStack() as stack:
 
         def open_() -> Store:
-            store = Store(tmp_path / "penstock.db")
+            signals = Signals()
+            signals.on(Signal, write_to_log)
+            store = Store(tmp_path / "penstock.db", signals)
             stack.callback(_close, store)
             return store
 

@@ -121,7 +121,7 @@ class Worker:
             cluster.now,
         )
         self.stages = Stages(signals, DRAIN_S)
-        self.handover = Handover(self.journal, self.stages, lambda: self.consumer)
+        self.handover = Handover(self.journal, self.stages, lambda: self.consumer, signals)
         self.consumer.give_up = self._give_up
         self.consumer.load = self._load
         self.consumer.on_seek = self.handover.on_seek

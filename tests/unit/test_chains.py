@@ -3,7 +3,8 @@
 import pytest
 
 from penstock.errors import ChainError, StepFailed
-from penstock.project.chains import Chain, GovernorSpec, read_chain
+from penstock.project.chain_files import read_chain
+from penstock.project.chains import Chain, GovernorSpec
 
 SOUND = """\
 pipeline: tale

@@ -9,7 +9,7 @@ import pytest
 from penstock.errors import StepFailed
 from penstock.project.cards import Card, Front, Recall
 from penstock.record.events import first_event
-from penstock.worker.prompts import given_parts, look_up, told_by, write_prompt
+from penstock.worker.prompts import given_parts, instructions_for, look_up, write_prompt
 
 EVENT = first_event(
     "p", {"job": {"tone": "Be kind.", "ask": "Why?", "more": ""}, "style": "Short."}
@@ -23,15 +23,17 @@ def card(**front: Any) -> Card:
 
 
 def test_instructions_come_from_a_part_or_from_a_field_of_what_the_stage_reads():
-    assert told_by(EVENT, "job", card(instructions_from="tone"), "") == "Be kind."
-    assert told_by(EVENT, "job", card(instructions_from="style"), "You.") == "You.\n\nShort."
-    assert told_by(EVENT, "job", card(), "You.") == "You."
+    assert instructions_for(EVENT, "job", card(instructions_from="tone"), "") == "Be kind."
+    assert (
+        instructions_for(EVENT, "job", card(instructions_from="style"), "You.") == "You.\n\nShort."
+    )
+    assert instructions_for(EVENT, "job", card(), "You.") == "You."
 
 
 @pytest.mark.parametrize("name", ["tune", "more", "job"])
 def test_a_run_without_the_instructions_that_the_card_counts_on_fails_before_a_call(name):
     with pytest.raises(StepFailed, match=f"instructions from '{name}'.* nor in 'job'"):
-        told_by(EVENT, "job", card(instructions_from=name), "")
+        instructions_for(EVENT, "job", card(instructions_from=name), "")
 
 
 def test_an_agent_is_given_what_its_card_names_in_that_order():

@@ -1,27 +1,31 @@
 """The governor: a timer waits while the readers are behind, and says so once each time."""
 
 import asyncio
-import logging
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
 from penstock.errors import BrokerUnavailable
 from penstock.project.chains import Chain, GovernorSpec, StageSpec
+from penstock.signals import GovernorBlind, Signal, Signals
 from penstock.worker.governor import ACTIVE, THROTTLED, Governor, governed, judge
+from penstock.worker.life import Life
 
 SPEC = GovernorSpec(topic="idea", limit=3)
 
 
 class Worker:
-    """What a governor needs of the app: a lag each time that it asks."""
+    """A worker around a governor: a lag each time that it asks, and what was said."""
 
     def __init__(self, *lags: int | Exception) -> None:
         self.lags = list(lags)
-        self.settings = SimpleNamespace(app_id="penstock")
-        self.should_stop = False
+        self.is_over = False
         self.slept = 0
+        self.said: list[Signal] = []
+
+    def governor(self, chain: Chain) -> Governor:
+        signals = Signals()
+        signals.on(Signal, self.said.append)
+        return Governor(chain, SPEC, self.lag, Life(lambda: self.is_over, self.sleep), signals)
 
     async def lag(self, topic: str) -> int:
         assert topic == "idea"
@@ -32,7 +36,7 @@ class Worker:
 
     async def sleep(self, seconds: float) -> None:
         self.slept += 1
-        self.should_stop = not self.lags
+        self.is_over = not self.lags
 
 
 def chain() -> Chain:
@@ -41,8 +45,7 @@ def chain() -> Chain:
 
 
 def admitted(worker: Worker) -> bool:
-    governor = Governor(cast(Any, worker), chain(), SPEC)
-    return asyncio.run(governor.admit())
+    return asyncio.run(worker.governor(chain()).admit())
 
 
 @pytest.mark.parametrize(("lag", "state"), [(0, ACTIVE), (3, ACTIVE), (4, THROTTLED)])
@@ -50,18 +53,17 @@ def test_more_than_the_limit_throttles(lag, state):
     assert judge(SPEC, "idea", lag).state == state
 
 
-def test_within_the_limit_nothing_waits_and_nothing_is_said(caplog):
+def test_within_the_limit_nothing_waits_and_nothing_is_said():
     worker = Worker(3)
     assert not admitted(worker)
-    assert worker.slept == 0 and not caplog.records
+    assert worker.slept == 0 and not worker.said
 
 
-def test_above_it_the_timer_waits_and_both_changes_are_said_once(caplog):
-    caplog.set_level(logging.INFO, "penstock.worker.governor")
+def test_above_it_the_timer_waits_and_both_changes_are_said_once():
     worker = Worker(9, 7, 4, 3)
     assert admitted(worker)
     assert worker.slept == 3
-    first, second = caplog.messages
+    first, second = map(str, worker.said)
     assert first.startswith("🛑 LAG TOO HIGH. Throttling... tale: 9 events of 'idea'")
     assert second.startswith("▶ Lag is down. tale goes on: 3 events")
 
@@ -72,10 +74,17 @@ def test_a_broker_that_says_nothing_holds_the_timer_back():
     assert worker.slept == 1
 
 
+def test_a_defect_holds_the_timer_back_and_is_said_once():
+    worker = Worker(ValueError("odd"), ValueError("odd"), 0)
+    assert admitted(worker)
+    (blind,) = worker.said
+    assert isinstance(blind, GovernorBlind) and blind.pipeline == "tale"
+
+
 def test_a_worker_that_stops_waits_no_longer():
     worker = Worker(9)
     assert admitted(worker)
-    assert worker.should_stop
+    assert worker.is_over
 
 
 def test_runs_that_gather_where_the_timer_begins_them_hold_it_back_too() -> None:
@@ -87,6 +96,5 @@ def test_runs_that_gather_where_the_timer_begins_them_hold_it_back_too() -> None
 
     worker = Behind(4, 3)
     wishes = chain().model_copy(update={"topics": {"wish": "", "idea": ""}})
-    governor = Governor(cast(Any, worker), wishes, SPEC)
-    assert asyncio.run(governor.admit())
+    assert asyncio.run(worker.governor(wishes).admit())
     assert governed(wishes, SPEC) == ["idea", "wish"] and worker.slept == 1

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from penstock.steps.output_files import check_name, write_whole
+from penstock.record.file_names import check_name
+from penstock.steps.output_files import write_whole
 
 
 @pytest.mark.parametrize(

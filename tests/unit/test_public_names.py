@@ -11,6 +11,7 @@ import penstock
 from penstock import Client, Work, step, tool
 from penstock.client import Client as TheClient
 from penstock.errors import StepError
+from penstock.project.taken_names import PUBLIC
 from penstock.steps import Registry
 from penstock.steps import Work as TheWork
 
@@ -19,7 +20,7 @@ COSTLY = ("agents", "faust", "mode", "openai", "aiokafka", "pydantic")
 
 
 def test_the_public_names_are_those_that_are_kept() -> None:
-    assert sorted(penstock.__all__) == ["Client", "Work", "step", "tool"]
+    assert sorted(penstock.__all__) == ["Client", "Work", "step", "tool"] == sorted(PUBLIC)
     assert (Client, Work) == (TheClient, TheWork)
     assert set(penstock.__all__) <= set(dir(penstock))
     with pytest.raises(AttributeError, match="module 'penstock' has no attribute 'Stage'"):

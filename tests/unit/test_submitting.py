@@ -15,6 +15,7 @@ from penstock.record import events
 from penstock.record.beginnings import encode
 from penstock.record.events import Event, first_event
 from penstock.settings import Settings
+from penstock.signals import Signals
 from tests.unit.conftest import messages, until
 
 TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -29,7 +30,7 @@ class Nobody:
 
 def house(settings: Settings) -> SoleWorker:
     """The worker of the settings' file; nothing runs."""
-    worker = SoleWorker(settings, Plan("penstock"))
+    worker = SoleWorker(settings, Plan("penstock"), Signals())
     app = SimpleNamespace(conf=SimpleNamespace(broker_consumer=urllist(settings.broker_url)))
     worker.attach(cast(Any, app), cast(Any, Nobody()))
     return worker

@@ -1,7 +1,6 @@
 """A worker's life on the embedded broker, where it is the only one: the file, its retention."""
 
 import asyncio
-import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,16 +11,16 @@ from faust.types import TP
 from penstock.broker.contract import Location, Plan, Stages
 from penstock.broker.embedded.crash_file import FileSuspects
 from penstock.broker.embedded.journal import EmbeddedJournal
-from penstock.broker.embedded.renames import Introduction, introduce
+from penstock.broker.embedded.renames import introduce
 from penstock.broker.embedded.retention import delete_finished
 from penstock.broker.embedded.store import Store
 from penstock.broker.embedded.transport import Transport
 from penstock.broker.embedded.writer import KNOWN, TAKEN
+from penstock.conditions import DOWN, UP, Condition
 from penstock.errors import BrokerUnavailable, ChainError
 from penstock.record.events import begun_before, content_of
 from penstock.settings import Settings
-
-log = logging.getLogger(__name__)
+from penstock.signals import CrashFound, Signals, StageJoined
 
 #: More records than anybody reads from one partition at once.
 MANY = 10**9
@@ -34,13 +33,14 @@ class SoleWorker:
     _stages: Stages
     _transport: Transport
 
-    def __init__(self, settings: Settings, plan: Plan) -> None:
+    def __init__(self, settings: Settings, plan: Plan, signals: Signals) -> None:
         self.settings = settings
         self.plan = plan
+        self._signals = signals
         self._journal: EmbeddedJournal | None = None
         #: How many events were in flight when the last worker died.
         self._left_behind = 0
-        self._introduced: list[Introduction] = []
+        self._introduced: list[StageJoined] = []
 
     def faust_settings(self) -> dict[str, Any]:
         return {"broker": self.settings.broker_url}
@@ -48,7 +48,11 @@ class SoleWorker:
     def attach(self, app: faust.App, stages: Stages) -> Transport:
         self._stages = stages
         self._transport = Transport(
-            app.conf.broker_consumer, app, readers=self.plan.readers, on_seek=stages.on_seek
+            app.conf.broker_consumer,
+            app,
+            readers=self.plan.readers,
+            on_seek=stages.on_seek,
+            signals=self._signals,
         )
         return self._transport
 
@@ -99,12 +103,9 @@ class SoleWorker:
         """What was found when the file was opened is said now: nobody sees what is logged before
         Faust has set logging up."""
         if self._left_behind:
-            log.warning(
-                "The last worker died with %d events in flight; they are taken up again",
-                self._left_behind,
-            )
+            self._signals.emit(CrashFound(self._left_behind))
         for one in self._introduced:
-            log.warning("%s", one)
+            self._signals.emit(one)
 
     def background(self) -> tuple[Callable[[], Awaitable[None]], ...]:
         return ()
@@ -163,5 +164,7 @@ class SoleWorker:
         return count
 
     @property
-    def status(self) -> tuple[str, str, float | None]:
-        return "up", "", None
+    def condition(self) -> Condition:
+        url = self.settings.redact(self.settings.broker_url)
+        trouble = self.store.trouble
+        return Condition("broker", UP if trouble is None else DOWN, trouble or url)

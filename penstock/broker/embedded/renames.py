@@ -1,6 +1,5 @@
 """The readers of a file as the chains change: what a stage with a new name begins with."""
 
-import dataclasses
 import sqlite3
 from collections.abc import Mapping, Sequence
 
@@ -8,30 +7,10 @@ from faust.types import TP
 
 from penstock.broker.embedded.file import SHIFT
 from penstock.broker.embedded.store import Store
+from penstock.signals import StageJoined
 
 
-@dataclasses.dataclass(frozen=True)
-class Introduction:
-    """`reader` is new on `topic`: it replaces the readers that have vanished, or it begins where
-    `source` is, or with the first record."""
-
-    reader: str
-    topic: str
-    source: str | None = None
-    replaces: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        if self.replaces:
-            return f"{self.reader} takes the place of {', '.join(self.replaces)} on '{self.topic}'"
-        if self.source:
-            return (
-                f"{self.reader} is new on '{self.topic}' and begins where {self.source} is; runs"
-                " that have passed are not taken up (to send one on from there: rerun)"
-            )
-        return f"{self.reader} is new on '{self.topic}', which nobody read, and takes all of it up"
-
-
-def introduce(store: Store, readers: Mapping[str, Sequence[str]]) -> list[Introduction]:
+def introduce(store: Store, readers: Mapping[str, Sequence[str]]) -> list[StageJoined]:
     """Every reader of `readers` (by topic) has a position, in one transaction; who is new where
     records stand already, and where it begins.
 
@@ -53,7 +32,7 @@ def introduce(store: Store, readers: Mapping[str, Sequence[str]]) -> list[Introd
         vanished = tuple(reader for reader in there if reader not in wanted)
         source = next(iter(vanished or there), None)
         new = [reader for reader in wanted if reader not in there]
-        made += [Introduction(reader, topic, source, vanished) for reader in new]
+        made += [StageJoined(reader, topic, source, vanished) for reader in new]
     if made:
 
         def job(db: sqlite3.Connection) -> None:
@@ -72,30 +51,30 @@ def _has_records(store: Store, topic: str) -> bool:
     return any(store.end(TP(topic, partition)) for partition in range(count))
 
 
-def _begin(db: sqlite3.Connection, one: Introduction) -> None:
+def _begin(db: sqlite3.Connection, one: StageJoined) -> None:
     if one.source is None:
         # What retention has deleted is never finished, and marks above it would only grow.
         db.execute(
             "insert into position select ?, id, coalesce((select min(record.id) & ? from record"
             " where record.id >= part.id << ? and record.id < (part.id + 1) << ?), floor), x''"
             " from part where topic = ?",
-            (one.reader, (1 << SHIFT) - 1, SHIFT, SHIFT, one.topic),
+            (one.name, (1 << SHIFT) - 1, SHIFT, SHIFT, one.topic),
         )
         return
     db.execute(
         "insert into position select ?, part, low, marks from position"
         " where reader = ? and part in (select id from part where topic = ?)",
-        (one.reader, one.source, one.topic),
+        (one.name, one.source, one.topic),
     )
     for name in one.replaces:
         db.execute(
             "insert or ignore into journal select ? || substr(key, ?), value from journal"
             " where key >= ? and key < ?",
-            (one.reader, len(name) + 1, *_steps_of(name)),
+            (one.name, len(name) + 1, *_steps_of(name)),
         )
 
 
-def _retire(db: sqlite3.Connection, one: Introduction) -> None:
+def _retire(db: sqlite3.Connection, one: StageJoined) -> None:
     for name in one.replaces:
         db.execute(
             "delete from position"

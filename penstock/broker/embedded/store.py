@@ -17,6 +17,7 @@ from penstock.broker.embedded.positions import Position
 from penstock.broker.embedded.topics import Topics
 from penstock.broker.embedded.writer import Batch, Submission, SubmitWaiter, Waiter, read_end
 from penstock.errors import BrokerUnavailable
+from penstock.signals import DiskRefuses, DiskTakes, Signals
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +41,9 @@ class Store(Topics):
     committed by the caller's thread, in `commit_now()`.
     """
 
-    def __init__(self, path: pathlib.Path) -> None:
+    def __init__(self, path: pathlib.Path, signals: Signals | None = None) -> None:
         super().__init__(path)
+        self._signals = signals or Signals()
         self.lock = WorkerLock(path)
         #: The journal's entries by step, of unfinished steps only.
         self.entries: dict[str, dict[str, bytes]] = {}
@@ -299,12 +301,10 @@ class Store(Topics):
         if error is not None:
             self.trouble = self.explain(error)
             self.room.clear()
-            log.error(
-                "%s. No new work is taken; trying again until it can be written", self.trouble
-            )
+            self._signals.emit(DiskRefuses(self.trouble))
         else:
             self.trouble = None
-            log.warning("%s: writing again, work goes on", self.path)
+            self._signals.emit(DiskTakes(str(self.path)))
 
     def _committed(self, batch: Batch) -> None:
         self._note(batch)

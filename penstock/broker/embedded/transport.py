@@ -22,6 +22,7 @@ from faust.types import TP, ConsumerMessage, RecordMetadata
 
 from penstock.broker.acks import Acks
 from penstock.broker.embedded.store import Record, Store
+from penstock.signals import Signals
 
 #: Records read at once from one partition.
 READ_AHEAD = 500
@@ -362,18 +363,20 @@ class Transport(base.Transport):
         *args: Any,
         readers: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
         on_seek: Callable[[], None] = lambda: None,
+        signals: Signals | None = None,
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
         self.readers = readers
         self.on_seek = on_seek
+        self._signals = signals or Signals()
         self._store: Store | None = None
 
     @property
     def store(self) -> Store:
         """The file, opened when it is first needed."""
         if self._store is None:
-            self._store = Store(pathlib.Path(self.url[0].path))
+            self._store = Store(pathlib.Path(self.url[0].path), self._signals)
         return self._store
 
     def ensure(self, topic: str) -> None:

@@ -1,7 +1,6 @@
 """Partitions that come to a worker and go from it, and what becomes of the events in flight."""
 
 import contextlib
-import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -10,8 +9,7 @@ from aiokafka.errors import IllegalStateError
 from penstock.broker.contract import Stages
 from penstock.broker.kafka.clients import ShutdownBudget
 from penstock.broker.kafka.journal import KafkaJournal, Member
-
-log = logging.getLogger(__name__)
+from penstock.signals import PartitionsLost, ProgressNotTaken, Signals, WorkerSuspended
 
 
 class Seeking(Member, Protocol):
@@ -30,8 +28,13 @@ class Handover:
     """The journal and the stages of one worker, as its partitions change."""
 
     def __init__(
-        self, journal: KafkaJournal, stages: Stages, member: Callable[[], Seeking]
+        self,
+        journal: KafkaJournal,
+        stages: Stages,
+        member: Callable[[], Seeking],
+        signals: Signals,
     ) -> None:
+        self._signals = signals
         self.journal = journal
         self.stages = stages
         self._member = member
@@ -49,7 +52,7 @@ class Handover:
         else:
             await self.stages.pause(limit_s)
         if not await budget.wait(self._write_all()):
-            log.warning("Kafka does not take what is finished; it will be found finished again")
+            self._signals.emit(ProgressNotTaken())
 
     async def _write_all(self) -> None:
         await self.journal.give_up()
@@ -61,7 +64,7 @@ class Handover:
         member = self._member()
         kept = set() if member.missed_generation else member.assignment()
         if lost := await self.stages.release(kept):
-            log.warning("%d events in flight went to other workers and are done there", lost)
+            self._signals.emit(PartitionsLost(lost))
 
     async def load(self) -> None:
         """What is to be known of the partitions is in memory. Raises `KafkaError`."""
@@ -82,7 +85,7 @@ class Handover:
     async def begin_again(self) -> None:
         """After a suspension nothing that was in flight goes on: its events are somebody else's by
         now, or they are delivered again."""
-        log.warning("This worker was suspended; it asks Kafka what is still its own")
+        self._signals.emit(WorkerSuspended())
         self.stages.hold()
         await self.stages.release(())
         member = self._member()

@@ -25,8 +25,10 @@ from penstock.broker.kafka.lease import Lease
 from penstock.broker.kafka.log import KafkaLog, Room
 from penstock.broker.kafka.transport import Consumer, Transport, faust_settings, faust_url
 from penstock.broker.kafka.watch import ANSWER_S, Watch
+from penstock.conditions import DOWN, STARTING, UP, Condition
 from penstock.errors import BrokerUnavailable, SettingsError
 from penstock.settings import Settings
+from penstock.signals import GroupRefuses, Signals, TopicsDiffer
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +50,10 @@ class GroupMember:
     _transport: Transport
     _handover: Handover
 
-    def __init__(self, settings: Settings, plan: Plan) -> None:
+    def __init__(self, settings: Settings, plan: Plan, signals: Signals) -> None:
         self.settings = settings
         self.plan = plan
+        self._signals = signals
         self._connection = connection(settings)
         room = Room()
         self._log = KafkaLog(lambda: self._app.producer, self._connection, room)
@@ -64,7 +67,7 @@ class GroupMember:
         )
         self.suspects = self.journal.suspects
         self._lag = Lag(self.journal, plan.app_id, self._connection)
-        self._watch = Watch(self._connection)
+        self._watch = Watch(self._connection, signals)
 
     def faust_settings(self) -> dict[str, Any]:
         settings = self.settings
@@ -77,7 +80,7 @@ class GroupMember:
     def attach(self, app: faust.App, stages: Stages) -> Transport:
         self._app = app
         self._stages = stages
-        self._handover = Handover(self.journal, stages, self._consumer)
+        self._handover = Handover(self.journal, stages, self._consumer, self._signals)
         self._transport = Transport(app.conf.broker_consumer, app, on_seek=self._handover.on_seek)
         return self._transport
 
@@ -136,14 +139,15 @@ class GroupMember:
                 await app.sleep(1.0)
             else:
                 for sentence in differ:
-                    log.warning("Kafka: %s", sentence)
+                    self._signals.emit(TopicsDiffer(sentence))
                 return
 
     @property
-    def status(self) -> tuple[str, str, float | None]:
-        if self._watch.down_since is not None:
-            return "down", self._watch.reason, self._watch.down_since
-        return ("up" if self._watch.up.is_set() else "starting"), "", None
+    def condition(self) -> Condition:
+        url, watch = self.settings.redact(self.settings.broker_url), self._watch
+        if watch.down_since is not None:
+            return Condition("broker", DOWN, f"{url}: {watch.reason}", watch.down_since)
+        return Condition("broker", UP if watch.up.is_set() else STARTING, url)
 
     # -- beside the stages
 
@@ -170,7 +174,7 @@ class GroupMember:
                 )
             if error is not None and str(error) != said:
                 said = str(error)
-                log.warning("Kafka: the group '%s' refuses this worker: %s", app_id, said)
+                self._signals.emit(GroupRefuses(app_id, said))
 
     async def _watch_lease(self) -> None:
         """After a suspension no call is made before the group has said what is ours."""

@@ -12,8 +12,7 @@ from aiokafka.errors import KafkaError
 
 from penstock.broker.kafka.connection import check_access
 from penstock.errors import SettingsError
-
-log = logging.getLogger(__name__)
+from penstock.signals import BrokerDown, BrokerUp, Signals
 
 #: Seconds between looks for a Kafka that does not answer: doubled each time, up to the last.
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.5, 4.0
@@ -52,7 +51,8 @@ class Quiet(logging.Filter):
 class Watch:
     """Whether Kafka answers. `up` is set while it does."""
 
-    def __init__(self, connection: Mapping[str, Any]) -> None:
+    def __init__(self, connection: Mapping[str, Any], signals: Signals) -> None:
+        self._signals = signals
         self.up = asyncio.Event()
         #: Why it is away, and since when (seconds since 1970), while it is.
         self.reason = ""
@@ -137,21 +137,12 @@ class Watch:
         self.reason = str(error) or type(error).__name__
         self.down_since = self.down_since or time.time()
         self.up.clear()
-        log.warning(
-            "Kafka at %s does not answer (%s). Nothing is lost: asking again until it does",
-            self._name,
-            self.reason,
-            extra={"action": "broker_down"},
-        )
+        self._signals.emit(BrokerDown(f"Kafka at {self._name}", self.reason))
 
     def _answers(self) -> None:
         if self._since:
-            log.warning(
-                "Kafka at %s answers again, after %.0f s",
-                self._name,
-                time.monotonic() - self._since,
-                extra={"action": "broker_up"},
-            )
+            seconds = time.monotonic() - self._since
+            self._signals.emit(BrokerUp(f"Kafka at {self._name}", seconds))
             self._since, self._refused = 0.0, False
             self.reason, self.down_since = "", None
         self.up.set()

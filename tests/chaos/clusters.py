@@ -1,11 +1,10 @@
-"""A trial on a real Kafka: one worker or several, a broker that goes away, and the verdict.
+"""A trial of workers by their places on one broker, and the verdict.
 
-The verdict is made from outside: from the topics and the group's commits, read by another client
-library, from the model server's log, and from `penstock.client`.
+The verdict is made from outside: from what stands on the broker, which `Evidence` reads without
+Penstock's code, from the model server's log, and from `penstock.client`.
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import json
 import pathlib
@@ -13,8 +12,8 @@ import random
 import signal
 import time
 import uuid
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 import confluent_kafka
 
@@ -32,14 +31,13 @@ from tests.chaos.evidence import (
     Death,
     Stored,
     find_repeats,
+    read_file,
 )
 from tests.chaos.trials import CRASHED, SEED, SLOW, premise_of
 from tests.chaos.verdicts import Verdict, check_calls, check_repeats, check_stories
 from tests.programs import Worker, wait_until
 from tests.servers import ScriptedServer
-from tests.servers.kafka import KafkaServer
 
-APP_ID = "penstock"
 #: Seconds of silence after which a worker is taken for dead: a killed one's partitions stand still
 #: for so long. With less, a machine that is busy with other things suspends workers by itself.
 SESSION_S = 6.0
@@ -49,15 +47,34 @@ STUCK_S = 60.0
 CLAIM = b"c|.claims/"
 
 
-class Evidence:
-    """What stands on the topics, read from their beginning by librdkafka: the events on `topics`,
-    and how far the group is with those that are `read`."""
+class Evidence(Protocol):
+    """What stands on a broker, as of the last `read`."""
 
-    def __init__(self, address: str, topics: Iterable[str], read: Iterable[str]) -> None:
+    events: list[Stored]
+    letters: list[dict[str, Any]]
+    #: The calls whose answers were ever durable, as `find_repeats` looks for them.
+    durable: set[str]
+
+    def read(self) -> None: ...
+
+    def behind(self) -> dict[str, int]:
+        """How many records of each topic are not finished."""
+
+    def close(self) -> None: ...
+
+
+class KafkaEvidence:
+    """What stands on the topics, read from their beginning by librdkafka: the events on `topics`,
+    and how far the group `app_id` is with those that are `read`."""
+
+    def __init__(
+        self, address: str, app_id: str, topics: Iterable[str], read: Iterable[str]
+    ) -> None:
+        self._app_id = app_id
         self._client: Any = confluent_kafka.Consumer(
             {
                 "bootstrap.servers": address,
-                "group.id": APP_ID,
+                "group.id": app_id,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
@@ -75,7 +92,7 @@ class Evidence:
         topics = self._client.list_topics(timeout=30).topics
         tps = [
             confluent_kafka.TopicPartition(name, part, self._places.get((name, part), 0))
-            for name in (*self._topics, f"{APP_ID}-journal", f"{APP_ID}-dead-letters")
+            for name in (*self._topics, f"{self._app_id}-journal", f"{self._app_id}-dead-letters")
             if name in topics
             for part in topics[name].partitions
         ]
@@ -129,12 +146,36 @@ class Evidence:
         self._client.close()
 
 
-class KafkaTrial:
-    """One Kafka, one model server, and workers by their places."""
+class FileEvidence:
+    """The same of an embedded file."""
 
-    #: The topics that hold a run's events, and those that a stage reads.
+    def __init__(
+        self, file: pathlib.Path, topics: Iterable[str], readers: Mapping[str, str]
+    ) -> None:
+        self._file, self._topics, self._readers = file, tuple(topics), readers
+        self.events: list[Stored] = []
+        self.letters: list[dict[str, Any]] = []
+        self.durable: set[str] = set()
+
+    def read(self) -> None:
+        file = read_file(self._file, self._readers)
+        self.events = [stored for stored in file.events if stored.topic in self._topics]
+        self.letters = file.letters
+        self.durable |= file.durable
+
+    def behind(self) -> dict[str, int]:
+        return read_file(self._file, self._readers).unfinished
+
+    def close(self) -> None:
+        pass
+
+
+class Cluster:
+    """One broker, one model server, and workers by their places."""
+
+    #: The topics that hold a run's events, and who reads a topic.
     topics: tuple[str, ...] = TOPICS
-    read: tuple[str, ...] = tuple(READERS)
+    readers: Mapping[str, str] = READERS
     #: Calls that a run needs.
     calls = len(TOPICS) - 1
 
@@ -143,18 +184,20 @@ class KafkaTrial:
         name: str,
         folder: pathlib.Path,
         server: ScriptedServer,
-        kafka: KafkaServer,
+        url: str,
         **settings: str,
     ) -> None:
         self.folder = folder
         self.server = server
-        self.kafka = kafka
+        self.url = url
+        self.app_id = f"penstock-{uuid.uuid4().hex[:8]}"
         self.random = random.Random(f"{SEED}{name}")
         self.env = programs.environment(
             folder,
             **{
                 "PENSTOCK_SEED": "0",
-                "PENSTOCK_BROKER": f"kafka://{kafka.address}",
+                "PENSTOCK_BROKER": url,
+                "PENSTOCK_APP_ID": self.app_id,
                 "PENSTOCK_SESSION_S": str(SESSION_S),
                 "PENSTOCK_MODEL": f"{server.base_url}#scripted",
                 "PENSTOCK_TEST_CALLS": str(server.log_path),
@@ -174,7 +217,7 @@ class KafkaTrial:
         return Client(Settings.read(self.env))
 
     def submit(self, count: int) -> None:
-        """`count` more runs have begun. A worker must have made the topics."""
+        """`count` more runs have begun. On Kafka, a worker must have made the topics."""
         ids = [str(uuid.UUID(int=self.random.getrandbits(128), version=4)) for _ in range(count)]
 
         async def submit() -> None:
@@ -235,13 +278,6 @@ class KafkaTrial:
         finally:
             process.send_signal(signal.SIGCONT)
 
-    @contextlib.contextmanager
-    def without_broker(self) -> Iterator[None]:
-        """Inside, Kafka is dead by `kill -9`; afterwards it is back, on the same data."""
-        self.kafka.kill()
-        yield
-        self.kafka.start()
-
     def _alive(self, place: int) -> Worker:
         worker = self.workers[place]
         assert worker.process.poll() is None, f"it had ended:\n{worker.text()[-3000:]}"
@@ -285,7 +321,12 @@ class KafkaTrial:
     @property
     def evidence(self) -> Evidence:
         if self._evidence is None:
-            self._evidence = Evidence(self.kafka.address, self.topics, self.read)
+            scheme, _, place = self.url.partition("://")
+            self._evidence = (
+                FileEvidence(pathlib.Path(place), self.topics, self.readers)
+                if scheme == "sqlite"
+                else KafkaEvidence(place, self.app_id, self.topics, self.readers)
+            )
         return self._evidence
 
     def close(self) -> None:

@@ -1,0 +1,52 @@
+"""Clients: what steps call outside of the worker, opened for the first that does."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from penstock.conditions import STARTING, Condition
+from penstock.memory import Memory
+from penstock.models.gate import Gates
+from penstock.settings import Settings
+
+if TYPE_CHECKING:
+    from penstock.models.providers import Providers
+
+
+class Clients:
+    """The providers of models, and the agents' memory: most pipelines have none."""
+
+    def __init__(self, settings: Settings, gates: Gates) -> None:
+        self._settings = settings
+        self._gates = gates
+        self._providers: Providers | None = None
+        self._memory: Memory | None = None
+
+    @property
+    def providers(self) -> "Providers":
+        if self._providers is None:
+            # The SDK takes a second to import.
+            from penstock.models.providers import Providers
+
+            self._providers = Providers(self._settings.redact, self._gates)
+        return self._providers
+
+    async def memory(self) -> Memory:
+        if self._memory is None:
+            self._memory = Memory(self._settings)
+            await self._memory.start()
+        return self._memory
+
+    @property
+    def conditions(self) -> Iterator[Condition]:
+        """How the memory is; the providers' are their gates'."""
+        if self._memory is not None:
+            status = self._memory.status
+            state = STARTING if status.state == "opening" else status.state
+            yield Condition("memory", state, str(status), status.since)
+
+    async def close(self) -> None:
+        """Nothing of them is under way any more."""
+        if self._providers is not None:
+            await self._providers.close()
+        if self._memory is not None:
+            await self._memory.close()
