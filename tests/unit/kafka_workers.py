@@ -103,7 +103,6 @@ class Worker:
         scripts: Mapping[str, Script],
         specs: Iterable[StageSpec] = SPECS,
         plan: Plan = PLAN,
-        retention_s: float = 0.0,
     ) -> None:
         self.cluster = cluster
         self.process = process = Process()
@@ -119,7 +118,6 @@ class Worker:
             lambda: self.consumer,
             self._partition_of,
             Lease(SESSION_S, process.now),
-            retention_s,
             cluster.now,
         )
         self.stages = Stages(signals, DRAIN_S)

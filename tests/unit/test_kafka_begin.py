@@ -104,7 +104,7 @@ def test_a_worker_begins_no_run_of_a_partition_that_is_anothers(run):
 
 def test_a_seed_waits_for_whoever_has_its_partition_and_is_known_for_ever(run):
     async def body(cluster: Cluster) -> None:
-        worker = Worker(cluster, {"teller": tell, "printer": print_}, retention_s=DAY_S)
+        worker = Worker(cluster, {"teller": tell, "printer": print_})
         beginning = asyncio.ensure_future(begin(worker, idea(), kept=True))
         await cluster.settle()
         assert not beginning.done()
@@ -120,7 +120,7 @@ def test_a_seed_waits_for_whoever_has_its_partition_and_is_known_for_ever(run):
     run(body)
 
 
-def test_a_run_that_a_client_began_too_is_run_once(run):
+def test_a_run_that_a_client_has_just_begun_too_is_run_once(run):
     async def body(cluster: Cluster) -> None:
         event = idea()
         cluster.put(event)
@@ -128,6 +128,23 @@ def test_a_run_that_a_client_began_too_is_run_once(run):
         await cluster.settle()
         assert len(cluster.events("idea")) == 2
         assert cluster.model.asked == ["tell a snail", "print a snail"]
+
+    run(body)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_worker_knows_what_a_client_began(killed: bool, run):
+    async def body(cluster: Cluster) -> None:
+        worker = await cluster.start()
+        cluster.put(idea(trace_id=TRACE))
+        await cluster.settle()
+        if killed:
+            worker.kill()
+            worker = await cluster.start()
+        assert await begin(worker, idea(trace_id=TRACE)) is None
+        with pytest.raises(RunBegunBefore):
+            await begin(worker, another())
+        assert len(cluster.events("idea")) == 1
 
     run(body)
 
@@ -160,16 +177,17 @@ def test_a_run_that_is_put_on_the_topic_again_is_not_paid_again(hours: float, ki
 
 def test_a_run_that_is_not_kept_any_more_may_begin_anew(run):
     async def body(cluster: Cluster) -> None:
-        await cluster.start(retention_s=DAY_S)
+        worker = await cluster.start()
         cluster.put(idea())
         await cluster.settle()
-        cluster.ahead_s += DAY_S - 60
-        cluster.put(idea("other"), idea())
-        await cluster.settle()
-        assert cluster.model.asked.count("tell a snail") == 1
-        cluster.ahead_s += 120
-        cluster.put(idea("a third"))
-        await cluster.settle()
+        for hours, times in ((23, 1), (25, 2)):
+            cluster.ahead_s = hours * 3600
+            worker.journal.retire(cluster.now() - DAY_S)
+            cluster.put(idea())
+            await cluster.settle()
+            assert cluster.model.asked.count("tell a snail") == times
+        worker.kill()
+        await cluster.start()
         cluster.put(idea())
         await cluster.settle()
         assert cluster.model.asked.count("tell a snail") == 2
@@ -321,6 +339,7 @@ def test_what_is_old_enough_is_retired_and_nothing_else(run):
         assert len(cluster.journal(b"c|.claims/")) == 3  # made by the calendar of this machine
         assert await begin(worker, idea("old")) is not None
         assert await begin(worker, idea("new")) is None
+        await cluster.settle()
         worker.journal.retire(4e9)
         await cluster.settle()
         assert len(cluster.journal(b"b|")) == 1 and cluster.journal(b"c|") == {}

@@ -90,8 +90,8 @@ class Member(Protocol):
 
 class KafkaJournal:
     """The verbs on Kafka. `member` gives this worker's consumer, once there is one; `partition_of`
-    the partition of a key, as soon as Kafka says how many a topic has. What began a run is known
-    for `retention_s` seconds, 0 for ever; `clock` gives seconds since 1970."""
+    the partition of a key, as soon as Kafka says how many a topic has. `clock` gives seconds since
+    1970."""
 
     def __init__(
         self,
@@ -101,7 +101,6 @@ class KafkaJournal:
         member: Callable[[], Member],
         partition_of: Callable[[str, bytes], Awaitable[int]],
         lease: Lease,
-        retention_s: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.plan = plan
@@ -112,7 +111,6 @@ class KafkaJournal:
         self.suspects = KafkaSuspects(self)
         self._member = member
         self._partition_of = partition_of
-        self._retention_s = retention_s or float("inf")
         self._clock = clock
         self._owner = uuid.uuid4().hex[:8]
         self._epoch = 0
@@ -340,10 +338,9 @@ class KafkaJournal:
                 return None
             await self._given.wait_for(lambda: partition in self._parts)
         part, mark = self._parts[partition], BEGUN + id_.encode()
-        content = content_of(value)
-        begun = part.begun.get(mark)
-        if begun is not None:
-            if begun.content not in ("", content):
+        content, before = content_of(value), part.begun_with(id_)
+        if before is not None:
+            if before not in ("", content):
                 raise begun_before(key.decode(errors="replace"))
             return None
         (sent,) = await self.log.send(self._placed([(topic, key, value)]))
@@ -353,8 +350,8 @@ class KafkaJournal:
         return Location(sent.partition, sent.offset)
 
     def retire(self, before_s: float) -> None:
-        """Claims, and that runs were begun, from before `before_s` (seconds since 1970) are
-        forgotten."""
+        """Claims, and that runs were begun, by whomever, from before `before_s` (seconds since
+        1970) are forgotten."""
         for partition, part in self._parts.items():
             old = [
                 mark
@@ -363,7 +360,8 @@ class KafkaJournal:
             ]
             for mark in old:
                 del part.begun[mark]
-            self.delete([(partition, mark) for mark in old])
+            old += [key for known in part.known.values() for key in known.retire(before_s)]
+            self.delete([(partition, key) for key in old])
             for step, calls in list(part.calls.items()):
                 if step.startswith(CLAIMS.encode()) and all(
                     claimed_at(answer) < before_s for answer in calls.values()
@@ -420,7 +418,7 @@ class KafkaJournal:
                         what = ends.ids if kind == IDS else ids
                         rows.append((tp.partition, key, _encode((now, what))))
                         known.add(now, key, ids)
-                old = known.expired(now - DEDUPE_S, now - self._retention_s)
+                old = known.expire(now - DEDUPE_S)
                 gone += [(tp.partition, key) for key in old]
         await asyncio.gather(*(self._keep(*row) for row in rows))
         crash.at("progress written")

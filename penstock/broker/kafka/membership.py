@@ -64,7 +64,6 @@ class GroupMember:
             self._consumer,
             self._log.partition_of,
             Lease(settings.session_s),
-            settings.retention_s,
         )
         self.suspects = self.journal.suspects
         self._lag = Lag(self.journal, plan.app_id, self._connection)

@@ -108,14 +108,21 @@ class Known:
         records = self.firsts if key.startswith(FIRSTS) else self.others
         records.append((at, key, tuple(ids)))
 
-    def expired(self, before_s: float, firsts_before_s: float) -> list[bytes]:
-        """The keys of the records from before these times (seconds since 1970), forgotten here."""
+    def expire(self, before_s: float) -> list[bytes]:
+        """What is from before `before_s` (seconds since 1970) and began no run is forgotten; the
+        keys of its records."""
+        return self._forget(self.others, before_s)
+
+    def retire(self, before_s: float) -> list[bytes]:
+        """The same for what began a run."""
+        return self._forget(self.firsts, before_s)
+
+    def _forget(self, records: Records, before_s: float) -> list[bytes]:
         gone = []
-        for records, limit_s in ((self.others, before_s), (self.firsts, firsts_before_s)):
-            while records and records[0][0] < limit_s:
-                _, key, ids = records.popleft()
-                self._forget(ids)
-                gone.append(key)
+        while records and records[0][0] < before_s:
+            _, key, ids = records.popleft()
+            self._pop(ids)
+            gone.append(key)
         return gone
 
     def drop(self, key: bytes) -> None:
@@ -123,11 +130,11 @@ class Known:
         records = self.firsts if key.startswith(FIRSTS) else self.others
         for record in records:
             if record[1] == key:
-                self._forget(record[2])
+                self._pop(record[2])
                 records.remove(record)
                 return
 
-    def _forget(self, ids: Sequence[str]) -> None:
+    def _pop(self, ids: Sequence[str]) -> None:
         for id_ in ids:
             self.ids.pop(id_, None)
 
@@ -143,6 +150,17 @@ class Part:
     begun: dict[bytes, Begun] = dataclasses.field(default_factory=dict)
     owners: set[bytes] = dataclasses.field(default_factory=set)
     marks: dict[bytes, Mark] = dataclasses.field(default_factory=dict)
+
+    def begun_with(self, id_: str) -> str | None:
+        """The content of the run that the event `id_` began, as far as a worker began it or a
+        stage has finished the event; "" where that is not known. None when it began none."""
+        begun = self.begun.get(BEGUN + id_.encode())
+        if begun is not None:
+            return begun.content
+        for known in self.known.values():
+            if id_ in known.ids:
+                return known.ids[id_] or ""
+        return None
 
     def take(self, key: bytes, value: bytes | None) -> None:
         """A record of the topic, in its turn."""
