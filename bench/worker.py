@@ -18,11 +18,11 @@ from bench.projects import PARTS, PIPELINE, STAGES, write_project
 from penstock.broker.embedded.transport import LOOK_S
 from penstock.broker.kafka.records import journal_of
 from penstock.client import Client
-from penstock.worker.build import build
 from penstock.record import events
 from penstock.record.beginnings import submit
 from penstock.settings import Settings
 from penstock.signals import StepFinished
+from penstock.worker.build import build
 
 #: Runs that have begun and not ended, at most, while a worker is kept busy: all stages have work,
 #: and the memory stays that of a busy worker rather than that of the feeder's own queue.
