@@ -26,7 +26,7 @@ from penstock.errors import ChainError, JobRefused, MalformedEvent, NotFound, Se
 from penstock.jobs.status import JobStatus, PushedJob, pushes_of, status_of
 from penstock.programs import Plain, Stream, in_any_program
 from penstock.project.project import Project, read_project
-from penstock.record import dead_letters as deadletters
+from penstock.record import dead_letters as dead_letter_records
 from penstock.record import events
 from penstock.record.beginnings import encode, log_begun
 from penstock.record.dead_letters import DeadLetter
@@ -275,49 +275,55 @@ class Client:
             raise SettingsError(f"job '{name}' is over: it is {status.state}")
         return await self.cancel(trace_id_of(name))
 
-    def letters(self) -> list[DeadLetter]:
+    def dead_letters(self) -> list[DeadLetter]:
         """The dead letters that are open, the oldest first."""
-        return [letter for _, letter in self.runs.letters() if not letter.resolved]
+        return [
+            dead_letter for _, dead_letter in self.runs.dead_letters() if not dead_letter.resolved
+        ]
 
     @in_any_program
-    async def replay(self, letter_id: str, record: bytes | None = None) -> Event:
+    async def replay(self, dead_letter_id: str, record: bytes | None = None) -> Event:
         """The event of the dead letter is on its topic again, for the stage that gave it up, or
         `record` in its place; the letter is closed. The trace stays, and what was recorded of the
         step is not paid for again. Raises `NotFound`, or `MalformedEvent` for what would only be
         given up once more."""
-        found, letter = self._letter(letter_id)
+        found, dead_letter = self._dead_letter(dead_letter_id)
         try:
-            event = events.load(letter.record if record is None else record)
+            event = events.load(dead_letter.record if record is None else record)
         except MalformedEvent as exc:
             way = "Mend it with --edit, or drop it." if record is None else "Nothing was replayed."
-            raise MalformedEvent(f"dead letter {letter.id}: {exc.message}. {way}") from exc
-        event = msgspec.structs.replace(event, replay=letter.replay + 1, only=letter.stage)
+            raise MalformedEvent(f"dead letter {dead_letter.id}: {exc.message}. {way}") from exc
+        event = msgspec.structs.replace(
+            event, replay=dead_letter.replay + 1, only=dead_letter.stage
+        )
         raw = encode(event, self.settings)
-        closed = self._resolved(found, letter, deadletters.REPLAYED)
-        again = Row(letter.topic, event.key, raw)
+        closed = self._resolved(found, dead_letter, dead_letter_records.REPLAYED)
+        again = Row(dead_letter.topic, event.key, raw)
         location, _ = await asyncio.to_thread(self.broker.append, [again, closed])
-        self._log([(letter.topic, event, location)])
+        self._log([(dead_letter.topic, event, location)])
         return event
 
     @in_any_program
-    async def drop(self, letter_id: str) -> DeadLetter:
+    async def drop(self, dead_letter_id: str) -> DeadLetter:
         """The dead letter is closed; its run stays dead. Raises `NotFound`."""
-        found, letter = self._letter(letter_id)
-        closed = self._resolved(found, letter, deadletters.DROPPED)
+        found, dead_letter = self._dead_letter(dead_letter_id)
+        closed = self._resolved(found, dead_letter, dead_letter_records.DROPPED)
         await asyncio.to_thread(self.broker.append, [closed])
-        return letter
+        return dead_letter
 
-    def _letter(self, letter_id: str) -> tuple[Found, DeadLetter]:
-        for found, letter in self.runs.letters():
-            if letter.id == letter_id:
-                if letter.resolved:
-                    raise NotFound(f"dead letter {letter_id} was {letter.resolved} before")
-                return found, letter
-        raise NotFound(f"there is no dead letter {letter_id}")
+    def _dead_letter(self, dead_letter_id: str) -> tuple[Found, DeadLetter]:
+        for found, dead_letter in self.runs.dead_letters():
+            if dead_letter.id == dead_letter_id:
+                if dead_letter.resolved:
+                    raise NotFound(
+                        f"dead letter {dead_letter_id} was {dead_letter.resolved} before"
+                    )
+                return found, dead_letter
+        raise NotFound(f"there is no dead letter {dead_letter_id}")
 
-    def _resolved(self, found: Found, letter: DeadLetter, how: str) -> Row:
-        closed = msgspec.structs.replace(letter, resolved=how)
-        return Row(found.topic, found.key, deadletters.dump(closed))
+    def _resolved(self, found: Found, dead_letter: DeadLetter, how: str) -> Row:
+        closed = msgspec.structs.replace(dead_letter, resolved=how)
+        return Row(found.topic, found.key, dead_letter_records.dump(closed))
 
     @in_any_program
     async def read(self, trace_id: str) -> Run:
@@ -330,7 +336,7 @@ class Client:
         return Stream(self._follow(trace_id))
 
     async def _follow(self, trace_id: str) -> AsyncGenerator[Entry, None]:
-        told: set[str] = set()
+        seen_ids: set[str] = set()
         seen = None
         while True:
             version = self.broker.version()
@@ -338,8 +344,8 @@ class Client:
                 seen = version
                 run = await self.read(trace_id)
                 for entry in run.entries:
-                    if entry.event.id not in told:
-                        told.add(entry.event.id)
+                    if entry.event.id not in seen_ids:
+                        seen_ids.add(entry.event.id)
                         yield entry
                 if run.state != RUNNING:
                     return

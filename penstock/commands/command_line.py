@@ -97,7 +97,7 @@ SECTIONS = {
         ),
         Command(
             "dead-letters",
-            "letters:dead_letters",
+            "dead_letters:dead_letters",
             "List dead letters, show one, replay or drop them.",
             click.Argument(
                 ["action"],
@@ -105,7 +105,7 @@ SECTIONS = {
                 default="list",
                 type=click.Choice(["list", "show", "replay", "drop"]),
             ),
-            click.Argument(["letter_id"], required=False),
+            click.Argument(["dead_letter_id"], required=False),
             click.Option(["--edit"], is_flag=True, help="Mend the record before a replay."),
             click.Option(["--all", "every"], is_flag=True, help="Not one, but all."),
             click.Option(["--cause"], metavar="NAME", help="With --all: those of one cause."),

@@ -40,8 +40,8 @@ async def push_job(
             status = await client.wait_job(name, pushed.id)
             return show(status, context.settings.data, context.as_json)
     if context.as_json:
-        told = {"name": name, "trace_id": pushed.trace_id, "id": pushed.id}
-        put(json.dumps({**told, "priority": priority, "again": pushed.again}))
+        summary = {"name": name, "trace_id": pushed.trace_id, "id": pushed.id}
+        put(json.dumps({**summary, "priority": priority, "again": pushed.again}))
     elif pushed.again:
         put(f"job {name} was pushed before, and is done once (run {pushed.trace_id})")
     else:
@@ -67,7 +67,7 @@ async def jobs(context: Context) -> None:
     for one in found:
         refused = sum(other.state == REFUSED for other in one.others)
         more = f"  ({refused} refused under this name)" if refused else ""
-        put(f"{one.state:<9}  {one.priority:<4}  {one.name}  {told(one)}{more}")
+        put(f"{one.state:<9}  {one.priority:<4}  {one.name}  {summary(one)}{more}")
 
 
 async def cancel_job(context: Context, name: str) -> None:
@@ -91,7 +91,7 @@ def as_dict(status: JobStatus) -> dict[str, Any]:
     return dataclasses.asdict(status)
 
 
-def told(status: JobStatus) -> str:
+def summary(status: JobStatus) -> str:
     """What there is to say beside the state: the file, or why there is none."""
     return status.file or status.error or status.output_file
 
@@ -112,5 +112,5 @@ def show(status: JobStatus, data: pathlib.Path, as_json: bool) -> int:
             put(f"  {status.error}")
         put(f"  priority {status.priority}, run {status.trace_id}")
         for other in status.others:
-            put(f"  another job under this name: {other.state}. {told(other)}")
+            put(f"  another job under this name: {other.state}. {summary(other)}")
     return 0 if status.state in (DONE, RUNNING) else 1

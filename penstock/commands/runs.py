@@ -40,7 +40,7 @@ def run_as_dict(run: Run) -> dict[str, Any]:
             }
             for entry in run.entries
         ],
-        "dead_letters": msgspec.to_builtins(run.letters),
+        "dead_letters": msgspec.to_builtins(run.dead_letters),
     }
 
 
@@ -51,15 +51,15 @@ async def follow(client: Client, trace_id: str, quiet: bool = False) -> Run:
 
     async for entry in client.follow(trace_id):
         # What an agent tells of itself is no step.
-        tells = entry.event.usage is None and entry.event.agent is not None
-        if entry.event.parent_id is not None and not quiet and not tells:
+        is_telemetry = entry.event.usage is None and entry.event.agent is not None
+        if entry.event.parent_id is not None and not quiet and not is_telemetry:
             progress.print(step_line(entry))
     return await client.read(trace_id)
 
 
-def show_letters(run: Run) -> None:
-    for letter in run.letters:
-        say(f"{letter.stage}: {letter.cause}: {letter.message}", style="red")
+def show_dead_letters(run: Run) -> None:
+    for dead_letter in run.dead_letters:
+        say(f"{dead_letter.stage}: {dead_letter.cause}: {dead_letter.message}", style="red")
     say(f"The run ended as a dead letter. All of it: penstock trace {run.trace_id}", style="red")
 
 
@@ -94,7 +94,7 @@ def show_run(run: Run, as_json: bool) -> int:
     if as_json:
         put(json.dumps(run_as_dict(run), ensure_ascii=False))
     elif run.state == DEAD:
-        show_letters(run)
+        show_dead_letters(run)
     elif run.state == CANCELLED:
         say(f"The run {run.trace_id} was cancelled.")
     else:

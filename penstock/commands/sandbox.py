@@ -34,8 +34,8 @@ async def sandbox(
     )
     found = verdict(outcome, wanted)
     if context.as_json:
-        told = dataclasses.asdict(outcome) | dataclasses.asdict(found)
-        put(json.dumps(told, ensure_ascii=False))
+        fields = dataclasses.asdict(outcome) | dataclasses.asdict(found)
+        put(json.dumps(fields, ensure_ascii=False))
     else:
         if outcome.stdout:
             put(printable(outcome.stdout.rstrip("\n")))

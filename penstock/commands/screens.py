@@ -76,16 +76,16 @@ def run_tree(run: Run) -> Tree:
             for name in entry.waits_for:
                 label.append(f"\nwaits for {name}", style="yellow")
             twig = branch.add(label)
-            for letter in run.letters:
-                if letter.event_id == event.id:
-                    twig.add(_letter_line(letter))
+            for dead_letter in run.dead_letters:
+                if dead_letter.event_id == event.id:
+                    twig.add(_dead_letter_line(dead_letter))
             grow(twig, event.id)
 
     grow(tree, None)
     known = {entry.event.id for entry in run.entries}
-    for letter in run.letters:
-        if letter.event_id not in known:
-            tree.add(_letter_line(letter))
+    for dead_letter in run.dead_letters:
+        if dead_letter.event_id not in known:
+            tree.add(_dead_letter_line(dead_letter))
     return tree
 
 
@@ -96,11 +96,11 @@ def _glimpse(part: Any) -> str:
     return as_text(part)
 
 
-def _letter_line(letter: Any) -> Text:
+def _dead_letter_line(dead_letter: Any) -> Text:
     return Text.assemble(
         ("dead letter ", "bold red"),
-        f"{letter.id} in {letter.stage}, ",
-        f"{letter.attempts} tries: {letter.cause}: {printable(letter.message)}",
+        f"{dead_letter.id} in {dead_letter.stage}, ",
+        f"{dead_letter.attempts} tries: {dead_letter.cause}: {printable(dead_letter.message)}",
     )
 
 

@@ -113,7 +113,7 @@ async def watch(
     is worth showing: whether the governor's state has changed."""
     readers = [stage.name for stage in chain.stages if stage.reads == governor.topic]
     looked, shown = time.monotonic(), 0.0
-    told: tuple[int, int] | None = None
+    printed: tuple[int, int] | None = None
     while True:
         lag = max(client.broker.unfinished(name, governor.topic) for name in readers)
         now = time.monotonic()
@@ -122,9 +122,9 @@ async def watch(
         await asyncio.to_thread(_finish, client, course)
         seen = (course.lag, course.finished)
         over = not course.open and course.states[-1] == ACTIVE
-        if changed or over or now - shown >= (LINE_S if seen != told else QUIET_S):
+        if changed or over or now - shown >= (LINE_S if seen != printed else QUIET_S):
             yield changed
-            told, shown = seen, now
+            printed, shown = seen, now
         if over:
             return
         await asyncio.sleep(LOOK_S)

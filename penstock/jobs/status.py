@@ -63,14 +63,16 @@ def _status(run: Run, push: Entry, name: str | None) -> JobStatus:
     made: dict[str | None, list[str]] = {}
     for entry in run.entries:
         made.setdefault(entry.event.parent_id, []).append(entry.event.id)
-    family, coming = set[str](), [push.event.id]
-    while coming:
-        id_ = coming.pop()
+    family, pending = set[str](), [push.event.id]
+    while pending:
+        id_ = pending.pop()
         if id_ not in family:
             family.add(id_)
-            coming += made.get(id_, ())
+            pending += made.get(id_, ())
     entries = [entry for entry in run.entries if entry.event.id in family]
-    letters = [letter for letter in run.letters if letter.event_id in family]
+    dead_letters = [
+        dead_letter for dead_letter in run.dead_letters if dead_letter.event_id in family
+    ]
     ends = [entry for entry in entries if entry.topic == FILES]
     error, file, answer, model = "", None, None, ""
     if any(entry.waits_for for entry in entries):
@@ -79,11 +81,11 @@ def _status(run: Run, push: Entry, name: str | None) -> JobStatus:
         state, event = DONE, ends[-1].event
         file = event.parts.get(FILES, {}).get("file")
         answer, model = _answer(event.parts), event.usage.model if event.usage else ""
-    elif letters:
-        state = REFUSED if letters[-1].cause == JobRefused.__name__ else DEAD
-        error = f"{letters[-1].cause}: {letters[-1].message}"
+    elif dead_letters:
+        state = REFUSED if dead_letters[-1].cause == JobRefused.__name__ else DEAD
+        error = f"{dead_letters[-1].cause}: {dead_letters[-1].message}"
         if state == REFUSED:
-            error = letters[-1].message
+            error = dead_letters[-1].message
     else:
         # Nothing waits and nothing was made: somebody ended it.
         state = CANCELLED

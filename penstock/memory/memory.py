@@ -109,7 +109,7 @@ class Memory:
     async def start(self) -> None:
         """The memory is being opened, and notes that wait will be delivered. Returns at once."""
         if self._keeper is None:
-            self._turn("opening", "")
+            self._become("opening", "")
             self._keeper = asyncio.create_task(self._keep(), name="memory")
 
     async def close(self) -> None:
@@ -119,7 +119,7 @@ class Memory:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
             self._keeper = None
-        self._turn("closed", "")
+        self._become("closed", "")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await asyncio.gather(
@@ -289,7 +289,7 @@ class Memory:
 
     def _is_up(self) -> None:
         before, since = self._state, self._since
-        self._turn("up", "")
+        self._become("up", "")
         if before == "down":
             log.warning(
                 "The memory at %s is back after %.0f s; %d notes are still to be delivered",
@@ -311,10 +311,10 @@ class Memory:
                 self._outbox.path,
                 extra={"action": "memory_down"},
             )
-            self._turn("down", reason)
+            self._become("down", reason)
         self._reason = reason
 
-    def _turn(self, state: State, reason: str) -> None:
+    def _become(self, state: State, reason: str) -> None:
         self._state, self._since, self._reason = state, time.time(), reason
         self._stir()
 

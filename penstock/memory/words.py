@@ -115,8 +115,8 @@ def hashed_words(text: str) -> list[float]:
     """The vector of `text`: DIMENSION numbers of length one, the same for the same text always."""
     vector = [0.0] * DIMENSION
     for feature, weight in _features(text).items():
-        place, sign = _place(feature)
-        vector[place] += sign * weight
+        slot, sign = _slot(feature)
+        vector[slot] += sign * weight
     length = math.hypot(*vector)
     if not length:
         # Nothing to hash, or two features that cancel each other: a place of its own.
@@ -207,7 +207,7 @@ def _kinds() -> frozenset[str]:
 
 
 @functools.lru_cache(maxsize=50_000)
-def _place(feature: str) -> tuple[int, float]:
+def _slot(feature: str) -> tuple[int, float]:
     # Not hash(), which is another one in every process.
     digest = hashlib.blake2b(feature.encode("utf-8", "replace"), digest_size=8).digest()
     number = int.from_bytes(digest, "big")

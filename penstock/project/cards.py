@@ -106,10 +106,10 @@ class Card:
         """Raises `ModelMisbehaved` that names the place where `value` breaks the card's schema."""
         error = next(iter(self.validator.iter_errors(value)), None)
         if error is not None:
-            place = "".join(f"[{p!r}]" for p in error.absolute_path)
+            path = "".join(f"[{p!r}]" for p in error.absolute_path)
             raise ModelMisbehaved(
                 f"the answer does not fit the output of card '{self.name}'"
-                f"{' at ' + place if place else ''}: {error.message}"
+                f"{' at ' + path if path else ''}: {error.message}"
             )
 
 

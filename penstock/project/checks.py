@@ -43,7 +43,7 @@ def check_chain(chain: Chain, document: Document) -> None:
             raise document.fail(
                 f"two stages are named '{name}': give one of them another 'name'", "stages", index
             )
-    _check_turns(chain, document)
+    _check_order(chain, document)
     if chain.telemetry is not None and chain.telemetry not in chain.topics:
         raise _undeclared(document, chain, chain.telemetry, "telemetry")
     circle = _find_circle(chain)
@@ -84,7 +84,7 @@ def _check_governor(chain: Chain, governor: GovernorSpec, document: Document) ->
         )
 
 
-def _check_turns(chain: Chain, document: Document) -> None:
+def _check_order(chain: Chain, document: Document) -> None:
     ahead = {stage.name: stage.after for stage in chain.stages}
     for index, stage in enumerate(chain.stages):
         if stage.after is None:
@@ -109,10 +109,10 @@ def _check_turns(chain: Chain, document: Document) -> None:
                 )
 
 
-def _undeclared(document: Document, chain: Chain, topic: str, *place: str | int) -> Exception:
+def _undeclared(document: Document, chain: Chain, topic: str, *path: str | int) -> Exception:
     known = ", ".join(chain.topics)
     hint = did_you_mean(topic, chain.topics)
-    return document.fail(f"'{topic}' is not one of the topics ({known}).{hint}", *place)
+    return document.fail(f"'{topic}' is not one of the topics ({known}).{hint}", *path)
 
 
 def _onward(stage: StageSpec) -> list[str]:

@@ -11,7 +11,7 @@ import yaml
 
 from penstock.errors import ProjectError, did_you_mean
 
-Place = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 M = TypeVar("M", bound=pydantic.BaseModel)
 #: Keys are text; '<<' merges another mapping in.
 KEY_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
@@ -33,7 +33,7 @@ class Document:
         self.file = file
         self.error = error
         self.first_line = first_line
-        self.lines: dict[Place, int] = {}
+        self.lines: dict[KeyPath, int] = {}
         try:
             node, self.data = _load(text)
         except yaml.MarkedYAMLError as exc:
@@ -51,7 +51,7 @@ class Document:
         else:
             self._walk(node, ())
 
-    def _walk(self, node: yaml.Node, place: Place, around: tuple[yaml.Node, ...] = ()) -> None:
+    def _walk(self, node: yaml.Node, path: KeyPath, around: tuple[yaml.Node, ...] = ()) -> None:
         if node in around:
             line = self.first_line + node.start_mark.line
             raise self.error(f"{self.file}:{line}: what begins here contains itself, by an alias")
@@ -59,7 +59,7 @@ class Document:
         if isinstance(node, yaml.MappingNode):
             seen = set()
             for key, value in node.value:
-                inner = (*place, str(key.value))
+                inner = (*path, str(key.value))
                 line = self.first_line + key.start_mark.line
                 if key.tag not in KEY_TAGS:
                     raise self.error(
@@ -74,18 +74,18 @@ class Document:
                 self._walk(value, inner, around)
         elif isinstance(node, yaml.SequenceNode):
             for index, value in enumerate(node.value):
-                inner = (*place, index)
+                inner = (*path, index)
                 self.lines[inner] = self.first_line + value.start_mark.line
                 self._walk(value, inner, around)
 
-    def where(self, *place: str | int) -> str:
+    def where(self, *path: str | int) -> str:
         """`file:line` of a key, or of the nearest thing around it."""
-        while place and place not in self.lines:
-            place = place[:-1]
-        return f"{self.file}:{self.lines.get(place, self.first_line)}"
+        while path and path not in self.lines:
+            path = path[:-1]
+        return f"{self.file}:{self.lines.get(path, self.first_line)}"
 
-    def fail(self, message: str, *place: str | int) -> ProjectError:
-        return self.error(f"{self.where(*place)}: {message}")
+    def fail(self, message: str, *path: str | int) -> ProjectError:
+        return self.error(f"{self.where(*path)}: {message}")
 
     def check(self, model: type[M]) -> M:
         """The document as `model`. Raises one error that names every key that is wrong."""
@@ -96,21 +96,21 @@ class Document:
             raise self.error("\n".join(dict.fromkeys(problems))) from exc
 
     def _explain(self, problem: Any, model: type[pydantic.BaseModel]) -> str:
-        place: Place = tuple(problem["loc"])
-        dotted = ".".join(str(p) for p in place)
+        path: KeyPath = tuple(problem["loc"])
+        dotted = ".".join(str(p) for p in path)
         if problem["type"] == "extra_forbidden":
-            allowed = _keys_at(model, place[:-1])
-            hint = did_you_mean(str(place[-1]), allowed)
+            allowed = _keys_at(model, path[:-1])
+            hint = did_you_mean(str(path[-1]), allowed)
             return (
-                f"{self.where(*place)}: unknown key '{dotted}'.{hint}"
+                f"{self.where(*path)}: unknown key '{dotted}'.{hint}"
                 f" Allowed here: {', '.join(allowed)}."
             )
         if problem["type"] == "missing":
-            return f"{self.where(*place[:-1])}: the key '{dotted}' is missing."
+            return f"{self.where(*path[:-1])}: the key '{dotted}' is missing."
         message = problem["msg"].removeprefix("Value error, ")
-        if not place:
+        if not path:
             return f"{self.where()}: {message}"
-        return f"{self.where(*place)}: '{dotted}' is {problem['input']!r}: {message}"
+        return f"{self.where(*path)}: '{dotted}' is {problem['input']!r}: {message}"
 
 
 def _load(text: str) -> tuple[yaml.Node | None, Any]:
@@ -122,9 +122,9 @@ def _load(text: str) -> tuple[yaml.Node | None, Any]:
     return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
 
 
-def _keys_at(model: type[pydantic.BaseModel], place: Place) -> list[str]:
-    """The keys that are allowed at `place` inside `model`."""
-    names = [step for step in place if not isinstance(step, int)]
+def _keys_at(model: type[pydantic.BaseModel], path: KeyPath) -> list[str]:
+    """The keys that are allowed at `path` inside `model`."""
+    names = [step for step in path if not isinstance(step, int)]
     while names:
         field = next(
             (f for n, f in model.model_fields.items() if (f.alias or n) == names[0]),

@@ -49,10 +49,10 @@ def load_steps(root: pathlib.Path, registry: Registry) -> dict[pathlib.Path, str
                 _run(file)
             except (Exception, SystemExit) as exc:
                 registry.drop_failed()
-                place, line = _place(exc, finder) or (str(file.absolute()), 1)
-                said = f"{place}:{line}: {type(exc).__name__}: {exc}"
+                where, line = _where(exc, finder) or (str(file.absolute()), 1)
+                said = f"{where}:{line}: {type(exc).__name__}: {exc}"
                 if isinstance(exc, ProjectError):
-                    said = f"{place}: {exc.message}"
+                    said = f"{where}: {exc.message}"
                 problems[file] = as_given(said, root)
     return problems
 
@@ -147,17 +147,17 @@ def _run(file: pathlib.Path) -> None:
     setattr(package, file.stem, module)
 
 
-def _place(exc: BaseException, finder: _Finder) -> tuple[str, int] | None:
+def _where(exc: BaseException, finder: _Finder) -> tuple[str, int] | None:
     """The file and the line of the project's own modules that it came through last."""
-    places = [
+    found = [
         (frame.f_code.co_filename, line)
         for frame, line in traceback.walk_tb(exc.__traceback__)
         if finder.owns(_name(frame))
     ]
     if isinstance(exc, SyntaxError):
-        places.append((exc.filename or "", exc.lineno or 1))
+        found.append((exc.filename or "", exc.lineno or 1))
     # Not <string>, which was made out of a text.
-    return next((place for place in reversed(places) if os.path.isabs(place[0])), None)
+    return next((where for where in reversed(found) if os.path.isabs(where[0])), None)
 
 
 def _top(module: str) -> str:

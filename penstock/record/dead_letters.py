@@ -58,8 +58,8 @@ def load(raw: bytes) -> DeadLetter:
     return _decoder.decode(raw)
 
 
-def dump(letter: DeadLetter) -> bytes:
-    return _encode(letter)
+def dump(dead_letter: DeadLetter) -> bytes:
+    return _encode(dead_letter)
 
 
 def write(
@@ -76,17 +76,17 @@ def write(
         text, coded = raw.decode(), None
     except UnicodeDecodeError:
         text, coded = None, base64.b64encode(raw).decode()
-    place = f"{message.topic}/{message.partition}/{message.offset}"
-    event_id = event.id if event is not None else place
+    location = f"{message.topic}/{message.partition}/{message.offset}"
+    event_id = event.id if event is not None else location
     key = (message.key or b"").decode(errors="replace")
     # Whose message says it all, and where the code was that noticed it helps nobody: a record of
     # somebody else's, a provider. A step's author needs the place, and so do we for our own faults.
-    told = isinstance(error, PenstockError) and not (
+    says_all = isinstance(error, PenstockError) and not (
         isinstance(error, StepFailed) and error.__cause__ is not None
     )
     return DeadLetter(
         id=derive_id(event_id, stage, "dead letter", replay=event.replay if event else 0),
-        trace_id=event.trace_id if event is not None else key or place,
+        trace_id=event.trace_id if event is not None else key or location,
         pipeline=pipeline,
         stage=stage,
         topic=message.topic,
@@ -94,7 +94,7 @@ def write(
         offset=message.offset,
         cause=type(error).__name__,
         message=_text(error.message if isinstance(error, PenstockError) else str(error)),
-        detail="" if told else _text(_traceback(error)),
+        detail="" if says_all else _text(_traceback(error)),
         attempts=attempts,
         failed=time.time(),
         event_id=event.id if event is not None else None,

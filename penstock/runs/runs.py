@@ -9,7 +9,7 @@ from penstock.errors import MalformedEvent, NotFound
 from penstock.project.chains import Chain
 from penstock.project.project import Project
 from penstock.record import cancels, events
-from penstock.record import dead_letters as deadletters
+from penstock.record import dead_letters as dead_letter_records
 from penstock.record.dead_letters import DeadLetter
 from penstock.record.events import Event
 from penstock.settings import Settings
@@ -36,7 +36,7 @@ class Run:
     trace_id: str
     pipeline: str
     entries: tuple[Entry, ...]
-    letters: tuple[DeadLetter, ...]
+    dead_letters: tuple[DeadLetter, ...]
     cancelled: bool = False
     #: The pipeline's topic for what its agents did, which is no part of what they made.
     telemetry: str | None = None
@@ -49,7 +49,7 @@ class Run:
             return RUNNING
         if self.cancelled:
             return CANCELLED
-        return DEAD if self.letters else DONE
+        return DEAD if self.dead_letters else DONE
 
     @property
     def last(self) -> Entry:
@@ -98,7 +98,7 @@ class Runs:
     def _read(self, chains: list[Chain], key: bytes | None) -> list[Run]:
         """The runs of `key`, or all, as they stood at one moment."""
         entries: dict[str, list[Entry]] = {}
-        letters: dict[str, list[DeadLetter]] = {}
+        dead_letters: dict[str, list[DeadLetter]] = {}
         with self.broker.snapshot():
             for chain in chains:
                 for topic in chain.topics:
@@ -107,18 +107,18 @@ class Runs:
                         for entry in self._entry(record, readers):
                             by = record.key.decode(errors="replace")
                             entries.setdefault(by, []).append(entry)
-            found = self.letters(key)
+            found = self.dead_letters(key)
             cancelled = {
                 record.key.decode(errors="replace")
                 for record in self.broker.find(cancels.topic_name(self.settings.app_id), key)
             }
-        for _, letter in found:
-            if letter.resolved != deadletters.REPLAYED:
-                letters.setdefault(letter.trace_id, []).append(letter)
+        for _, dead_letter in found:
+            if dead_letter.resolved != dead_letter_records.REPLAYED:
+                dead_letters.setdefault(dead_letter.trace_id, []).append(dead_letter)
         runs = []
-        for trace_id in dict.fromkeys([*entries, *letters]):
+        for trace_id in dict.fromkeys([*entries, *dead_letters]):
             events_ = sorted(_once(entries.get(trace_id, [])), key=lambda one: one.event.created)
-            dead = tuple(letters.get(trace_id, ()))
+            dead = tuple(dead_letters.get(trace_id, ()))
             pipeline = events_[0].event.pipeline if events_ else dead[0].pipeline
             known = self.project.chains.get(pipeline)
             telemetry = None if known is None else known.telemetry
@@ -148,14 +148,14 @@ class Runs:
                         made.setdefault((topic, event.id), set()).add(what)
         return sum(len(what) - 1 for what in made.values())
 
-    def letters(self, key: bytes | None = None) -> list[tuple[Found, DeadLetter]]:
+    def dead_letters(self, key: bytes | None = None) -> list[tuple[Found, DeadLetter]]:
         """The dead letters, of one key or of all, in the order in which they were written; each as
         it was written last."""
-        topic = deadletters.topic_name(self.settings.app_id)
+        topic = dead_letter_records.topic_name(self.settings.app_id)
         found = {}
         for record in self.broker.find(topic, key):
-            letter = deadletters.load(record.value)
-            found[letter.id] = (record, letter)
+            dead_letter = dead_letter_records.load(record.value)
+            found[dead_letter.id] = (record, dead_letter)
         return sorted(found.values(), key=lambda pair: pair[1].failed)
 
 

@@ -79,7 +79,7 @@ async def run(code: str, stdin: str, limits: Limits) -> Outcome:
     name, key = f"{scratch.PREFIX}{secrets.token_hex(8)}", secrets.token_hex(16).encode()
     source, rest = (text.encode("utf-8", "surrogatepass") for text in (code, stdin))
     given = b"".join(b"%d\n%s" % (len(part), part) for part in (key, source)) + rest
-    folder = scratch.place()
+    folder = scratch.new_folder()
     try:
         await to_the_end(asyncio.to_thread(scratch.make, folder))
         outcome = await run_process(
@@ -97,24 +97,24 @@ async def run(code: str, stdin: str, limits: Limits) -> Outcome:
 
 def _read(outcome: Outcome, key: str) -> Outcome:
     """`outcome` without the reports in it, and with what they say."""
-    stderr, told = outcome.stderr, []
+    stderr, words = outcome.stderr, []
     for word in ("ready", "end", "left", "raised", "memory"):
         before, found, after = stderr.partition(f"{word} {key}\n")
         if found:
-            told.append(word)
+            words.append(word)
             stderr = before + after
-    if "ready" not in told and outcome.limit is None:
+    if "ready" not in words and outcome.limit is None:
         said = stderr.strip()[-500:] or f"it ended with {outcome.exit_code}"
         raise SandboxUnavailable(f'The sandbox "docker" could not start its container: {said}')
     limit = outcome.limit
-    if limit is None and ("memory" in told or outcome.exit_code == _KILLED):
+    if limit is None and ("memory" in words or outcome.exit_code == _KILLED):
         limit = "memory"
     return dataclasses.replace(
         outcome,
         stderr=stderr,
         limit=limit,
         exit_code=None if limit else outcome.exit_code,
-        finished=not limit and "end" in told,
+        finished=not limit and "end" in words,
     )
 
 

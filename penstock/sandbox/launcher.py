@@ -72,9 +72,9 @@ def _enter_seccomp(program: bytes, own_pid: int) -> None:
     _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(filter_))
 
 
-def _report(report: int, key: bytes, told: "tuple[bytes, BaseException | None]") -> None:
+def _report(report: int, key: bytes, ended: "tuple[bytes, BaseException | None]") -> None:
     """The key is on no variable while the script runs: it is an argument that waits."""
-    word, error = told
+    word, error = ended
     try:
         os.write(report, word + b" " + key + b"\n")
     except OSError:

@@ -88,7 +88,7 @@ async def run(
     """As `penstock.sandbox.run_code`."""
     if isolated_by is None:
         isolated_by = await asyncio.to_thread(isolation)
-    folder = scratch.place()
+    folder = scratch.new_folder()
     key = secrets.token_hex(16).encode()
     try:
         await to_the_end(asyncio.to_thread(scratch.make, folder, code))
@@ -114,14 +114,14 @@ async def run(
                 limits=limits,
                 inherited=(orders, writing),
             )
-            told = read_report(reading)
+            report = read_report(reading)
         limit = outcome.limit
         if limit is None:
-            limit = await asyncio.to_thread(_limit_met, folder, limits, told)
+            limit = await asyncio.to_thread(_limit_met, folder, limits, report)
     finally:
         await to_the_end(asyncio.to_thread(scratch.remove, folder))
-    if not told.startswith(b"ready\n") and limit is None:
-        reason = told.decode("utf-8", "replace").strip() or outcome.stderr.strip()[-500:]
+    if not report.startswith(b"ready\n") and limit is None:
+        reason = report.decode("utf-8", "replace").strip() or outcome.stderr.strip()[-500:]
         raise SandboxUnavailable(
             f'The sandbox "native" could not be closed: {reason}. {_OTHERWISE}'
         )
@@ -129,7 +129,7 @@ async def run(
         outcome,
         limit=limit,
         exit_code=None if limit else outcome.exit_code,
-        finished=not limit and told == b"ready\nend " + key + b"\n",
+        finished=not limit and report == b"ready\nend " + key + b"\n",
     )
 
 
@@ -176,9 +176,9 @@ def _inside() -> object:
     return compile(source.read_bytes(), str(source), "exec")
 
 
-def _limit_met(folder: pathlib.Path, limits: Limits, told: bytes) -> Limit | None:
+def _limit_met(folder: pathlib.Path, limits: Limits, report: bytes) -> Limit | None:
     """The limit that the kernel enforced, and that the script noticed as an error of its own."""
-    if told.startswith(b"ready\nmemory "):
+    if report.startswith(b"ready\nmemory "):
         return "memory"
     enough = limits.disk_mb * 2**20
     return "disk" if scratch.measure(folder, enough) >= enough else None

@@ -10,7 +10,7 @@ PREFIX = "penstock-sandbox-"
 _SMALLEST = 4096
 
 
-def place() -> pathlib.Path:
+def new_folder() -> pathlib.Path:
     """A path that nothing has, under the system's folder for such."""
     return pathlib.Path(tempfile.gettempdir()).resolve() / f"{PREFIX}{secrets.token_hex(8)}"
 

@@ -60,10 +60,10 @@ async def check(run: Run, attempts: Collection[str], *, denied: bool = True) -> 
     Without `denied` any error will do, as that there is no such file where the script runs.
     Raises `SandboxUnavailable` that names what did not fail.
     """
-    with _stage() as place:
-        given = json.dumps({**place, "attempts": list(attempts)})
+    with _stage() as site:
+        given = json.dumps({**site, "attempts": list(attempts)})
         outcome = await run(_SCRIPT, given, _LIMITS)
-        written = pathlib.Path(f"{place['canary']}.new").exists()
+        written = pathlib.Path(f"{site['canary']}.new").exists()
     if outcome.exit_code != 0 or outcome.limit:
         said = outcome.limit or outcome.stderr.strip()[-500:]
         raise SandboxUnavailable(f"The sandbox's self-test could not run: {said}")

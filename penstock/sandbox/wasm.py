@@ -24,13 +24,13 @@ _REPORT_BYTES = 100
 
 async def run(code: str, stdin: str, limits: Limits) -> Outcome:
     """As `penstock.sandbox.run_code`. The first run of all compiles the interpreter."""
-    outcome, told = await _run(code, stdin, limits)
-    if told.startswith(b"stale "):
+    outcome, report = await _run(code, stdin, limits)
+    if report.startswith(b"stale "):
         # Of another build of wasmtime, or of a processor that can do other things.
         wasm_module.interpreter().compiled.unlink(missing_ok=True)
-        outcome, told = await _run(code, stdin, limits)
-    if not told.startswith(b"ready\n") and outcome.limit is None:
-        reason = told.decode("utf-8", "replace").strip() or outcome.stderr.strip()[-500:]
+        outcome, report = await _run(code, stdin, limits)
+    if not report.startswith(b"ready\n") and outcome.limit is None:
+        reason = report.decode("utf-8", "replace").strip() or outcome.stderr.strip()[-500:]
         raise SandboxUnavailable(
             f'The sandbox "wasm" could not be closed: {reason or outcome.exit_code}. If it stays '
             f"so, remove {wasm_module.interpreter().compiled} and run: {wasm_module.WARM_UP}"
@@ -43,7 +43,7 @@ async def _run(code: str, stdin: str, limits: Limits) -> tuple[Outcome, bytes]:
     key = secrets.token_hex(16).encode()
     given = b"%d\n%s" % (len(key), key) + stdin.encode("utf-8", "surrogatepass")
     compiled, _ = await wasm_module.compiled_file()
-    folder = scratch.place()
+    folder = scratch.new_folder()
     try:
         await to_the_end(asyncio.to_thread(scratch.make, folder, code))
         with report_pipe() as (reading, writing):
@@ -59,10 +59,10 @@ async def _run(code: str, stdin: str, limits: Limits) -> tuple[Outcome, bytes]:
                 limits=limits,
                 inherited=(compiled, writing),
             )
-            told = read_report(reading)
+            report = read_report(reading)
         limit, finished = outcome.limit, False
         if limit is None:
-            limit, finished = await asyncio.to_thread(_end, folder, limits, told, key)
+            limit, finished = await asyncio.to_thread(_end, folder, limits, report, key)
     finally:
         os.close(compiled)
         await to_the_end(asyncio.to_thread(scratch.remove, folder))
@@ -70,7 +70,7 @@ async def _run(code: str, stdin: str, limits: Limits) -> tuple[Outcome, bytes]:
     ended = dataclasses.replace(
         outcome, limit=limit, exit_code=code_, finished=finished and not limit
     )
-    return ended, told
+    return ended, report
 
 
 def _orders(limits: Limits, folder: pathlib.Path, compiled: int, report: int) -> dict[str, object]:
@@ -96,7 +96,7 @@ def _orders(limits: Limits, folder: pathlib.Path, compiled: int, report: int) ->
 
 
 def _end(
-    folder: pathlib.Path, limits: Limits, told: bytes, key: bytes
+    folder: pathlib.Path, limits: Limits, report: bytes, key: bytes
 ) -> tuple[Limit | None, bool]:
     """The limit that the script noticed as an error of its own, and whether it came to its end."""
     report = b""
@@ -107,7 +107,7 @@ def _end(
         finally:
             os.close(file)
         (folder / ".report").unlink()
-    if told.endswith(b"timeout\n"):
+    if report.endswith(b"timeout\n"):
         return "timeout", False
     if report == b"memory " + key:
         return "memory", False

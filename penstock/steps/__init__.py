@@ -130,8 +130,8 @@ def _add(known: dict[str, Tool], name: str, function: Tool) -> None:
     if name in known:
         module = known[name].__module__
         ours = module.startswith("penstock.")
-        place = "Penstock" if ours else getattr(sys.modules.get(module), "__file__", module)
-        raise StepError(f"'{name}' is already registered by {place}")
+        origin = "Penstock" if ours else getattr(sys.modules.get(module), "__file__", module)
+        raise StepError(f"'{name}' is already registered by {origin}")
     known[name] = function
 
 

@@ -72,7 +72,7 @@ class History:
 
     def _forget(self) -> None:
         self._runs: set[str] = set()
-        self._place: tuple[int, int] | None = None
+        self._identity: tuple[int, int] | None = None
         #: Up to here the file is whole rows, and known.
         self._end = 0
         self._last = b""
@@ -151,15 +151,15 @@ class History:
     def _catch_up(self, fd: int) -> None:
         """All whole rows of the file are known, and it ends with one."""
         found = os.fstat(fd)
-        place = (found.st_dev, found.st_ino)
+        identity = (found.st_dev, found.st_ino)
         last_at = self._end - len(self._last)
         if (
-            place != self._place
+            identity != self._identity
             or found.st_size < self._end
             or os.pread(fd, len(self._last), last_at) != self._last
         ):
             self._forget()
-            self._place = place
+            self._identity = identity
         if found.st_size == self._end:
             return
         row = b""

@@ -182,7 +182,7 @@ class Place:
             found = collections.Counter(run.state for run in self.read(*trace_ids))
             raise AssertionError(f"waited {limit_s:g} s; the runs are {dict(found)}") from None
         for run in runs:
-            assert run.state == state, run.letters or run.state
+            assert run.state == state, run.dead_letters or run.state
         return runs
 
     def begun(self, topic: str = "premise") -> list[Event]:

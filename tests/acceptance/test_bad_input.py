@@ -240,7 +240,7 @@ def test_an_output_that_is_too_large_is_a_dead_letter_of_the_event_before(place:
     with place.worker(PENSTOCK_MAX_EVENT_BYTES="1200"):
         (trace_id,) = place.submit("--premise", "A hedgehog")
         (run,) = place.wait_for(trace_id, state=DEAD)
-    (letter,) = run.letters
+    (letter,) = run.dead_letters
     assert letter.cause == "EventTooLarge" and "'carries'" in letter.message
 
 

@@ -124,7 +124,7 @@ def test_an_answer_that_never_fits_is_a_dead_letter_that_says_where(shop: Shop) 
     )
     (run,) = shop.place.wait_for(trace_id, state=DEAD)
 
-    (letter,) = run.letters
+    (letter,) = run.dead_letters
     assert letter.stage == "critic_agent_stream" and letter.cause == "ModelMisbehaved"
     assert "critic" in letter.message and "asked twice" in letter.message
     assert len(shop.calls(mark)) == BEFORE_CRITIC + 2
@@ -135,7 +135,7 @@ def test_what_will_not_pass_is_a_dead_letter_at_once(shop: Shop, status: int, hi
     trace_id, mark = shop.begin({"fault": "status", "status": status, "body": "no such thing"})
     (run,) = shop.place.wait_for(trace_id, state=DEAD)
 
-    (letter,) = run.letters
+    (letter,) = run.dead_letters
     assert letter.cause == "ModelRefused" and hint in letter.message
     assert len(shop.calls(mark)) == 1
     shop.tell()  # and the worker goes on
@@ -144,7 +144,7 @@ def test_what_will_not_pass_is_a_dead_letter_at_once(shop: Shop, status: int, hi
 def test_a_refused_key_pauses_the_stage_and_kills_no_run(shop: Shop) -> None:
     run, calls = shop.tell({"fault": "status", "status": 401, "body": "Incorrect API key"})
 
-    assert len(calls) == 5 and not run.letters
+    assert len(calls) == 5 and not run.dead_letters
     assert "given to the server of OPENAI_BASE_URL only" in shop.worker.text()
     assert "answers again" in shop.worker.text()
 
@@ -179,7 +179,7 @@ def test_an_outage_of_the_provider_burns_no_tries_and_every_run_ends(
             worker.wait_for("does not answer")
             # The first three failures find out that it is down; what follows are probes.
             wait_until(lambda: worker.text().count("failed (") >= 5, "probes")
-            assert not any(run.letters for run in place.read(*trace_ids))
+            assert not any(run.dead_letters for run in place.read(*trace_ids))
             with scripted_server(port=server.port, log_path=server.log_path):
                 place.wait_for(*trace_ids)
             worker.wait_for("answers again")
@@ -203,7 +203,7 @@ def test_a_run_over_a_real_engine_ends_whatever_its_random_weights_say(
     (trace_id,) = place.submit("--premise", "Tim the Flying Dog")
     with place.worker():
         run = wait_until(lambda: _over(place, trace_id), "the end of the run")
-    for letter in run.letters:
+    for letter in run.dead_letters:
         # Random weights know no rubric: numbers out of range, or no JSON at all.
         assert letter.cause == "ModelMisbehaved", letter
     plot = next(entry for entry in run.entries if entry.topic == "plot")

@@ -324,8 +324,10 @@ class Trial:
                 run = await client.read(trace_id)
                 topics = sorted(entry.topic for entry in run.entries)
                 if trace_id in dead:
-                    if run.state != DEAD or len(run.letters) != 1:
-                        faults.append(f"run {trace_id} is {run.state}, {len(run.letters)} letters")
+                    if run.state != DEAD or len(run.dead_letters) != 1:
+                        faults.append(
+                            f"run {trace_id} is {run.state}, {len(run.dead_letters)} letters"
+                        )
                 elif run.state != DONE or topics != sorted(TOPICS):
                     faults.append(f"run {trace_id} is {run.state} with events on {topics}")
         return faults

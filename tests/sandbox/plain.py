@@ -24,7 +24,7 @@ os.execv(sys.executable, [sys.executable, "-B", "-X", "utf8", "script.py"])
 
 async def run_plainly(code: str, stdin: str = "", limits: Limits | None = None) -> Outcome:
     limits = limits or Limits()
-    folder = scratch.place()
+    folder = scratch.new_folder()
     memory, disk = limits.memory_mb * 2**20, limits.disk_mb * 2**20
     values = f"{memory},{math.ceil(limits.seconds) + 1},{disk},64"
     try:

@@ -125,7 +125,7 @@ def test_a_dead_letter_makes_its_run_dead_once_nothing_runs_any_more(desk, runs)
     desk.finish("idea", ("draft", DRAFT))
     letter = desk.bury("draft", DRAFT)
     run = runs.read(TRACE)
-    assert (run.state, run.letters) == (RUNNING, (letter,)), "its offset is not finished yet"
+    assert (run.state, run.dead_letters) == (RUNNING, (letter,)), "its offset is not finished yet"
     desk.finish("draft")
     assert runs.read(TRACE).state == DEAD
 
@@ -133,7 +133,7 @@ def test_a_dead_letter_makes_its_run_dead_once_nothing_runs_any_more(desk, runs)
 def test_a_run_of_which_only_its_dead_letter_is_left_can_be_read(desk, runs):
     letter = desk.bury("idea", IDEA)
     run = runs.read(TRACE)
-    assert (run.state, run.pipeline, run.entries, run.letters) == (DEAD, "tale", (), (letter,))
+    assert (run.state, run.pipeline, run.entries, run.dead_letters) == (DEAD, "tale", (), (letter,))
 
 
 def test_other_runs_and_records_that_are_no_events_are_left_out(desk, runs):
@@ -155,9 +155,9 @@ def test_a_run_that_is_not_there_is_named(runs):
 
 def test_letters_of_all_runs_come_in_the_order_in_which_they_were_written(desk, runs):
     made = [desk.bury("idea", first_event("tale", {"idea": str(n)})) for n in range(6)]
-    assert [letter for _, letter in runs.letters()] == made
+    assert [letter for _, letter in runs.dead_letters()] == made
     key = made[3].trace_id.encode()
-    assert [letter for _, letter in runs.letters(key)] == [made[3]]
+    assert [letter for _, letter in runs.dead_letters(key)] == [made[3]]
 
 
 def test_a_run_that_moves_on_while_it_is_read_is_not_taken_for_done(

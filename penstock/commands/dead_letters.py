@@ -16,7 +16,7 @@ from penstock.record.dead_letters import DeadLetter
 async def dead_letters(
     context: Context,
     action: str,
-    letter_id: str | None,
+    dead_letter_id: str | None,
     edit: bool,
     every: bool,
     cause: str | None,
@@ -26,44 +26,44 @@ async def dead_letters(
         if action == "list":
             show(chosen(client, None, True, cause), as_json)
             return
-        letters = chosen(client, letter_id, every, cause)
+        dead_letters = chosen(client, dead_letter_id, every, cause)
         if action == "show":
-            show(letters, as_json, whole=True)
+            show(dead_letters, as_json, whole=True)
             return
-        if not letters:
+        if not dead_letters:
             say("There are no such dead letters.")
-        for letter in letters:
+        for dead_letter in dead_letters:
             if action == "replay":
-                event = await client.replay(letter.id, edited(letter) if edit else None)
-                told = {"id": letter.id, "trace_id": event.trace_id, "replay": event.replay}
-                text = f"replayed {letter.id}  run {event.trace_id}  for {letter.stage}"
+                event = await client.replay(dead_letter.id, edited(dead_letter) if edit else None)
+                said = {"id": dead_letter.id, "trace_id": event.trace_id, "replay": event.replay}
+                text = f"replayed {dead_letter.id}  run {event.trace_id}  for {dead_letter.stage}"
             else:
-                await client.drop(letter.id)
-                told = {"id": letter.id, "trace_id": letter.trace_id, "dropped": True}
-                text = f"dropped {letter.id}  run {letter.trace_id}"
-            put(json.dumps(told) if as_json else text)
-        if action == "replay" and letters and not client.worker_running():
+                await client.drop(dead_letter.id)
+                said = {"id": dead_letter.id, "trace_id": dead_letter.trace_id, "dropped": True}
+                text = f"dropped {dead_letter.id}  run {dead_letter.trace_id}"
+            put(json.dumps(said) if as_json else text)
+        if action == "replay" and dead_letters and not client.worker_running():
             say("No worker is running: they wait. Start one with: penstock worker")
 
 
 def chosen(
-    client: Client, letter_id: str | None, every: bool, cause: str | None
+    client: Client, dead_letter_id: str | None, every: bool, cause: str | None
 ) -> list[DeadLetter]:
     """The open dead letters that were asked for. Raises `SettingsError` or `NotFound`."""
-    letters = client.letters()
+    dead_letters = client.dead_letters()
     if every:
-        return [letter for letter in letters if cause in (None, letter.cause)]
-    if letter_id is None:
+        return [dead_letter for dead_letter in dead_letters if cause in (None, dead_letter.cause)]
+    if dead_letter_id is None:
         raise SettingsError("which one? Give its id (penstock dead-letters), or --all")
-    found = [letter for letter in letters if letter.id == letter_id]
+    found = [dead_letter for dead_letter in dead_letters if dead_letter.id == dead_letter_id]
     if not found:
-        raise NotFound(f"there is no dead letter {letter_id} that is open")
+        raise NotFound(f"there is no dead letter {dead_letter_id} that is open")
     return found
 
 
-def edited(letter: DeadLetter) -> bytes:
+def edited(dead_letter: DeadLetter) -> bytes:
     """The record as somebody has mended it in their editor."""
-    before = letter.record.decode(errors="replace")
+    before = dead_letter.record.decode(errors="replace")
     with contextlib.suppress(ValueError):  # that is what there is to mend
         before = json.dumps(json.loads(before), indent=2, ensure_ascii=False)
     after = click.edit(before, extension=".json")
@@ -72,15 +72,15 @@ def edited(letter: DeadLetter) -> bytes:
     return after.encode()
 
 
-def show(letters: list[DeadLetter], as_json: bool, whole: bool = False) -> None:
+def show(dead_letters: list[DeadLetter], as_json: bool, whole: bool = False) -> None:
     """The letters on the screen, a line each or all of them."""
     if as_json:
-        for one in letters:
+        for one in dead_letters:
             put(json.dumps(msgspec.to_builtins(one), ensure_ascii=False))
         return
-    if not letters:
+    if not dead_letters:
         say("There are no dead letters.")
-    for one in letters:
+    for one in dead_letters:
         put(f"{one.id}  run {one.trace_id}  {one.stage}  {one.cause}: {one.message}")
         if whole:
             put(one.detail)
