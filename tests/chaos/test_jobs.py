@@ -144,6 +144,7 @@ def test_every_job_is_one_file_and_none_is_paid_for_twice_over_three_kills(
     judge(trial, judged)
 
 
+@pytest.mark.long  # `test_kafka` kills among three workers, too
 @pytest.mark.parametrize("broker", ["kafka"], indirect=True)
 @pytest.mark.settings(PENSTOCK_PARTITIONS="12")
 def test_jobs_among_three_workers_outlive_three_of_them(

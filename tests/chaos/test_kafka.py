@@ -42,6 +42,7 @@ def test_a_run_on_kafka_ends_once_when_its_worker_is_killed_at_each_point(
     judge(trial, judged)
 
 
+@pytest.mark.long  # `test_jobs` kills one worker in a crowd, too
 def test_kills_of_one_worker_on_kafka_lose_nothing_and_repeat_nothing_recorded(
     kafka_trial: Cluster, judged: list[Verdict]
 ) -> None:
@@ -65,7 +66,7 @@ def test_kills_among_three_workers_lose_nothing_and_repeat_nothing_recorded(
     trial = kafka_trial
     trial.start(*SEVERAL)
     trial.submit(RUNS)
-    for share in (0.1, 0.4, 0.7) if LONG else (0.2, 0.6):
+    for share in (0.1, 0.4, 0.7) if LONG else (0.4,):
         trial.wait_for_a_crowd(answered=share, count=CROWD)
         place = trial.random.choice(SEVERAL)
         trial.kill(place)
@@ -73,6 +74,7 @@ def test_kills_among_three_workers_lose_nothing_and_repeat_nothing_recorded(
     judge(trial, judged)
 
 
+@pytest.mark.long  # a rolling restart is one that leaves and one that joins, three times
 @twelve
 def test_workers_that_join_and_leave_under_load_repeat_no_call_at_all(
     kafka_trial: Cluster, judged: list[Verdict]
@@ -107,7 +109,7 @@ def test_a_rolling_restart_of_three_workers_repeats_no_call_at_all(
     assert not verdict.repeats
 
 
-@pytest.mark.parametrize("seconds", [5, 75, 600] if LONG else [5])
+@pytest.mark.parametrize("seconds", [5, 75, 600] if LONG else [2])
 def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
     seconds: int, kafka_trial: Cluster, kafka_to_kill: KafkaServer, judged: list[Verdict]
 ) -> None:
@@ -150,7 +152,7 @@ def test_a_zombie_changes_no_result(kafka_trial: Cluster, judged: list[Verdict])
     trial.start(*SEVERAL)
     trial.submit(RUNS)
     trial.wait_for_a_crowd(answered=0.2, count=CROWD)
-    trial.suspend(2, SESSION_S * 2 + 2)
+    trial.suspend(2, SESSION_S * 2 + 2 if LONG else SESSION_S + 4)
     judge(trial, judged)
 
 

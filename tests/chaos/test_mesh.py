@@ -125,6 +125,7 @@ def test_every_run_is_one_row_when_the_worker_is_killed_at_each_moment(stream: S
     stream.judge()
 
 
+@pytest.mark.long  # each moment is in the test before
 def test_every_run_is_one_row_over_kills_at_any_time(stream: Stream) -> None:
     stream.begin_some(4 * RUNS)
     for _ in range(8 if LONG else 2):
