@@ -1,9 +1,12 @@
 """Help for people: every command with a line, on both command lines."""
 
+import re
+import sys
+
 import pytest
 
 from tests.acceptance.places import Place, side_by_side
-from tests.programs import FAUST, PENSTOCK
+from tests.programs import FAUST
 
 OURS = {
     "check",
@@ -21,9 +24,22 @@ OURS = {
 }
 
 
-@pytest.mark.parametrize("program", [PENSTOCK, FAUST], ids=["penstock", "faust"])
-def test_help_lists_the_commands_with_a_line_each(place: Place, program: tuple[str, ...]) -> None:
-    text = place.run("--help", program=program).out
+#: The sections of our own help, in their order.
+SECTIONS = ["Runs:", "Jobs:", "Projects:", "Operations:"]
+
+
+def test_help_lists_our_commands_in_sections_and_nobody_elses(place: Place) -> None:
+    lines = place.run("--help").out.splitlines()
+    assert [line for line in lines if line in SECTIONS] == SECTIONS
+    listed = {
+        line.split()[0] for line in lines[lines.index("Runs:") :] if re.match(r"  [a-z]", line)
+    }
+    assert listed >= OURS and not listed & {"agents", "models", "tables", "send", "reset"}
+    assert "Welcome" not in "\n".join(lines)
+
+
+def test_on_fausts_command_line_ours_stand_beside_its_own(place: Place) -> None:
+    text = place.run("--help", program=FAUST).out
     listed = dict(
         line.strip().split(None, 1)
         for line in text[text.index("Commands:") :].splitlines()[1:]
@@ -31,6 +47,40 @@ def test_help_lists_the_commands_with_a_line_each(place: Place, program: tuple[s
     )
     assert listed.keys() >= OURS | {"agents"}
     assert all(about.endswith((".", "...")) for name, about in listed.items() if name in OURS)
+
+
+def test_a_shell_completes_commands_and_their_options(place: Place) -> None:
+    for words, index, expected in (
+        ("penstock st", "1", {"status", "story", "stress"}),
+        ("penstock submit --w", "2", {"--wait"}),
+    ):
+        found = place.run(
+            COMP_WORDS=words, COMP_CWORD=index, _PENSTOCK_COMPLETE="bash_complete"
+        ).out
+        assert {line.partition(",")[2] for line in found.splitlines()} == expected
+    assert "complete" in place.run(_PENSTOCK_COMPLETE="bash_source").out
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("settings",), ("status",), ("lag",)])
+def test_a_command_that_only_reads_imports_neither_faust_nor_the_sdk(
+    place: Place, arguments: tuple[str, ...]
+) -> None:
+    code = (
+        "import sys; from penstock.commands.program import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'faust', 'agents', 'openai', 'aiokafka'} & {*sys.modules}))"
+    )
+    said = place.run(*arguments, program=(sys.executable, "-c", code)).out
+    assert said.splitlines()[-1] == "[]"
+
+
+def test_a_worker_says_what_it_does_in_ten_lines_to_ready_and_five_to_stop(place: Place) -> None:
+    with place.worker(PENSTOCK_SEED="0") as running:
+        before = running.text().splitlines()
+        assert running.stop() == 0
+    lines = running.text().splitlines()
+    assert len(before) <= 10 and len(lines) - len(before) <= 5, "\n".join(lines)
 
 
 def test_each_command_explains_itself(place: Place) -> None:
