@@ -19,6 +19,9 @@ PREMISE ?= Tim the Flying Dog
 override PREMISE := $(value PREMISE)
 export PREMISE
 
+# Where it is set, each process would compile the library anew: a second of each start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help story worker mesh stress test unit contract chaos acceptance bench bench-field lint format types redpanda compose-check llama kafka-jars kafka \

@@ -20,8 +20,8 @@ from penstock import crash
 
 #: An output: its topic, its key, its value.
 Output = tuple[str, bytes, bytes]
-#: Where an output went, in the order of the outputs.
-Places = Sequence[tuple[int, int]]
+#: The partition and offset of each output, in the order of the outputs.
+Locations = Sequence[tuple[int, int]]
 
 
 #: What the keys of claims begin with: no stage has such a name, so no step's end deletes them.
@@ -35,7 +35,7 @@ asking: contextvars.ContextVar[Callable[[], Awaitable[None] | None] | None] = (
 
 
 def claimed_at(claim: bytes) -> float:
-    """When a claim was made, in seconds since 1970 UTC."""
+    """Return when a claim was made, in seconds since 1970 UTC."""
     return float(msgspec.json.decode(claim)[0])
 
 
@@ -44,35 +44,36 @@ class Journal(Protocol):
 
     @property
     def room(self) -> asyncio.Event:
-        """Set while new work may be taken: cleared when the broker is behind, full or away."""
+        """Set while new work may be taken; cleared while the broker is behind, full or away."""
 
     def owns(self, message: Any) -> bool:
-        """Whether what is known of the partition of `message` is in memory. Where it is not, the
-        partition is on its way to or from this worker, and the message comes again."""
+        """Return whether this worker has the partition of `message` and has read its journal.
+        Otherwise the partition is changing hands, and the message is delivered again."""
 
     def delivered(self, stage: str, message: Any) -> bool:
-        """`message` has come, in its turn; whether `stage` has finished its event before."""
+        """Note that `message` was delivered, and return whether `stage` has finished its event
+        before. Called for the messages of a partition in their order."""
 
     def is_done(self, stage: str, message: Any) -> bool:
-        """Whether `stage` has finished the event of `message`, as `message` or as another."""
+        """Return whether `stage` has finished the event of `message`, at this offset or another."""
 
     def refuse(self, stage: str, message: Any) -> None:
-        """Raises `RunBegunBefore` for an event that begins a run which had begun with other
-        content."""
+        """Refuse an event that begins a run which was begun with other content: raises
+        `RunBegunBefore`."""
 
     def again(self, stage: str, message: Any) -> None:
-        """`message` was delivered, and its event is finished: let the broker forget it."""
+        """Ack `message`, whose event was finished before, as soon as that is durable."""
 
     def recall(self, key: str, message: Any) -> bytes | None:
-        """The recorded answer of a call, or nothing."""
+        """Return the recorded answer of a call, or None."""
 
     def lease(self) -> Awaitable[None] | None:
-        """What is to be awaited before a call is made, if anything: whether the event is ours
-        still."""
+        """Return what to await before a call is made, if anything: that the event's partition is
+        still this worker's."""
 
     def record(self, key: str, message: Any, answer: bytes) -> asyncio.Future[None]:
-        """Done when `answer` is durable: from then on, the call is never made again. Others may
-        wait for the same future."""
+        """Record the answer of a call; the future is done when it is durable, and from then on the
+        call is never made again. Others may wait for the same future."""
 
     def finish(
         self,
@@ -80,11 +81,12 @@ class Journal(Protocol):
         message: Any,
         outputs: Sequence[Output],
         step: str | None,
-        then: Callable[[Places], None],
+        then: Callable[[Locations], None],
     ) -> Awaitable[None] | None:
-        """The step's end. `then` is called with each output's partition and offset when they are
-        durable. With `step`, that step's entries go; without, they stay (a dead letter's, so that
-        its replay pays nothing again). What is returned, if anything, is to be awaited."""
+        """End the step: append its outputs, delete its entries, mark its event as done. `then` is
+        called with the locations of the outputs when they are durable. Without `step` the entries
+        stay (a dead letter's, so that its replay pays nothing again). Returns what to await before
+        more work is taken, if anything."""
 
 
 class Calls:
@@ -103,27 +105,29 @@ class Calls:
         self._pending: list[asyncio.Future[None]] = []
 
     @property
-    def place(self) -> str:
-        """Where the step's event stands."""
+    def position(self) -> str:
+        """The step's event: TOPIC/PARTITION/OFFSET."""
         return f"{self.message.topic}/{self.message.partition}/{self.message.offset}"
 
     async def claim(self, trace_id: str, value: Any) -> tuple[Any, str]:
-        """What the run is claimed for, and the place of the event that claimed it; durable. Between
-        looking and claiming nothing is awaited, and all the events of a run are in one partition,
-        whatever topic they stand on: only one of them is first."""
+        """Claim the run for `value`, durably, unless one of its events has done so before. Returns
+        what the run is claimed for, and the position of the event that claimed it. Between looking
+        and claiming nothing is awaited, and all events of a run are in one partition, whatever
+        their topic: only one of them is first."""
         key = f"{CLAIMS}{trace_id}/claim"
         held = self.journal.recall(key, self.message)
         if held is None:
-            held = msgspec.json.encode([time.time(), value, self.place])
+            held = msgspec.json.encode([time.time(), value, self.position])
             await self.journal.record(key, self.message, held)
-        _, held_value, place = msgspec.json.decode(held)
-        return held_value, place
+        _, held_value, position = msgspec.json.decode(held)
+        return held_value, position
 
     async def once(self, request: bytes, call: Callable[[], Awaitable[bytes]]) -> bytes:
-        """The answer to `request`: the recorded one, or else that of `call`, which is recorded.
+        """Return the answer to `request`: the recorded one, or else that of `call`, which is
+        recorded.
 
-        The key is the request's hash and its occurrence within the step. Nothing goes out before
-        the answers that came before are durable.
+        The key is the request's hash and its occurrence within the step. No call is made before
+        the answers to earlier ones are durable.
         """
         digest = hashlib.blake2b(request, digest_size=16).hexdigest()
         if failed := self._failed.get(digest):
@@ -141,12 +145,12 @@ class Calls:
             lease = self.journal.lease()
             if lease is not None:
                 await lease
-            told = asking.set(self.journal.lease)
+            token = asking.set(self.journal.lease)
             try:
                 answer = await call()
                 crash.at("answered")
             finally:
-                asking.reset(told)
+                asking.reset(token)
         except BaseException:
             self._failed.setdefault(digest, []).append(number)
             raise
@@ -154,9 +158,9 @@ class Calls:
         return answer
 
     async def recorded(self) -> None:
-        """The answers so far are durable. Several calls of a step may wait for the same ones (a
-        model that asks for two tools), so each is left in place until it is done, and is not
-        cancelled with whoever waits."""
+        """Wait until the answers so far are durable. Several calls of a step may wait for the same
+        ones (a model that asks for two tools), so each stays in the list until it is done, and is
+        not cancelled with whoever waits."""
         for recorded in tuple(self._pending):
             if not recorded.done():
                 await asyncio.wait((recorded,))

@@ -1,4 +1,4 @@
-"""Where topics live: the embedded broker (one SQLite file), or Kafka. Chosen here, by settings."""
+"""Where topics live: the embedded broker (one SQLite file) or Kafka. The settings choose, here."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def open_broker(settings: Settings, plan: "Plan") -> "Broker":
-    """The broker as every process has it, beside the workers."""
+    """Open the broker for a process that is not a worker."""
     if settings.embedded:
         from penstock.broker.embedded.broker import EmbeddedBroker
 
@@ -22,7 +22,7 @@ def open_broker(settings: Settings, plan: "Plan") -> "Broker":
 
 
 def join(settings: Settings, plan: "Plan", signals: "Signals") -> "Membership":
-    """The broker as a worker has it."""
+    """Return a worker's membership of the broker; nothing is opened or joined yet."""
     if settings.embedded:
         from penstock.broker.embedded.membership import SoleWorker
 

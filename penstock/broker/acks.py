@@ -1,16 +1,18 @@
-"""Where Faust's compiled stream writes its acks: past `Consumer.ack`, into lists by partition."""
+"""Acks of Faust's compiled stream, which writes them into lists by partition and does not call
+`Consumer.ack`."""
 
 from collections.abc import Callable
 
 from faust.types import TP
 
-#: Told of each offset that a stream has acked.
+#: Called with each offset that a stream has acked.
 Acked = Callable[[TP, int], None]
 
 
 class Acks(dict[TP, "TopicAcks"]):
-    """In place of Faust's lists and sets of acked offsets, by partition: without this the messages
-    of an agent that is no stage would come again after every restart."""
+    """Stands in for Faust's lists and sets of acked offsets, by partition, and passes each offset
+    on. Without it the messages of an agent that is no stage would be delivered again after every
+    restart."""
 
     def __init__(self, acked: Acked) -> None:
         super().__init__()
@@ -22,7 +24,7 @@ class Acks(dict[TP, "TopicAcks"]):
 
 
 class TopicAcks:
-    """Those of one partition; each is passed on."""
+    """Stands in for the list and the set of one partition."""
 
     def __init__(self, acked: Acked, tp: TP) -> None:
         self._acked = acked

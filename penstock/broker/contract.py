@@ -1,11 +1,11 @@
-"""The contract of a broker: what Penstock asks of where its topics live.
+"""The contract of a broker: what Penstock asks of it.
 
-    Broker       what every process can do: begin runs, append, read, say how it is
-    Membership   what a worker has beyond that: the journal, its partitions, lag, retention
-    Stages       what a broker asks of those who work on its events
+    Broker       for every process: begin runs, append, read, check
+    Membership   for a worker: the journal, its partitions, lag, retention
+    Stages       what a broker asks of the stages that work on its events
 
-Two implementations, `embedded` and `kafka`. `penstock.broker` chooses one by the settings; nobody
-else asks which it is.
+Two packages implement it, `embedded` and `kafka`. `penstock.broker` chooses one by the settings;
+no other module asks which it is.
 """
 
 import dataclasses
@@ -22,12 +22,12 @@ from penstock.record import dead_letters as deadletters
 if TYPE_CHECKING:
     import faust
 
-#: The partition of all events of a topic that one worker of the cluster reads.
+#: The partition of all events of a topic that only one worker of the cluster reads.
 ONE_WORKER = 0
 
 
 class Location(NamedTuple):
-    """Where a record stands on its topic."""
+    """The partition and offset of a record on its topic."""
 
     partition: int
     offset: int
@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 
 class Beginning(NamedTuple):
-    """The first event of a run. `id` is the event's: what was begun under it is not begun again."""
+    """The first event of a run. A run is begun once for each `id`, which is the event's."""
 
     topic: str
     id: str
@@ -52,7 +52,7 @@ class Beginning(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A record as it stands on its topic; `ts` is in milliseconds since 1970 UTC."""
+    """A record that was read from its topic; `ts` is in milliseconds since 1970 UTC."""
 
     topic: str
     partition: int
@@ -64,8 +64,8 @@ class Found:
 
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
-    """A pipeline as a broker sees it: its topics have as many partitions as each other, so that a
-    run stays in one. `file` is where a person finds its chain."""
+    """A pipeline's topics. All have the same number of partitions, so that a run stays in one.
+    `file` is its chain's, for messages."""
 
     name: str
     file: str
@@ -74,23 +74,23 @@ class Pipeline:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a project asks of its broker: topics, and which stages read them."""
+    """The topics that a project needs, and the stages that read them."""
 
     app_id: str
     pipelines: tuple[Pipeline, ...] = ()
-    #: The stages that read each topic: an offset is done when all of them are.
+    #: The names of the stages that read each topic. An offset is done when all of them are.
     readers: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     #: Topics whose events all stand in partition `ONE_WORKER`.
     one_worker: frozenset[str] = frozenset()
 
     @property
     def stages(self) -> list[str]:
-        """Every stage that reads."""
+        """The names of all stages."""
         return [name for names in self.readers.values() for name in names]
 
     @property
     def cancels(self) -> str:
-        """The topic that says which runs are to end where they are."""
+        """The topic of cancelled runs."""
         return cancels.topic_name(self.app_id)
 
     @property
@@ -99,139 +99,143 @@ class Plan:
 
     @property
     def topics(self) -> list[str]:
-        """Every topic of the pipelines, then those of dead letters and of cancelled runs."""
+        """The pipelines' topics, then those of dead letters and of cancelled runs."""
         names = [name for pipeline in self.pipelines for name in pipeline.topics]
         return [*names, self.dead_letters, self.cancels]
 
 
 class Broker(Protocol):
-    """What every process can do, beside the workers. Methods block; call them in a thread."""
+    """The broker for a process that is not a worker. Methods block; call them in a thread."""
 
     def begin(self, runs: Sequence[Beginning]) -> list[Location | None]:
-        """Each of the runs has begun, durably; where its first event stands, or None where a run
-        with the same content had begun under that id before. On the embedded broker all of them
-        begin or none. On Kafka, where only the workers know what was begun, None is never returned:
-        a run that had begun before is not run again, and one of another content is a dead letter.
+        """Begin the runs, durably, each once for as long as it is kept.
 
-        Raises `RunBegunBefore` for one that had begun with other content, `BrokerUnavailable`.
+        Returns the location of each first event, or None for a run that was begun before with the
+        same content. Raises `RunBegunBefore` for one that was begun with other content, and
+        `BrokerUnavailable`; on the embedded broker none of them has begun then. On Kafka only the
+        workers know what was begun: None is never returned, a run that was begun before is not run
+        again, and one of other content becomes a dead letter with the cause `RunBegunBefore`.
         """
 
     def append(self, rows: Sequence[Row]) -> list[Location]:
-        """The rows are on their topics, durably and in their order: on the embedded broker all of
-        them or none, on Kafka one after another. Raises `BrokerUnavailable`."""
+        """Append the rows, durably and in their order: on the embedded broker all of them or none,
+        on Kafka one after another. Raises `BrokerUnavailable`."""
 
     def cancel(self, key: bytes, value: bytes) -> None:
-        """Whoever works on the events of `key`, now or later, learns that their run is cancelled.
+        """Let whoever works on the events of `key`, now or later, know that the run is cancelled.
         `value` says when. Raises `BrokerUnavailable`."""
 
     def worker_running(self) -> bool:
-        """Whether a worker is there to do the work; true where the broker cannot say."""
+        """Return whether a worker is running; True where the broker cannot say."""
 
     def version(self) -> int:
-        """Changes whenever something was added."""
+        """Return a number that changes whenever a record is added."""
 
     def find(self, topic: str, key: bytes | None, start: int = 0) -> list[Found]:
-        """The records of `key` on `topic` from offset `start` on; with no key, all of them."""
+        """Return the records of `key` on `topic` from offset `start` on; with no key, all."""
 
-    def unfinished(self, reader: str, topic: str) -> int:
-        """How many records of `topic` its reader has not finished: what is in flight counts."""
+    def unfinished(self, stage: str, topic: str) -> int:
+        """Return how many records of `topic` the stage has not finished, with those in flight."""
 
-    def is_done(self, reader: str, record: Found) -> bool:
-        """Whether `reader` has finished `record`."""
+    def is_done(self, stage: str, record: Found) -> bool:
+        """Return whether `stage` has finished `record`."""
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """Inside, what is read is as it stood at one moment, or later."""
+        """Inside, everything is read as it was at one moment or later: an output of a step that is
+        finished is not missed."""
 
     def check(self) -> tuple[bool, str]:
-        """Whether the broker is as it should be, and a sentence about it or what to do."""
+        """Return whether the broker is sound, and a sentence: how it is, or what to do."""
 
     def close(self) -> None:
-        """Connections and threads are gone."""
+        """End connections and threads."""
 
 
 class Stages(Protocol):
-    """Those who work on a broker's events, as a broker sees them."""
+    """A worker's stages, as a broker sees them."""
 
     #: The keys of runs that end where they are.
     cancelled: set[bytes]
 
     def hold(self) -> None:
-        """Nothing new is taken, until `resume`."""
+        """Take no new events, until `resume`."""
 
     def resume(self) -> None:
-        """Events are taken again."""
+        """Take events again."""
 
     def on_seek(self) -> None:
-        """What was not finished is delivered again from here on."""
+        """Expect what was not finished to be delivered again from here on."""
 
     async def pause(self, limit_s: float) -> None:
-        """Nothing new is taken; what is in flight has ended, or `limit_s` has passed."""
+        """Take no new events, and wait until those in flight have ended or `limit_s` has passed."""
 
     async def release(self, kept: Collection[Any]) -> int:
-        """What is in flight of other partitions than `kept` was cancelled, and stays un-acked; how
+        """Cancel what is in flight of other partitions than `kept`; it stays un-acked. Returns how
         many events that were."""
 
     async def drain(self) -> None:
-        """Nothing new is taken; what is in flight has ended, or was cancelled at the limit and is
-        taken up by the next worker."""
+        """Take no new events, and wait for those in flight; those that have not ended at the limit
+        are cancelled, for the next worker to take up."""
 
 
 class Membership(Protocol):
-    """How a worker stands to its broker. The app calls each method in its turn."""
+    """A worker's side of its broker. The app calls the methods at the stages of its life."""
 
     @property
     def journal(self) -> Journal:
-        """The durable record of calls, and the end of each step."""
+        """The durable record of calls, and what ends a step."""
 
     @property
     def suspects(self) -> Suspects:
-        """What finds the event that kills its worker."""
+        """What finds an event that kills its worker."""
 
     def faust_settings(self) -> dict[str, Any]:
-        """What Faust is told of this broker. Raises `SettingsError`."""
+        """Return the settings of Faust for this broker. Raises `SettingsError`."""
 
     def attach(self, app: "faust.App", stages: Stages) -> Any:
-        """The worker is `app`, and its events are worked on by `stages`; the Faust transport that
-        it uses."""
+        """Connect the broker with the worker: its app and its stages. Returns the app's Faust
+        transport."""
 
     def check(self) -> None:
-        """A worker can start here, as far as that can be known before it does. Raises
+        """Find out whether a worker can start, as far as that can be known before it does. Raises
         `PenstockError` with what to do."""
 
     async def reach(self) -> None:
-        """The broker answers and has every topic."""
+        """Wait until the broker answers, and make every topic that is missing."""
 
     def background(self) -> tuple[Callable[[], Awaitable[None]], ...]:
-        """What runs beside the stages for as long as the worker does."""
+        """Return what has to run beside the stages for as long as the worker does."""
 
     async def assigned(self) -> None:
-        """After each change of who has which partitions, before anything is delivered."""
+        """Take over the partitions that were assigned; called after each rebalance, before anything
+        is delivered."""
 
     async def give_up(self, consumer: Any, stopping: bool) -> None:
-        """Before partitions are given up: what is in flight has ended or was cancelled, and what
-        has ended is written."""
+        """Give the partitions up: wait for what is in flight, within limits, and write what has
+        ended. Called before each rebalance and when the worker stops."""
 
     async def flush(self, flushing: Awaitable[None], stopping: bool) -> None:
-        """Faust's producer has sent what it holds, or a stopping worker's time for that is over."""
+        """Wait for `flushing`, Faust's producer, or until a stopping worker's time is over."""
 
     async def begin(
         self, topic: str, id_: str, key: bytes, value: bytes, *, kept: bool = False
     ) -> Location | None:
-        """A run has begun with the event `id_`; None when it had before, or is another worker's to
-        begin. A `kept` id is known for ever. Raises `RunBegunBefore` when it had with other
-        content."""
+        """Begin a run with the event `id_`. Returns its location, or None when the run was begun
+        before or is another worker's to begin. A `kept` id is known for ever. Raises
+        `RunBegunBefore` when it was begun with other content."""
 
     async def lag(self, topic: str) -> int:
-        """How many events of `topic` are not finished by all of its readers: what is in flight
-        counts, once. Raises `BrokerUnavailable`."""
+        """Return how many events of `topic` are not finished by all stages that read it, those in
+        flight included. Raises `BrokerUnavailable`."""
 
     async def retire(self, before_s: float) -> int:
-        """What belongs to finished runs and is older than `before_s` (seconds since 1970) is gone;
-        how many records that were. Raises `BrokerUnavailable`, then it is put off."""
+        """Delete what belongs to finished runs and is older than `before_s` (seconds since 1970),
+        and forget that they were begun. Returns how many records were deleted. Raises
+        `BrokerUnavailable`; then it is done another time."""
 
     @property
     def condition(self) -> Condition:
-        """How the broker is now."""
+        """The state of the broker now."""
 
     async def close(self) -> None:
-        """Connections are closed, the file is free."""
+        """Close connections and let go of the file."""

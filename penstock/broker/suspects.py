@@ -1,8 +1,9 @@
-"""Suspects: events that were in flight when a worker died, and what that says about them.
+"""Suspects: events that were in flight when a worker died.
 
-What was alone at a crash has probably caused it; what was present with others runs alone next, so
-that the next crash, if there is one, says who it was. After three deaths alone an event is a dead
-letter. How a broker finds out what was in flight is its own matter.
+An event that was alone in flight at a crash has probably caused it. One that was in flight with
+others runs alone next, so that the next crash, if there is one, shows which of them it was. After
+three deaths alone an event is a dead letter. Each broker has its own way to know what was in
+flight.
 """
 
 import asyncio
@@ -12,38 +13,38 @@ from typing import Any, Protocol
 
 from penstock.errors import EventError
 
-#: Deaths alone after which an event is dead.
+#: Deaths of a worker with only this event in flight, after which the event is a dead letter.
 DEAD_AFTER = 3
 
 
 class KilledWorker(EventError):
-    """The worker died each time that this event was in flight alone."""
+    """The worker died each time that this event was alone in flight."""
 
     def __init__(self, deaths: int) -> None:
         super().__init__(f"the worker died {deaths} times while this event was alone in flight")
 
 
 class Suspects(Protocol):
-    """What was present at the crashes of earlier workers, and what is in flight now."""
+    """Knows what was in flight when earlier workers died, and notes what is in flight now."""
 
-    crew: "Crew"
+    concurrency: "Concurrency"
 
     def check(self, stage: str, message: Any) -> bool:
-        """Whether the event of `message` has to run alone. Raises `KilledWorker` when it must not
-        run at all."""
+        """Return whether the event of `message` has to run alone. Raises `KilledWorker` when it
+        must not run at all."""
 
     def enter(self, stage: str, message: Any, alone: bool) -> int:
-        """The event is in flight; what to give to `leave`."""
+        """Note that the event is in flight. Returns the slot, for `written` and `leave`."""
 
     def written(self, slot: int) -> Awaitable[None] | None:
-        """What is to be awaited before the step runs, if anything."""
+        """Return what to await before the step runs, if anything: that the note is durable."""
 
     def leave(self, slot: int) -> None:
-        """The event is not in flight any more."""
+        """Take the note away: the event is not in flight any more."""
 
 
-class Crew:
-    """Who is at work: everybody at once, or one alone."""
+class Concurrency:
+    """How many events run at the same time: many, or one alone."""
 
     def __init__(self) -> None:
         self.running = 0
@@ -55,7 +56,7 @@ class Crew:
 
     @contextlib.asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        """Inside, nobody else is at work."""
+        """Inside, no other event runs. Waits for those that do."""
         async with self._alone:
             self._open.clear()
             self._closed = True
@@ -69,14 +70,14 @@ class Crew:
                 self._open.set()
 
     def join(self) -> bool:
-        """At work with the others, until `leave`; False when somebody has to be alone first."""
+        """Run with the others, until `leave`. Returns False while an event has to be alone."""
         if self._closed:
             return False
         self.running += 1
         return True
 
     async def joined(self) -> None:
-        """At work with the others, as soon as that is possible."""
+        """Wait until the event runs with the others."""
         while not self.join():
             await self._open.wait()
 

@@ -78,7 +78,9 @@ def main() -> None:
     # In place: Faust's group has this very list as the default of its look for -A.
     if not any(one == "-A" or one.startswith("--app") for one in arguments):
         sys.argv[1:1] = ["-A", "penstock"]
-    from faust.cli.faust import cli
+    if before:
+        import faust.cli.faust  # noqa: F401 - has Faust's own commands registered
+    from faust.cli.base import cli
 
     raise SystemExit(_run(cli, sys.argv[1:]))
 

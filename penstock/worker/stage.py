@@ -196,7 +196,7 @@ class Stage:
         except KilledWorker as exc:
             await self._finish(flight, self._processing.killed(flight.message, exc, self.env))
             return
-        concurrency = suspects.crew
+        concurrency = suspects.concurrency
         if alone:
             async with concurrency.alone():
                 await self._end_marked(flight, suspects, alone)

@@ -72,7 +72,7 @@ class StepWork:
 
     async def claim(self, value: Any) -> Claim:
         held, position = await self.calls.claim(self.event.trace_id, value)
-        return Claim(held, position == self.calls.place)
+        return Claim(held, position == self.calls.position)
 
     async def recall(
         self, about: str | None, kinds: Sequence[str] = KINDS, limit: int = 3

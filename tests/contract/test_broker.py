@@ -12,6 +12,7 @@ import pytest
 
 from penstock.broker import open_broker
 from penstock.broker.contract import Row
+from penstock.conditions import UP
 from penstock.errors import RunBegunBefore
 from penstock.record import dead_letters as deadletters
 from penstock.steps import Work
@@ -387,4 +388,5 @@ def test_a_broker_with_a_worker_says_so(house):
     assert house.broker.worker_running()
     sound, said = house.broker.check()
     assert sound and said.endswith("a worker is running"), said
-    assert house.membership.status == ("up", "", None)
+    condition = house.membership.condition
+    assert (condition.what, condition.state, condition.since) == ("broker", UP, None)

@@ -68,13 +68,13 @@ def test_an_empty_batch_is_nothing_and_one_with_a_waiter_is_something():
 def test_a_batch_that_fails_leaves_nothing_behind_and_can_be_written_again(writer, db):
     batch = batch_of((1, b"a"))
     batch.enter = {"s/e/c-0": b"answer"}
-    batch.places = [("reader", 1, 3, None)]  # type: ignore[list-item]
+    batch.positions = [("reader", 1, 3, None)]  # type: ignore[list-item]
     with pytest.raises(sqlite3.IntegrityError):
         writer.write(batch)
     assert not db.in_transaction
     for table in ("record", "journal", "position"):
         assert db.execute(f"select count(*) from {table}").fetchone() == (0,)
-    batch.places = [("reader", 1, 3, b"")]
+    batch.positions = [("reader", 1, 3, b"")]
     writer.write(batch)
     assert batch.offsets == [0]
     assert db.execute("select * from position").fetchall() == [("reader", 1, 3, b"")]
@@ -88,7 +88,7 @@ def test_positions_are_what_they_are_when_the_batch_is_cut():
     position.finish(0)
     batch.cut()
     position.finish(1)
-    assert batch.places == [("reader", 1, 1, b"")]
+    assert batch.positions == [("reader", 1, 1, b"")]
 
 
 def test_an_id_is_submitted_once_in_a_batch_and_ever(writer):
@@ -179,7 +179,7 @@ def test_a_batch_that_does_not_fit_on_the_disk_is_tried_again_before_later_ones(
     fill_the_disk(db)
     writer.retry_s = 0.002
     large, small = batch_of((1, b"x" * 100_000)), batch_of()
-    small.places = [("reader", 1, 7, b"")]
+    small.positions = [("reader", 1, 7, b"")]
     told: list[str] = []
     refused = threading.Event()
 
@@ -198,7 +198,7 @@ def test_a_batch_that_does_not_fit_on_the_disk_is_tried_again_before_later_ones(
     writer.put(large, done, stuck)
     writer.put(small, done, stuck)
     assert refused.wait(10)
-    with writer.turn:
+    with writer.connection_lock:
         assert db.execute("select count(*) from position").fetchone() == (0,)
         free_the_disk(db)
     assert written.wait(10)
@@ -211,7 +211,7 @@ def test_a_batch_that_does_not_fit_on_the_disk_is_tried_again_before_later_ones(
 def test_a_writer_that_stops_on_a_full_disk_writes_nothing_after_what_it_gave_up(writer, db):
     fill_the_disk(db)
     large, small = batch_of((1, b"x" * 100_000)), batch_of()
-    small.places = [("reader", 1, 7, b"")]
+    small.positions = [("reader", 1, 7, b"")]
     committed: list[Batch] = []
     refused = threading.Event()
     writer.start()

@@ -136,7 +136,7 @@ def test_nothing_goes_out_before_the_earlier_answer_is_durable(work, rows):
             out.append(seen.journal())
             return b"x"
 
-        with desk.store.writer.turn:  # the disk takes its time
+        with desk.store.writer.connection_lock:  # the disk takes its time
             second = asyncio.create_task(calls.once(b"second", look))
             await until(lambda: not desk.store._open)
             await asyncio.sleep(0)
@@ -159,7 +159,7 @@ def test_calls_made_at_the_same_time_wait_for_the_earlier_answer_each(work, rows
             found.append(len(seen.journal()))
             return b"x"
 
-        with desk.store.writer.turn:
+        with desk.store.writer.connection_lock:
             tools = [asyncio.create_task(calls.once(name, tool)) for name in (b"a", b"b", b"c")]
             await until(lambda: not desk.store._open)
             await asyncio.sleep(0)
@@ -172,13 +172,13 @@ def test_calls_made_at_the_same_time_wait_for_the_earlier_answer_each(work, rows
 
 def test_what_is_recorded_while_others_wait_is_waited_for_too(work, rows):
     async def body(desk: Desk) -> None:
-        calls, seen, turn = desk.calls(), rows(), desk.store.writer.turn
+        calls, seen, lock = desk.calls(), rows(), desk.store.writer.connection_lock
         await calls.once(b"model", Model())
 
         async def tool() -> bytes:
-            if turn.locked():
+            if lock.locked():
                 raise ConnectionError("away")
-            turn.acquire()  # from here on the disk takes its time
+            lock.acquire()  # from here on the disk takes its time
             return b"x"
 
         found: list[int] = []
@@ -188,7 +188,7 @@ def test_what_is_recorded_while_others_wait_is_waited_for_too(work, rows):
             return b"x"
 
         # Both wait for the model's answer; the second, that fails, must not forget the first's.
-        with turn:
+        with lock:
             both = [asyncio.create_task(calls.once(name, tool)) for name in (b"a", b"b")]
             await until(lambda: not desk.store._open)
         await asyncio.wait(both)
@@ -196,7 +196,7 @@ def test_what_is_recorded_while_others_wait_is_waited_for_too(work, rows):
         after = asyncio.create_task(calls.once(b"model again", look))
         for _ in range(10):  # turns of the loop, in which it would go out
             await asyncio.sleep(0)
-        turn.release()
+        lock.release()
         await after
         assert found == [2]
 
@@ -207,7 +207,7 @@ def test_a_call_that_is_cancelled_while_it_waits_disturbs_no_other(work):
     async def body(desk: Desk) -> None:
         calls = desk.calls()
         await calls.once(b"model", Model())
-        with desk.store.writer.turn:
+        with desk.store.writer.connection_lock:
             left = asyncio.create_task(calls.once(b"a", Model()))
             stays = asyncio.create_task(calls.once(b"b", Model()))
             await until(lambda: not desk.store._open)
@@ -288,9 +288,9 @@ def test_finish_without_a_step_keeps_its_entries_for_a_replay(work):
 
 def test_finish_is_waited_for_while_the_disk_is_behind(work):
     async def body(desk: Desk) -> None:
-        with desk.store.writer.turn:
+        with desk.store.writer.connection_lock:
             desk.store.room.clear()
-            waiting = desk.journal.finish("teller", desk.message, [], STEP, lambda places: None)
+            waiting = desk.journal.finish("teller", desk.message, [], STEP, lambda _: None)
             assert waiting is not None
             task = asyncio.ensure_future(waiting)
             await until(lambda: not desk.store._open)

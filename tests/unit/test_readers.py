@@ -44,7 +44,7 @@ def recorded(store: Store, *keys: str) -> None:
 
 
 def journal(store: Store) -> list[str]:
-    return [key for (key,) in store.reader.execute("select key from journal order by key")]
+    return [key for (key,) in store.read_db.execute("select key from journal order by key")]
 
 
 def test_a_stage_with_another_name_goes_on_where_it_was_with_what_it_had_recorded(store):

@@ -78,7 +78,7 @@ def test_a_step_that_answers_none_ends_the_run_there(live):
 def test_the_event_log_tells_of_the_consume_and_after_the_commit_of_the_produce(live):
     async def body(house: House) -> None:
         found = await house.put(idea("first"), idea("second"))
-        with house.store.writer.turn:  # the disk takes its time
+        with house.store.writer.connection_lock:  # the disk takes its time
             take(house.stage(tell), found[1:])
             await until(lambda: house.event_log.lines and not house.store._open)
             assert [line["event"] for line in house.event_log.lines] == ["consume"]

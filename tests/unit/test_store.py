@@ -56,7 +56,7 @@ def test_nobody_is_told_and_nothing_is_seen_before_the_commit(as_worker, rows):
         seen, told = rows(), append(store, IDEA, b"a")
         done: list[bool] = []
         store.enter(f"{STEP}/call-0", b"x", lambda _: done.append(True))
-        with store.writer.turn:  # somebody else uses the connection
+        with store.writer.connection_lock:  # somebody else uses the connection
             await until(lambda: not store._open)
             assert (told, done, store.end(IDEA)) == ([], [], 0)
             assert (seen.records(), seen.journal()) == ([], {})
@@ -104,7 +104,7 @@ def test_closing_writes_what_is_open_and_frees_the_lock(store, open_store, rows)
 def test_flushing_waits_for_what_the_writer_has_in_hand_and_not_for_more(as_worker, caplog):
     async def body(store: Store) -> None:
         told = append(store, IDEA, b"a")
-        with store.writer.turn:
+        with store.writer.connection_lock:
             await until(lambda: not store._open)
             flushing = asyncio.create_task(store.flush())
             await asyncio.sleep(0)
@@ -190,7 +190,7 @@ def test_a_full_disk_loses_nothing_and_stops_new_work_until_there_is_room(as_wor
         assert not store.room.is_set()
         # Later work, that would fit: it must wait its turn.
         store.finish("teller", IDEA, 1, [(DRAFT, 0, b"k", b"y")], waiter=small.extend)
-        with store.writer.turn:
+        with store.writer.connection_lock:
             assert (seen.low("teller"), len(seen.records())) == (None, 2)
             db.execute("pragma max_page_count = 1000000000")
         await until(lambda: small)
@@ -225,7 +225,7 @@ def test_a_submitter_on_a_full_disk_is_told_so_and_nothing_was_written(store, ro
 def test_room_is_cleared_while_too_much_waits_for_the_disk(as_worker):
     async def body(store: Store) -> None:
         told = append(store, IDEA, b"first")
-        with store.writer.turn:
+        with store.writer.connection_lock:
             await until(lambda: not store._open)
             append(store, IDEA, *[b"x"] * CROWDED)
             assert store.room.is_set()

@@ -103,7 +103,7 @@ def test_who_is_cancelled_while_it_begins_a_run_disturbs_nobody(settings, caplog
         store = worker.store
         store.create("idea", 1)
         store.start(asyncio.get_running_loop())
-        with store.writer.turn:
+        with store.writer.connection_lock:
             leaving = asyncio.create_task(begin(worker, first_event("tale", {"idea": "x"})))
             await until(lambda: store._busy and not store._open)
             leaving.cancel()

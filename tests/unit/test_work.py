@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.errors import ModelUnavailable, StepFailed, Unavailable
-from penstock.journal import Calls, Places
+from penstock.journal import Calls, Locations
 from penstock.memory import KINDS, Found
 from penstock.models.gate import Gates
 from penstock.record.events import Event, Usage, first_event
@@ -58,7 +58,7 @@ class Notebook:
         message: Any,
         outputs: Any,
         step: str | None,
-        then: Callable[[Places], None],
+        then: Callable[[Locations], None],
     ) -> Awaitable[None] | None:
         return None
 

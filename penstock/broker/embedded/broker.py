@@ -1,4 +1,4 @@
-"""The embedded broker beside its worker: begin runs, append, read; off the hot path."""
+"""The embedded broker for a process that is not its worker: begin runs, append, read."""
 
 import contextlib
 import sqlite3
@@ -17,7 +17,7 @@ from penstock.settings import Settings
 
 
 class EmbeddedBroker:
-    """The file of an embedded broker, for a process that is not its worker."""
+    """`Broker` on an embedded file."""
 
     def __init__(self, settings: Settings, plan: Plan) -> None:
         self.settings = settings
@@ -62,8 +62,8 @@ class EmbeddedBroker:
         self.append([Row(self.plan.cancels, key, value)])
 
     def _create(self, topic: str) -> None:
-        """`topic` is there, with as many partitions as its pipeline's other topics when there are
-        any yet."""
+        """Make `topic` if it is missing, with as many partitions as the other topics of its
+        pipeline have, if there are any."""
         if self.store.partitions(topic) is not None:
             return
         siblings = next((one.topics for one in self.plan.pipelines if topic in one.topics), ())
@@ -90,7 +90,7 @@ class EmbeddedBroker:
         found = []
         for partition in parts:
             base = self.store.part(TP(topic, partition)) << SHIFT
-            rows = self.store.reader.execute(
+            rows = self.store.read_db.execute(
                 "select id - ?, ts, key, value from record where id >= ? and id < ?"
                 + ("" if key is None else " and key = ?"),
                 (base, base + start, base + (1 << SHIFT), *(() if key is None else (key,))),
@@ -98,37 +98,37 @@ class EmbeddedBroker:
             found += [Found(topic, partition, *row) for row in rows]
         return found
 
-    def unfinished(self, reader: str, topic: str) -> int:
+    def unfinished(self, stage: str, topic: str) -> int:
         self.store.forget_positions()
         self.store.refresh()
         count = 0
         for partition in range(self.store.partitions(topic) or 0):
             tp = TP(topic, partition)
-            count += self.store.position(reader, tp).unfinished(self.store.end(tp))
+            count += self.store.position(stage, tp).unfinished(self.store.end(tp))
         return count
 
-    def is_done(self, reader: str, record: Found) -> bool:
+    def is_done(self, stage: str, record: Found) -> bool:
         tp = TP(record.topic, record.partition)
-        return self.store.position(reader, tp).is_done(record.offset)
+        return self.store.position(stage, tp).is_done(record.offset)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Topics and positions are read as they stood at one moment: a run that moves on meanwhile
-        is not taken for finished because it was on none of the topics when each was looked at."""
+        """Inside, topics and positions are read as they were at one moment: a run that moves on
+        meanwhile is not taken for finished because each topic was read just before or after it."""
         with self._one_at_a_time:
             self.store.forget_positions()
-            self.store.reader.execute("begin")
+            self.store.read_db.execute("begin")
             try:
                 yield
             finally:
-                self.store.reader.execute("commit")
+                self.store.read_db.execute("commit")
 
     # -- how it is
 
     def check(self) -> tuple[bool, str]:
         path = self.settings.database
         try:
-            (found,) = self.store.reader.execute("pragma quick_check(1)").fetchone()
+            (found,) = self.store.read_db.execute("pragma quick_check(1)").fetchone()
         except PenstockError as exc:
             return False, exc.message
         except sqlite3.DatabaseError as exc:

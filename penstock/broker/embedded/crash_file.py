@@ -1,8 +1,8 @@
-"""What was in flight at a crash, on the embedded broker.
+"""Suspects on the embedded broker: what was in flight at a crash.
 
-It stands in a small file that is mapped into memory. It is never synced: it has to survive the
-death of the process, not of the machine, and so it costs under a microsecond an event. When a
-worker starts and finds the file of one that died, everything in it was present at a crash.
+That is kept in a small file that is mapped into memory. It is never synced: it has to survive the
+death of the process, not of the machine, and so it costs less than a microsecond an event. What a
+worker finds in it when it starts was in flight when the last worker died.
 """
 
 import mmap
@@ -16,9 +16,9 @@ from typing import Any
 from penstock import crash
 from penstock.broker.embedded.file import SHIFT
 from penstock.broker.embedded.store import Store
-from penstock.broker.suspects import DEAD_AFTER, Crew, KilledWorker
+from penstock.broker.suspects import DEAD_AFTER, Concurrency, KilledWorker
 
-#: Crashes at which an event may be present with others before it runs alone.
+#: Crashes with an event in flight among others after which it runs alone.
 ALONE_AFTER = 2
 #: The stage (a CRC-32 of its name) and the record's id; a free slot is all zeros.
 SLOT = struct.Struct("<QQ")
@@ -28,7 +28,7 @@ NOWHERE = -1
 
 
 class InFlight:
-    """The slots of the events in flight, in a file that outlives the process."""
+    """A slot for each event in flight, in a file that outlives the process."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
@@ -38,8 +38,8 @@ class InFlight:
         self._size = 0
 
     def left_behind(self) -> list[tuple[int, int]]:
-        """Stage and record of what was in flight when the last worker died; the file is empty
-        afterwards."""
+        """Return stage and record of what was in flight when the last worker died, and empty the
+        file."""
         self._file.seek(0)
         raw = self._file.read()
         whole = len(raw) - len(raw) % SLOT.size
@@ -48,7 +48,7 @@ class InFlight:
         return found
 
     def enter(self, stage: int, record: int) -> int:
-        """The event stands in the file, unless the disk is full; the slot to `leave`."""
+        """Put the event into the file, unless the disk is full. Returns its slot, for `leave`."""
         if not self._free and not self._grow():
             return NOWHERE
         assert self._map is not None
@@ -64,7 +64,7 @@ class InFlight:
         self._free.append(slot)
 
     def _grow(self) -> bool:
-        """There are more slots; False when the disk has no room for them."""
+        """Make more slots. Returns False when the disk has no room for them."""
         more = bytes(GROW * SLOT.size)
         # Written, not only made longer: a page of a hole that the disk has no room for kills the
         # process (SIGBUS) when it is first touched.
@@ -91,17 +91,18 @@ class InFlight:
 
 
 class FileSuspects:
-    """What was present at the crashes of earlier workers, by stage and record."""
+    """`Suspects` by stage and record, counted in the database."""
 
     def __init__(self, store: Store, stages: list[str]) -> None:
         self.store = store
-        self.crew = Crew()
+        self.concurrency = Concurrency()
         self.in_flight = InFlight(store.path.with_name(store.path.name + ".in-flight"))
         self._marks = {name: zlib.crc32(name.encode()) | 1 << 32 for name in stages}
         self._known: dict[tuple[str, int], tuple[int, int]] = {}
 
-    def convict(self) -> int:
-        """Count the last worker's death, if it died, against what was in flight; how many."""
+    def count_deaths(self) -> int:
+        """Count the last worker's death, if it died, for each event that was in flight. Returns how
+        many those were."""
         names = {mark: name for name, mark in self._marks.items()}
         found = {
             (names[stage], record)

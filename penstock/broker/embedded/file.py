@@ -9,12 +9,12 @@ from typing import IO
 
 from penstock.errors import BrokerUnavailable, DatabaseUnusable, WorkerRunning
 
-#: Raised when a table changes; a file from a newer Penstock is refused, never guessed at.
+#: Increased when a table changes. A file from a newer Penstock is refused, never guessed at.
 VERSION = 1
 APPLICATION_ID = 0x70656E73  # "pens"
 #: Seconds to wait for another process that makes the file.
 MAKING_S = 10.0
-#: Seconds to try for the worker's lock: whoever only looks at it holds it for a moment.
+#: Seconds to try for the worker's lock: a process that only looks at it holds it for a moment.
 GLANCE_S = 0.03
 
 #: A record's id is `partition id << SHIFT | offset`: appended at the end of its partition's range,
@@ -49,7 +49,7 @@ pragma user_version = {VERSION};
 
 
 def connect(path: pathlib.Path) -> sqlite3.Connection:
-    """A connection to the file at `path`, made and set up when it is new.
+    """Connect to the file at `path`; make and set it up when it is new.
 
     Raises `DatabaseUnusable` when it is damaged, newer or something else, and `BrokerUnavailable`
     when its folder cannot be written.
@@ -87,7 +87,7 @@ def _unopened(path: pathlib.Path, exc: Exception) -> BrokerUnavailable:
 
 
 def explain(path: pathlib.Path, error: Exception) -> str:
-    """What an error of SQLite means for the file, and what to do."""
+    """Return a sentence: what an error of SQLite means for the file, and what to do."""
     text = str(error)
     if "full" in text:
         return f"{path}: the disk is full; free some space"
@@ -97,7 +97,7 @@ def explain(path: pathlib.Path, error: Exception) -> str:
 
 
 def damaged(path: pathlib.Path, exc: Exception) -> str:
-    """What to tell somebody whose file is damaged."""
+    """Return a sentence for whoever has a damaged file."""
     return (
         f"{path}: the database is damaged ({exc}). Nothing was changed. Keep a copy of the file and"
         f" of {path.name}-wal, then restore a backup, or save what can be read:"
@@ -106,8 +106,8 @@ def damaged(path: pathlib.Path, exc: Exception) -> str:
 
 
 def _prepare_patiently(db: sqlite3.Connection, path: pathlib.Path) -> None:
-    """`_prepare`, again while another process makes the file: SQLite does not wait for the lock
-    with which it turns the log on."""
+    """Call `_prepare`, again while another process makes the file: SQLite does not wait for the
+    lock that it needs to switch the write-ahead log on."""
     deadline = time.monotonic() + MAKING_S
     while True:
         try:
@@ -145,7 +145,7 @@ def _prepare(db: sqlite3.Connection, path: pathlib.Path) -> None:
 
 
 class WorkerLock:
-    """Held by the one worker of an embedded file; the system lets go of it when the worker dies."""
+    """The lock of the one worker of a file. The system releases it when the worker dies."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path.with_name(path.name + ".lock")
@@ -153,7 +153,7 @@ class WorkerLock:
         self._file: IO[str] | None = None
 
     def take(self) -> None:
-        """Held when this returns. Raises `WorkerRunning` when somebody else holds it."""
+        """Take the lock. Raises `WorkerRunning` when another process holds it."""
         if self._file is not None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ class WorkerLock:
             self._file = None
 
     def is_held(self) -> bool:
-        """Whether some worker, this process's or another's, is running."""
+        """Return whether a worker is running, in this process or another."""
         if self._file is not None:
             return True
         try:

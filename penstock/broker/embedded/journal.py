@@ -7,11 +7,11 @@ from typing import Any
 
 from penstock.broker.embedded.store import Store
 from penstock.broker.tp import TP
-from penstock.journal import Output, Places
+from penstock.journal import Locations, Output
 
 
 class EmbeddedJournal:
-    """The verbs on the embedded broker, where `finish` is one transaction of all that it does."""
+    """`Journal` on an embedded file."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -26,7 +26,7 @@ class EmbeddedJournal:
     delivered = is_done
 
     def refuse(self, stage: str, message: Any) -> None:
-        pass  # such a run was refused before it stood on the topic
+        pass  # such a run was refused before it was on the topic
 
     def again(self, stage: str, message: Any) -> None:
         pass  # its position is in the file already
@@ -47,7 +47,7 @@ class EmbeddedJournal:
         message: Any,
         outputs: Sequence[Output],
         step: str | None,
-        then: Callable[[Places], None],
+        then: Callable[[Locations], None],
     ) -> Awaitable[None] | None:
         store = self.store
         now = int(time.time() * 1000)

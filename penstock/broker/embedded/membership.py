@@ -1,4 +1,4 @@
-"""A worker's life on the embedded broker, where it is the only one: the file, its retention."""
+"""A worker's membership of the embedded broker, where it is the only one: the file, retention."""
 
 import asyncio
 import sqlite3
@@ -27,7 +27,7 @@ MANY = 10**9
 
 
 class SoleWorker:
-    """The one worker of an embedded file."""
+    """`Membership` of the one worker of an embedded file."""
 
     suspects: FileSuspects
     _stages: Stages
@@ -70,7 +70,7 @@ class SoleWorker:
     # -- life
 
     def check(self) -> None:
-        """The file is ours, its topics are there, and what was in flight at a crash is known."""
+        """Lock the file, make missing topics, and find what was in flight at a crash."""
         store, stages = self.store, self._stages
         store.lock.take()
         there = store.topics()
@@ -97,7 +97,7 @@ class SoleWorker:
         }
         self._introduced = introduce(store, self.plan.readers)
         self.suspects = FileSuspects(store, self.plan.stages)
-        self._left_behind = self.suspects.convict()
+        self._left_behind = self.suspects.count_deaths()
 
     async def reach(self) -> None:
         """What was found when the file was opened is said now: nobody sees what is logged before

@@ -1,4 +1,4 @@
-"""Positions: which records of a partition a reader has finished."""
+"""Positions: which records of a partition a topic reader (a stage) has finished."""
 
 import zlib
 
@@ -7,10 +7,11 @@ TRIM_BYTES = 4096
 
 
 class Position:
-    """The records that one reader has finished in one partition: all below `low`, and marks above.
+    """The records that one topic reader has finished in one partition: all below `low`, and those
+    that are marked above it.
 
-    Events finish in any order, so a single offset cannot say what is done. `low` is the first
-    record that is not finished: where reading begins after a restart.
+    Events finish in any order, so one offset cannot say what is done. `low` is the first record
+    that is not finished, from which delivery begins after a restart.
     """
 
     __slots__ = ("above", "base", "low", "marks")
@@ -28,7 +29,7 @@ class Position:
         )
 
     def finish(self, offset: int) -> None:
-        """`offset` is finished; finishing it again changes nothing."""
+        """Mark `offset` as finished. Again changes nothing."""
         if self.is_done(offset):
             return
         index = offset - self.base
@@ -47,10 +48,10 @@ class Position:
                 self.base = self.low
 
     def unfinished(self, end: int) -> int:
-        """How many of the records below `end` are not finished."""
+        """Return how many of the records below `end` are not finished."""
         return max(0, end - self.low - self.above)
 
     def dump(self) -> tuple[int, bytes]:
-        """`low` and the marks above it, as they are stored."""
+        """Return `low` and the marks above it, as they are stored."""
         marks = self.marks[self.low - self.base :].rstrip(b"\0")
         return self.low, zlib.compress(marks, 1) if marks else b""

@@ -1,4 +1,4 @@
-"""The readers of a file as the chains change: what a stage with a new name begins with."""
+"""Renames: where a stage begins that is new to the file, when a chain was edited."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -10,16 +10,16 @@ from penstock.signals import StageJoined
 
 
 def introduce(store: Store, readers: Mapping[str, Sequence[str]]) -> list[StageJoined]:
-    """Every reader of `readers` (by topic) has a position, in one transaction; who is new where
-    records stand already, and where it begins.
+    """Give every stage of `readers` (by topic) a position, in one transaction. Returns those that
+    are new on topics with records, and where they begin.
 
-    A chain that is edited must not pay again for what it had finished. So a new reader takes over
-    from those that have vanished, recorded calls included: that is a stage with another name. Where
-    none has, it begins where the others are, as on Kafka, where they share an offset. Of several it
-    is the slowest: somebody may be paid twice then, but nothing is lost.
+    An edited chain must not pay again for what it had finished. So a new stage takes over from
+    those that are gone, with their recorded calls: it is one of them under another name. Where none
+    is gone it begins where the others are, as on Kafka, where they share an offset. Of several the
+    slowest counts: a call may be paid for twice then, but nothing is lost.
     """
     known: dict[str, list[str]] = {}
-    rows = store.reader.execute(
+    rows = store.read_db.execute(
         "select topic, reader from position join part on part.id = position.part"
         " where reader != '' group by topic, reader order by sum(low), reader"
     )
@@ -84,5 +84,6 @@ def _retire(db: sqlite3.Connection, one: StageJoined) -> None:
 
 
 def _steps_of(reader: str) -> tuple[str, str]:
-    """The journal keys of its steps: from 'NAME/' to before 'NAME0', as '0' follows '/'."""
+    """Return the range of the journal keys of its steps: from 'NAME/' to before 'NAME0', as '0'
+    follows '/'."""
     return f"{reader}/", f"{reader}0"

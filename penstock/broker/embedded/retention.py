@@ -1,4 +1,4 @@
-"""Retention: finished runs leave the embedded file when they are old enough; nothing else does."""
+"""Retention: old finished runs are deleted from the embedded file, and nothing else."""
 
 import contextlib
 import sqlite3
@@ -21,13 +21,12 @@ ROWS = 1000
 def delete_finished(
     store: Store, plan: Plan, before_s: float, gone: set[bytes] | None = None
 ) -> int:
-    """Every record is gone that is older than `before_s` (seconds since 1970) and whose run has
-    nothing unfinished; how many that were.
+    """Delete every record that is older than `before_s` (seconds since 1970) and whose run has
+    nothing unfinished. Returns how many that were.
 
-    Topics that are in no pipeline, the dead letters' among them, are left alone, save that of
-    cancelled runs; the keys of which its records are gone are put into `gone`. That a run was begun
-    is known for as long as anything of it is kept. Runs on the caller's thread, a few rows at a
-    time.
+    Topics of no pipeline, the dead letters' among them, are left alone, except that of cancelled
+    runs: the keys of records that were deleted there are put into `gone`. That a run was begun is
+    known for as long as anything of it is kept. Runs on the caller's thread, a few rows at a time.
     """
     cutoff = int(before_s * 1000)
     deleted = 0
@@ -60,7 +59,7 @@ def _forget_submissions(store: Store, rows: list[tuple[str]]) -> None:
 
 
 def _forget_claims(store: Store, before_s: float, unfinished: set[bytes]) -> None:
-    """The claims of runs that are over go as their records do."""
+    """Delete the old claims of runs that are over."""
     gone = [
         (step, key)
         for step, entries in list(store.entries.items())
@@ -83,7 +82,7 @@ def _ids(
     cutoff: int,
     busy: set[bytes],
 ) -> set[str]:
-    """The ids of old events of runs that are not over, those that began them among them."""
+    """Return the ids of old events of runs that are not over, first events included."""
     if not busy:
         return set()
     found = set()
@@ -107,8 +106,8 @@ def _unfinished_keys(
     known: Sequence[str],
     partition: int,
 ) -> set[bytes]:
-    """The keys of runs that some stage has not finished. Read from the file, where a step's outputs
-    and its end stand together."""
+    """Return the keys of runs that some stage has not finished. Read from the file, where a step's
+    outputs and its end become visible together."""
     keys: set[bytes] = set()
     db.execute("begin")  # one view of all topics: a run between two of them is not missed
     for topic in known:

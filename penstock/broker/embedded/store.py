@@ -1,4 +1,4 @@
-"""The store: topics, positions and the journal of one file, as the event loop sees them."""
+"""The store: topics, positions and the journal of one file, for the event loop."""
 
 import asyncio
 import functools
@@ -20,7 +20,7 @@ from penstock.signals import DiskRefuses, DiskTakes, Signals
 
 log = logging.getLogger(__name__)
 
-#: Records in the open batch at which `room` is cleared: whoever produces waits for the disk.
+#: Records in the open batch at which `room` is cleared, so that producers wait for the disk.
 CROWDED = 5000
 #: A commit that costs less, in seconds, is made on the loop when it is small: on a fast disk two
 #: switches of thread cost more than the commit.
@@ -34,10 +34,10 @@ Record = tuple[int, int, bytes | None, bytes | None, bytes | None]
 
 
 class Store(Topics):
-    """One embedded file. `append`, `enter` and `finish` fill the open batch; nothing waits.
+    """One embedded file. `append`, `enter` and `finish` fill the open batch and do not wait.
 
-    A process that only submits or reads uses the same class without `start()`: then every batch is
-    committed by the caller's thread, in `commit_now()`.
+    A process that is not the worker uses the same class without `start()`; it commits each batch
+    with `commit_now()`, on the caller's thread.
     """
 
     def __init__(self, path: pathlib.Path, signals: Signals | None = None) -> None:
@@ -62,22 +62,22 @@ class Store(Topics):
     # -- life
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The worker's: from here on batches are committed as they come. Takes the lock."""
+        """Become the worker's: take the lock, and commit batches as they come from here on."""
         self.lock.take()
         if self._loop is None:
             self.writer.db.execute("pragma wal_autocheckpoint = 0")
-            for key, answer in self.reader.execute("select key, value from journal"):
+            for key, answer in self.read_db.execute("select key, value from journal"):
                 self.entries.setdefault(step_of(key), {})[key] = answer
             self.writer.start()
         self._loop = loop
 
     @property
     def running(self) -> bool:
-        """Whether this process is the worker, and commits batches as they come."""
+        """Whether this process is the file's worker, and commits batches as they come."""
         return self._loop is not None
 
     async def flush(self) -> None:
-        """Everything up to here is durable, or the disk has refused it for `FLUSH_S`."""
+        """Wait until everything up to here is durable, or the disk has refused it for `FLUSH_S`."""
         if not self.running:
             return
         durable = asyncio.Event()
@@ -91,61 +91,62 @@ class Store(Topics):
             )
 
     def close(self) -> None:
-        """What was handed over is written, if it can be, and the lock is free."""
+        """Write what was put in, if that can be, and release the lock."""
         if self._loop is not None:
             self.writer.stop()
             self._loop = None
             if self._open and not self.writer.gave_up:
                 self._commit_here(self._take_open())
-        self.reader.close()
+        self.read_db.close()
         self.writer.db.close()
         self.lock.release()
 
     # -- reading
 
     def end(self, tp: TP) -> int:
-        """The offset after the last record that may be read."""
+        """Return the offset after the last record that may be read."""
         end = self._ends.get(tp)
         if end is None:
-            end = self._ends[tp] = read_end(self.reader, self.part(tp))
+            end = self._ends[tp] = read_end(self.read_db, self.part(tp))
         return end
 
     def refresh(self) -> None:
-        """Another process appended: look at the ends again."""
+        """Read the ends again, because another process has appended."""
         for tp, end in self._ends.items():
-            # max(): the reader's view may be older than a commit of ours.
-            self._ends[tp] = max(end, read_end(self.reader, self.part(tp)))
+            # max(): what this connection sees may be older than a commit of ours.
+            self._ends[tp] = max(end, read_end(self.read_db, self.part(tp)))
 
     def version(self) -> int:
-        """Changes whenever anybody has committed."""
-        return int(self.reader.execute("pragma data_version").fetchone()[0])
+        """Return a number that changes whenever any process has committed."""
+        return int(self.read_db.execute("pragma data_version").fetchone()[0])
 
     def read(self, tp: TP, offset: int, limit: int) -> list[Record]:
-        """Up to `limit` records from `offset` on: offset, milliseconds, key, value, headers."""
+        """Return up to `limit` records from `offset` on: offset, milliseconds since 1970, key,
+        value, headers."""
         base = self.part(tp) << SHIFT
-        return self.reader.execute(
+        return self.read_db.execute(
             "select id - ?, ts, key, value, headers from record"
             " where id >= ? and id < ? order by id limit ?",
             (base, base + offset, base + self.end(tp), limit),
         ).fetchall()
 
     def position(self, reader: str, tp: TP) -> Position:
-        """What `reader` has finished in `tp`; the one object for it in this process."""
+        """Return what the topic reader has finished in `tp`; the same object each time."""
         position = self._positions.get((reader, tp))
         if position is None:
-            position = self.stored_position(self.reader, reader, self.part(tp))
+            position = self.stored_position(self.read_db, reader, self.part(tp))
             self._positions[reader, tp] = position
         return position
 
     def stored_position(self, db: sqlite3.Connection, reader: str, part: int) -> Position:
-        """What `reader` had finished when the file was last written, seen through `db`."""
+        """Return what the topic reader has finished according to the file, read through `db`."""
         row = db.execute(
             "select low, marks from position where reader = ? and part = ?", (reader, part)
         ).fetchone()
         return Position(*(row or ()))
 
     def forget_positions(self) -> None:
-        """A process that only reads: look at the file again."""
+        """Read positions from the file again. Only for a process that is not the worker."""
         self._positions.clear()
 
     # -- writing
@@ -159,7 +160,7 @@ class Store(Topics):
         headers: bytes | None = None,
         waiter: Waiter | None = None,
     ) -> None:
-        """A record at the end of `tp`, durable when `waiter` is called with its offset."""
+        """Append a record to `tp`. It is durable when `waiter` is called with its offset."""
         batch = self._open
         batch.records.append((self.part(tp), ts, key, value, headers))
         if waiter is not None:
@@ -177,15 +178,15 @@ class Store(Topics):
         kept: bool = False,
         content: str = "",
     ) -> None:
-        """Like `append`, once for each `id_`: `waiter` is called with `KNOWN` when that id was
-        submitted before, with `TAKEN` when that was with another `content`, and then nothing is
-        appended. A `kept` id outlives its run."""
+        """Append a record, once for each `id_`. When the id was submitted before, nothing is
+        appended, and `waiter` is called with `KNOWN`, or with `TAKEN` when that was with another
+        `content`. A `kept` id outlives its run."""
         record = (self.part(tp), int(time.time() * 1000), key, value, None)
         self._open.submissions.append(Submission(id_, content, kept, record, waiter))
         self._touch()
 
     def enter(self, key: str, answer: bytes, waiter: Waiter) -> None:
-        """A journal entry, durable when `waiter` is called."""
+        """Add a journal entry. It is durable when `waiter` is called."""
         self.entries.setdefault(step_of(key), {})[key] = answer
         self._open.drop.pop(key, None)
         self._open.enter[key] = answer
@@ -193,8 +194,8 @@ class Store(Topics):
         self._touch()
 
     def record(self, key: str, answer: bytes) -> asyncio.Future[None]:
-        """A journal entry, durable when the future is done: one for all the entries of a batch,
-        as they become durable together. Whoever waits for it must not cancel it."""
+        """Add a journal entry. It is durable when the future is done, which is the same one for all
+        the entries of a batch: whoever waits for it must not cancel it."""
         batch = self._open
         future = batch.durable
         if future is None:
@@ -215,8 +216,8 @@ class Store(Topics):
         step: str | None = None,
         waiter: Callable[[list[int]], None] | None = None,
     ) -> None:
-        """A step's end, all or nothing: its outputs appended, its journal entries gone, its event
-        done. `waiter` is called with the outputs' offsets when all of it is durable."""
+        """End a step, all or nothing: append its outputs, delete its journal entries, mark its
+        event as done. `waiter` is called with the outputs' offsets when all of it is durable."""
         batch = self._open
         first = len(batch.records)
         for output, ts, key, value in outputs:
@@ -234,10 +235,10 @@ class Store(Topics):
         self._touch()
 
     def commit_now(self) -> Batch:
-        """For a process that is not the worker: what was put in is durable.
+        """Commit what was put in, durably. Only for a process that is not the worker.
 
-        Raises `BrokerUnavailable` when it cannot be written and `RunBegunBefore` when one of the
-        submissions is taken, and then nothing of it is.
+        Raises `BrokerUnavailable` when it cannot be written and `RunBegunBefore` when a submission
+        was made before with other content; then none of it is written.
         """
         batch = self._take_open()
         batch.strict = True
@@ -277,15 +278,16 @@ class Store(Topics):
         self.writer.put(batch, self._committed_elsewhere, self._stuck_elsewhere)
 
     def _commit_here(self, batch: Batch) -> bool:
-        """Committed on this thread; False when the connection is in use or the disk refuses."""
-        if not self.writer.turn.acquire(blocking=False):
+        """Commit on this thread. Returns False while the connection is in use, or the disk refuses
+        it."""
+        if not self.writer.connection_lock.acquire(blocking=False):
             return False
         try:
             self.writer.write(batch)
         except sqlite3.Error:
             return False
         finally:
-            self.writer.turn.release()
+            self.writer.connection_lock.release()
         return True
 
     def _committed_elsewhere(self, batch: Batch) -> None:
@@ -319,7 +321,7 @@ class Store(Topics):
         self.wake()
 
     def _note(self, batch: Batch) -> None:
-        """`batch` is durable: move the ends, and tell who waits."""
+        """Move the ends past `batch`, which is durable, and call those who wait for it."""
         for part, end in batch.ends.items():
             tp = self._names[part]
             self._ends[tp] = max(end, self._ends.get(tp, 0))
@@ -327,7 +329,7 @@ class Store(Topics):
             try:
                 waiter(batch.offsets[index] if index >= 0 else -1)
             except Exception:
-                # One that fails must not keep the others, and all later batches, waiting.
+                # One that fails must not stop the others and all later batches.
                 log.exception("%s: whoever waited for a commit failed", self.path)
         for ender, first, last in batch.enders:
             try:
@@ -342,8 +344,8 @@ class Store(Topics):
                     log.exception("%s: whoever waited for a commit failed", self.path)
 
     def checkpoint(self) -> None:
-        """The write-ahead log is copied into the database, on the caller's thread, without making
-        the writer wait; when it has grown far past its size, the writer waits once."""
+        """Copy the write-ahead log into the database, on the caller's thread. The writer does not
+        wait for that, except once when the log has grown far past its size."""
         db: Any = sqlite3.connect(self.path, isolation_level=None, timeout=10)
         try:
             _, pages, copied = db.execute("pragma wal_checkpoint(passive)").fetchone()
@@ -359,5 +361,5 @@ def _settle(future: asyncio.Future[None], _: int) -> None:
 
 
 def step_of(key: str) -> str:
-    """The step that a journal key belongs to: `STAGE/EVENT` of `STAGE/EVENT/CALL`."""
+    """Return the step of a journal key: `STAGE/EVENT` of `STAGE/EVENT/CALL`."""
     return key[: key.rindex("/")]

@@ -1,4 +1,4 @@
-"""The topics of one embedded file, their partitions, and which of them a key is in."""
+"""The topics of one embedded file, their partitions, and the partition of a key."""
 
 import pathlib
 import sqlite3
@@ -11,12 +11,12 @@ from penstock.errors import BrokerUnavailable
 
 
 class Topics:
-    """An embedded file that is open, and what its topics are."""
+    """An open embedded file and its topics."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
         self.writer = Writer(connect(path))
-        self.reader = connect(path)
+        self.read_db = connect(path)
         self._partitions: dict[str, int] = {}
         self._parts: dict[TP, int] = {}
         self._names: dict[int, TP] = {}
@@ -24,7 +24,7 @@ class Topics:
     def partitions(self, topic: str) -> int | None:
         count = self._partitions.get(topic)
         if count is None:
-            row = self.reader.execute(
+            row = self.read_db.execute(
                 "select partitions from topic where name = ?", (topic,)
             ).fetchone()
             if row is None:
@@ -33,11 +33,11 @@ class Topics:
         return count
 
     def topics(self) -> dict[str, int]:
-        """Every topic of the file and its number of partitions."""
-        return dict(self.reader.execute("select name, partitions from topic order by name"))
+        """Return every topic of the file with its number of partitions."""
+        return dict(self.read_db.execute("select name, partitions from topic order by name"))
 
     def create(self, topic: str, partitions: int) -> None:
-        """`topic` is there; one that is there already keeps its partitions."""
+        """Make `topic`, unless it exists; then it keeps its partitions."""
         if self.partitions(topic) is not None:
             return
 
@@ -54,10 +54,10 @@ class Topics:
             raise BrokerUnavailable(self.explain(exc)) from exc
 
     def part(self, tp: TP) -> int:
-        """The number under which the file keeps a partition."""
+        """Return the number of a partition in the file."""
         number = self._parts.get(tp)
         if number is None:
-            row = self.reader.execute(
+            row = self.read_db.execute(
                 "select id from part where topic = ? and part = ?", (tp.topic, tp.partition)
             ).fetchone()
             if row is None:
@@ -69,12 +69,12 @@ class Topics:
         return number
 
     def partition_of(self, topic: str, key: bytes | None) -> int:
-        """The partition of `key`, chosen as Kafka's default partitioner does."""
+        """Return the partition of `key`, chosen as Kafka's default partitioner does."""
         count = self.partitions(topic)
         if count is None:
             raise BrokerUnavailable(f"{self.path}: there is no topic '{topic}'")
         return 0 if key is None else partition_of_key(key, count)
 
     def explain(self, error: Exception) -> str:
-        """What to tell a person of an error of the file's."""
+        """Return a sentence about an error of the file, and what to do."""
         return explain(self.path, error)

@@ -1,7 +1,7 @@
-"""`sqlite://`: Kafka's topics, partitions, offsets and groups in one durable file, for Faust.
+"""Faust's transport for `sqlite://`: topics, partitions and offsets in one durable file.
 
-One worker a file. Other processes may append and read at the same time. A consumer's acks are
-positions in the file, written in the same transaction as whatever the step produced.
+A file has one worker. Other processes may append and read at the same time. Acks are positions in
+the file, written in the same transaction as the outputs of the step.
 """
 
 import asyncio
@@ -36,8 +36,8 @@ _read_headers = msgspec.msgpack.Decoder(list[tuple[str, bytes]]).decode
 
 
 class Buffer(ProducerBuffer):
-    """Faust's, which looks up a setting about threads whenever the size is asked for: that is
-    twice a message."""
+    """Faust's buffer, without the look at a setting whenever its size is asked for, which is twice
+    a message."""
 
     @property
     def size(self) -> int:
@@ -65,7 +65,7 @@ class Producer(FaustProducer):
         *,
         transactional_id: str | None = None,
     ) -> Awaitable[RecordMetadata]:
-        """Appended; what is returned is done when the record is durable."""
+        """Append a record. What is returned is done when the record is durable."""
         store = self.transport.store
         self.transport.ensure(topic)
         tp = TP(topic, store.partition_of(topic, key) if partition is None else partition)
@@ -111,9 +111,9 @@ class Producer(FaustProducer):
 
 
 class Consumer(FaustConsumer):
-    """Delivers every record that one of its readers has not finished.
+    """Delivers every record that one of its topic's readers has not finished.
 
-    A topic's readers are the stages that read it; a topic that no stage reads has one reader, "",
+    A topic's readers are the stages that read it. A topic that no stage reads has one reader, "",
     which finishes a record when Faust acks its message.
     """
 
@@ -157,15 +157,15 @@ class Consumer(FaustConsumer):
         assignor._active_tps = assignor._assignment.active_tps
         assignor._standby_tps = set()
         await self.seek_to_committed()
-        # In a future of its own: the conductor waits for this method to return before it lets an
-        # assignment through, so awaiting the assignment here would wait for itself.
+        # In a future of its own: the conductor lets no assignment through before this method has
+        # returned, so to await the assignment here would be a deadlock.
         self.add_future(self.on_partitions_assigned(set(wanted), self.app.consumer_generation_id))
 
     def assignment(self) -> set[TP]:
         return set(self._assigned)
 
     def ack(self, message: Any) -> bool:
-        """Faust's own ack, by agents that are not stages: done for the reader ""."""
+        """Finish a record for the reader "". Called by Faust for agents that are not stages."""
         if message.acked:
             return False
         message.acked = True
@@ -187,7 +187,7 @@ class Consumer(FaustConsumer):
         return True
 
     def undelivered(self, topic: str) -> bool:
-        """Whether `topic` has records that were not delivered since it was last sought."""
+        """Return whether `topic` has records that were not delivered since the last seek."""
         return any(
             offset < self.store.end(tp) for tp, offset in self._next.items() if tp.topic == topic
         )
@@ -195,14 +195,14 @@ class Consumer(FaustConsumer):
     # -- where to read
 
     async def perform_seek(self) -> None:
-        # After a table's recovery Faust lets the partitions go while the flow runs, and empties the
+        # After a table's recovery Faust resumes the partitions while the flow runs, and empties the
         # streams' buffers only then: what was delivered in between would wait for a restart.
-        # It resumes the flow itself, after the buffers.
+        # Faust resumes the flow by itself after that.
         self.stop_flow()
         await self.seek_to_committed()
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Every partition is read again from its first record that some reader has not finished.
+        """Deliver every partition again from the first record that some reader has not finished.
 
         What is delivered twice by that joins its first delivery; what is finished is skipped.
         """
@@ -283,8 +283,8 @@ class Consumer(FaustConsumer):
     async def _drain_messages(self, fetcher: Any) -> None:
         """Deliver until the fetcher is stopped.
 
-        In place of Faust's own loop, which makes two tasks a message (5,310 steps a second against
-        9,350), throws away the rest of a batch when the flow stops, and knows nothing of readers.
+        Faust's own loop makes two tasks a message (5,310 steps a second against 9,350), drops the
+        rest of a batch when the flow stops, and does not know a topic's readers.
         """
         loop = asyncio.get_running_loop()
         seen = -1
@@ -317,14 +317,14 @@ class Consumer(FaustConsumer):
                 loop.run_in_executor(None, self._checkpoint)
 
     async def _deliver(self, tp: TP) -> None:
-        """A handful of records of one partition, to whoever has not finished them."""
+        """Deliver up to `READ_AHEAD` records of one partition that some reader has not finished."""
         positions = [self.store.position(reader, tp) for reader in self.readers(tp.topic)]
         expected = self._next[tp]
         for count, record in enumerate(self.store.read(tp, expected, READ_AHEAD)):
             if not self.flow_active or tp not in self._active_partitions:
-                return  # stopped, or a stage's buffer is full: what is left is read again later
+                return  # stopped, or a stage's buffer is full: the rest is read again later
             if self._next[tp] != expected:
-                return  # somebody sought while we were delivering
+                return  # there was a seek meanwhile
             offset = record[0]
             expected = self._next[tp] = offset + 1
             for position in positions:
@@ -338,7 +338,7 @@ class Consumer(FaustConsumer):
         try:
             self.store.checkpoint()
         except sqlite3.Error as exc:
-            # The log only grows for a while; a disk that is full is reported by the writer.
+            # The log grows meanwhile; a full disk is reported by the writer.
             self.log.debug("checkpoint put off: %s", exc)
 
     async def on_stop(self) -> None:
@@ -380,6 +380,6 @@ class Transport(base.Transport):
         return self._store
 
     def ensure(self, topic: str) -> None:
-        """`topic` is there, with the app's number of partitions when it was not."""
+        """Make `topic` with the app's number of partitions, unless it exists."""
         if self.store.partitions(topic) is None:
             self.store.create(topic, self.app.conf.topic_partitions)

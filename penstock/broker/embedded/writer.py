@@ -1,8 +1,8 @@
-"""Batches: everything that the loop wants durable, committed one batch a transaction.
+"""Batches: everything that is to be durable, committed one batch a transaction.
 
-The loop puts records, journal entries and positions into the one open batch. Whenever the writer
-is free, the batch is cut and committed whole by the writer's thread, with one hand-over and one
-call back however many steps are in it.
+The event loop puts records, journal entries and positions into the one open batch. Whenever the
+writer's thread is free it commits the batch as a whole, with one switch of threads there and one
+back, however many steps are in it.
 """
 
 import asyncio
@@ -20,11 +20,12 @@ from penstock.record.events import begun_before
 
 log = logging.getLogger(__name__)
 
-#: Rows a statement: one release of the interpreter's lock for many rows, few statements to cache.
+#: Rows a statement: the interpreter's lock is released once for many rows, and few statements are
+#: cached.
 CHUNKS = (128, 32, 8, 2, 1)
 #: Seconds between tries of a batch that could not be written.
 RETRY_S = 0.5
-#: Seconds to wait for another process that is writing before it is worth a word.
+#: Seconds to wait for another process that is writing before that is an error.
 LOCKED_S = 10.0
 
 #: A record before it has an offset: partition, milliseconds, key, value, headers.
@@ -45,10 +46,10 @@ INSERT = _many("insert into record (id, ts, key, value, headers) values {}", "(?
 ENTER = _many("insert or replace into journal (key, value) values {}", "(?,?)")
 DROP = _many("delete from journal where key in ({})", "?")
 SUBMIT = "insert or ignore into submission (id, ts, kept) values (?,?,?)"
-#: The content stands in a row of its own, `ID|DIGEST`. Files of before have none: what they hold is
+#: The content is in a row of its own, `ID|DIGEST`. Earlier versions wrote none: any content is then
 #: taken for the same.
 CONTENTS = "select id from submission where id > ? || '|' and id < ? || '}'"
-PLACE = "insert or replace into position (reader, part, low, marks) values (?,?,?,?)"
+POSITION = "insert or replace into position (reader, part, low, marks) values (?,?,?,?)"
 
 
 def chunked(db: sqlite3.Connection, sqls: dict[int, str], rows: Sequence[Sequence[Any]]) -> None:
@@ -60,7 +61,7 @@ def chunked(db: sqlite3.Connection, sqls: dict[int, str], rows: Sequence[Sequenc
 
 
 class Submission(NamedTuple):
-    """The beginning of a run, once for each `id`. A `kept` id outlives its run."""
+    """The beginning of a run, done once for each `id`. A `kept` id outlives its run."""
 
     id: str
     content: str
@@ -70,7 +71,7 @@ class Submission(NamedTuple):
 
 
 class Batch:
-    """What becomes durable together. All of it, or none of it."""
+    """What becomes durable together: all of it or none."""
 
     __slots__ = (
         "drop",
@@ -79,7 +80,7 @@ class Batch:
         "ends",
         "enter",
         "offsets",
-        "places",
+        "positions",
         "records",
         "strict",
         "submissions",
@@ -90,7 +91,7 @@ class Batch:
 
     def __init__(self) -> None:
         self.records: list[Pending] = []
-        #: Journal entries by key: of two words on one key in a batch, the later one stands.
+        #: Journal entries by key; of two for one key in a batch the later one counts.
         self.enter: dict[str, bytes] = {}
         self.drop: dict[str, None] = {}
         #: Done when all of it is durable; made for the first entry.
@@ -98,15 +99,15 @@ class Batch:
         self.touched: dict[tuple[str, int], Any] = {}
         #: Called on the loop once the batch is durable, with the offset of record `index`.
         self.waiters: list[tuple[Waiter, int]] = []
-        #: The same for steps' ends, with the offsets of records `first` to `last`. What is called
-        #: must not hold the batch: a circle keeps all of its records until the collector comes.
+        #: The same for steps' ends, with the offsets of records `first` to `last`. The callbacks
+        #: must not refer to the batch: a cycle keeps its records until the garbage collector runs.
         self.enders: list[tuple[Ender, int, int]] = []
-        #: Beginnings of runs, by an id: one that was submitted before is left out.
+        #: Beginnings of runs; those that were submitted before are left out.
         self.submissions: list[Submission] = []
         self.submitted: list[int] = []
-        #: Whether nothing of it is written when a submission is taken by another content.
+        #: Whether nothing is written when a submission had been made with other content.
         self.strict = False
-        self.places: list[tuple[str, int, int, bytes]] = []
+        self.positions: list[tuple[str, int, int, bytes]] = []
         self.offsets: list[int] = []
         #: The offset after the last one, for each partition that got records.
         self.ends: dict[int, int] = {}
@@ -124,34 +125,34 @@ class Batch:
 
     @property
     def steps(self) -> int:
-        """The steps with an output that end in it."""
+        """How many steps with an output end in it."""
         return len(self.records) if self.touched else 0
 
     def cut(self) -> None:
-        """The positions as they are now: with all that this batch and those before it finished."""
-        self.places = [
+        """Take the positions as they are now: with all that this and earlier batches finished."""
+        self.positions = [
             (reader, part, *position.dump()) for (reader, part), position in self.touched.items()
         ]
 
 
 class Writer:
-    """Commits batches on one connection, in the order in which they come, skipping none.
+    """Commits batches on one connection, in their order, and skips none.
 
-    A batch that cannot be written is tried again before any later one: a later batch's positions
-    would cover its lost outputs.
+    A batch that cannot be written is tried again before any later one: with a later batch's
+    positions its steps would count as finished, and its outputs would be lost.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
         #: Held while somebody uses the connection: the writer's thread, or the loop for a small
         #: batch when the thread is idle.
-        self.turn = threading.Lock()
+        self.connection_lock = threading.Lock()
         self._next: dict[int, int] = {}
         self._version: int | None = None
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
-        #: A batch was never written: nothing may be written after it.
+        #: A batch was given up: nothing may be written after it.
         self.gave_up = False
         self.retry_s = RETRY_S
 
@@ -160,13 +161,13 @@ class Writer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Returns when all that was handed over before is written, or cannot be."""
+        """Wait until all that was put in before is written, or cannot be; end the thread."""
         self._closing.set()
         self._jobs.put(None)
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.join()
-        # What came in behind the end mark is run here, so that nobody waits for it in vain.
+        # What was put in after the end mark is run here, so that nobody waits for it in vain.
         while not self._jobs.empty():
             job = self._jobs.get()
             if job is not None:
@@ -178,8 +179,8 @@ class Writer:
         committed: Callable[[Batch], None],
         stuck: Callable[[sqlite3.Error | None], None],
     ) -> None:
-        """Commit `batch` on the writer's thread, then call `committed`, also there. `stuck` is
-        called with the error when it cannot be written now, with `None` when it can again."""
+        """Commit `batch` on the writer's thread, then call `committed` there. `stuck` is called
+        with the error when it cannot be written, and with None when it can again."""
 
         def job() -> None:
             failed = False
@@ -203,14 +204,14 @@ class Writer:
         self._jobs.put(job)
 
     def write_patiently(self, batch: Batch) -> None:
-        """`write`, waiting up to `LOCKED_S` for another process that is writing."""
+        """Do `write`, and wait up to `LOCKED_S` for another process that is writing."""
         self._patiently(lambda: self.write(batch))
 
     def _patiently(self, action: Callable[[], None]) -> None:
         deadline = time.monotonic() + LOCKED_S
         while True:
             try:
-                with self.turn:
+                with self.connection_lock:
                     action()
                 return
             except sqlite3.OperationalError as exc:
@@ -218,7 +219,7 @@ class Writer:
                     raise
 
     def run(self, job: Callable[[sqlite3.Connection], Any]) -> Any:
-        """What `job` gives, run between two batches in a transaction of its own."""
+        """Run `job` between two batches, in a transaction of its own, and return its result."""
         done = threading.Event()
         result: list[Any] = []
 
@@ -257,10 +258,10 @@ class Writer:
             job()
 
     def write(self, batch: Batch) -> None:
-        """`batch` is durable, and `batch.offsets` are its records' offsets, in their order.
+        """Write `batch` durably and set `batch.offsets`, its records' offsets in their order.
 
-        Raises `sqlite3.Error` when it cannot be written, and then nothing of it is. The caller
-        holds `turn`.
+        Raises `sqlite3.Error` when it cannot be written; then none of it is. The caller holds
+        `connection_lock`.
         """
         try:
             self._write(batch)
@@ -273,7 +274,7 @@ class Writer:
         db.execute("begin immediate")
         (version,) = db.execute("pragma data_version").fetchone()
         if version != self._version:
-            # Another process has appended since: the ends that we remember are old.
+            # Another process has appended since: the ends in memory are old.
             self._version = version
             self._next.clear()
         after: dict[int, int] = {}
@@ -310,8 +311,8 @@ class Writer:
         if batch.drop:
             chunked(db, DROP, [(key,) for key in batch.drop])
         crash.at("outputs written", batch.steps)
-        if batch.places:
-            db.executemany(PLACE, batch.places)
+        if batch.positions:
+            db.executemany(POSITION, batch.positions)
         crash.at("step written", batch.steps)
         db.execute("commit")
         crash.at("committed", batch.steps)
@@ -320,7 +321,7 @@ class Writer:
 
 
 def read_end(db: sqlite3.Connection, part: int) -> int:
-    """The offset that the next record of partition `part` gets."""
+    """Return the offset of the next record of partition `part`."""
     base = part << SHIFT
     (floor,) = db.execute("select floor from part where id = ?", (part,)).fetchone()
     (last,) = db.execute(

@@ -1,4 +1,4 @@
-"""Kafka beside the workers: begin runs, append, read every topic from its start, into memory."""
+"""Kafka for a process that is no worker: begin runs, append, and read every topic into memory."""
 
 import asyncio
 import contextlib
@@ -27,15 +27,15 @@ from penstock.settings import Settings
 
 T = TypeVar("T")
 
-#: Seconds in which a Kafka that has just been made finds a coordinator for a group.
+#: Seconds in which a new Kafka finds a coordinator for a group.
 COORDINATOR_S = 15.0
 #: Milliseconds that Kafka may wait for something new before it answers.
 FETCH_WAIT_MS = 100
 
 
 class KafkaBroker:
-    """A project's topics on Kafka, for a process that is no member of the group. aiokafka lives on
-    a loop and thread of its own, since callers come from threads."""
+    """`Broker` on Kafka. aiokafka runs on a loop and a thread of its own, since the methods are
+    called in threads."""
 
     def __init__(self, settings: Settings, plan: Plan) -> None:
         self.plan = plan
@@ -88,16 +88,16 @@ class KafkaBroker:
             self._call(self._catch_up())
         return self.view.find(topic, key, start)
 
-    def unfinished(self, reader: str, topic: str) -> int:
+    def unfinished(self, stage: str, topic: str) -> int:
         with self.snapshot():
-            return sum(not self.is_done(reader, found) for found in self.find(topic, None))
+            return sum(not self.is_done(stage, found) for found in self.find(topic, None))
 
-    def is_done(self, reader: str, record: Found) -> bool:
-        return self.view.is_done(reader, record)
+    def is_done(self, stage: str, record: Found) -> bool:
+        return self.view.is_done(stage, record)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """What is found is at least what was on the topics at the beginning."""
+        """Inside, at least what was on the topics at the beginning is found."""
         with self._one_at_a_time:
             self._call(self._catch_up())
             yield
@@ -140,7 +140,7 @@ class KafkaBroker:
                 f"Kafka at {servers} does not answer as it should: {exc}"
             ) from exc
 
-    # -- on the reader's own loop
+    # -- on aiokafka's loop
 
     async def _started(self) -> None:
         if self._admin is not None:
@@ -167,7 +167,7 @@ class KafkaBroker:
         self._admin, self._consumer, self._asker = admin, consumer, asker
 
     async def _catch_up(self) -> None:
-        """Marks are taken over after the records that were there before them."""
+        """Read the journal first and apply it last, after all that was on the topics by then."""
         await self._started()
         there = await self._assigned()
         if not there:
@@ -194,7 +194,7 @@ class KafkaBroker:
         return there
 
     async def _read_to(self, tps: Sequence[TopicPartition]) -> None:
-        """What is on `tps` now has been read."""
+        """Read all that is on `tps` now."""
         ends = await self._asker.end_offsets(tps)
         firsts = await self._asker.beginning_offsets(tps)  # retention may have taken some
         while any(max(self._next[tp], firsts[tp]) < end for tp, end in ends.items()):

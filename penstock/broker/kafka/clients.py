@@ -1,5 +1,5 @@
-"""Faust's clients of Kafka, which say what the group refuses, and stop without Kafka: what is
-buffered for one that is away is given up then, where aiokafka's own would wait for ever."""
+"""Faust's clients of Kafka, changed in two ways: they say why the group refuses a worker, and they
+stop while Kafka is away, where aiokafka's would wait for ever to send what is buffered."""
 
 import asyncio
 import logging
@@ -18,14 +18,14 @@ SHUTDOWN_S = 10.0
 
 
 class ShutdownBudget:
-    """The time that a stopping worker still gives Kafka. It runs from the first wait on."""
+    """The time that a stopping worker gives Kafka in all. It begins with the first wait."""
 
     def __init__(self, limit_s: float = SHUTDOWN_S) -> None:
         self._limit_s = limit_s
         self._until: float | None = None
 
     async def wait(self, work: Awaitable[Any]) -> bool:
-        """Whether `work` was done in what is left of the time; else it is cancelled."""
+        """Wait for `work` while there is time left, then cancel it. Returns whether it was done."""
         now = time.monotonic()
         self._until = self._until or now + self._limit_s
         task = asyncio.ensure_future(work)
@@ -46,13 +46,13 @@ class ShutdownBudget:
 
 
 def shutdown_of(client: Any) -> ShutdownBudget:
-    """The one that all clients of an app share."""
+    """Return the budget that all clients of an app share."""
     budget: ShutdownBudget = client.transport.shutdown
     return budget
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """The thread of a consumer, which is a member of the group."""
+    """The thread of a consumer that is a member of the group."""
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         committed: Mapping[TP, int] = await self.call_thread(self._seek_to_committed)
@@ -66,8 +66,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return await consumer.seek_to_committed()
 
     async def refusal(self) -> KafkaError | None:
-        """Why the group refuses this member, if it has since this was called before. aiokafka's
-        consumer asks it again only when it was told so, which Faust's never does."""
+        """Return why the group has refused this member since the last call, if it has. aiokafka
+        raises that only from calls that Faust never makes, and asks the group again only after."""
         found: KafkaError | None = await self.call_thread(self._refusal)
         return found
 
@@ -91,7 +91,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class Producer(driver.Producer):
-    """A producer whose stop does not wait for ever."""
+    """A producer that stops while Kafka is away."""
 
     async def on_stop(self) -> None:
         producer: Any = self._producer

@@ -1,4 +1,4 @@
-"""How a Kafka is reached: its servers, TLS and SASL, for aiokafka's clients and for Faust."""
+"""Connecting to Kafka: servers, TLS and SASL, for aiokafka's clients and for Faust."""
 
 import ssl
 from collections.abc import Mapping
@@ -22,12 +22,12 @@ PORT = 9092
 
 
 def servers(settings: Settings) -> list[str]:
-    """HOST:PORT of each."""
+    """Return HOST:PORT of each server."""
     return server_list(urllist(settings.broker_url), PORT)
 
 
 def credentials(settings: Settings) -> Any:
-    """Faust's credentials, None for a Kafka that asks for nothing. Raises `SettingsError`."""
+    """Return Faust's credentials, None for a Kafka that asks for none. Raises `SettingsError`."""
     context = _tls(settings)
     if settings.kafka_sasl:
         if not settings.kafka_user or not settings.kafka_password:
@@ -50,20 +50,21 @@ def credentials(settings: Settings) -> Any:
 
 
 def connection(settings: Settings) -> dict[str, Any]:
-    """What each of aiokafka's clients is told. Raises `SettingsError`."""
+    """Return the options of aiokafka's clients. Raises `SettingsError`."""
     return {
         "bootstrap_servers": servers(settings),
         **credentials_to_aiokafka_auth(credentials(settings), None),
     }
 
 
-async def check_access(told: Mapping[str, Any]) -> None:
-    """Raises `SettingsError` when a server that `connection` names lets nobody in with these
-    settings: aiokafka's clients only say that they cannot connect."""
-    if told["security_protocol"] == "PLAINTEXT":
+async def check_access(connection: Mapping[str, Any]) -> None:
+    """Find out whether the servers of `connection` accept its credentials and certificates; raises
+    `SettingsError` when one does not. aiokafka's clients only say that they cannot connect."""
+    if connection["security_protocol"] == "PLAINTEXT":
         return
-    options = {key: value for key, value in told.items() if key != "bootstrap_servers"}
-    for server in told["bootstrap_servers"]:
+    options = {key: value for key, value in connection.items() if key != "bootstrap_servers"}
+    mechanism = connection["sasl_mechanism"]
+    for server in connection["bootstrap_servers"]:
         host, _, port = server.rpartition(":")
         try:
             found = await create_conn(host.strip("[]"), int(port), **options)
@@ -73,7 +74,7 @@ async def check_access(told: Mapping[str, Any]) -> None:
             ) from exc
         except (UnsupportedSaslMechanismError, IllegalSaslStateError) as exc:
             raise SettingsError(
-                f"Kafka at {server} does not offer PENSTOCK_KAFKA_SASL={told['sasl_mechanism']}"
+                f"Kafka at {server} does not offer PENSTOCK_KAFKA_SASL={mechanism}"
             ) from exc
         except (KafkaError, OSError) as exc:
             if why := _mistrust(exc):
@@ -83,7 +84,7 @@ async def check_access(told: Mapping[str, Any]) -> None:
 
 
 def _mistrust(error: BaseException) -> str | None:
-    """Which of the two certificates `error` is about; None for another one, which may pass."""
+    """Return what is wrong with which certificate; None for an error that may pass."""
     # With TLS 1.3 a server refuses after the handshake, so its alert ends the first request.
     cause = error if isinstance(error, ssl.SSLError) else error.__cause__
     if isinstance(cause, ssl.SSLCertVerificationError):

@@ -1,4 +1,4 @@
-"""Partitions that come to a worker and go from it, and what becomes of the events in flight."""
+"""Handover: what happens to journal and stages when partitions are assigned and revoked."""
 
 import contextlib
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from penstock.signals import PartitionsLost, ProgressNotTaken, Signals, WorkerSu
 
 
 class Seeking(Member, Protocol):
-    """A consumer that can be sent back to the group's commits."""
+    """A consumer that can commit, and seek back to the group's commits."""
 
     async def is_member(self) -> bool: ...
 
@@ -25,7 +25,7 @@ class Seeking(Member, Protocol):
 
 
 class Handover:
-    """The journal and the stages of one worker, as its partitions change."""
+    """Moves the journal and the stages of one worker from one assignment to the next."""
 
     def __init__(
         self,
@@ -38,13 +38,13 @@ class Handover:
         self.journal = journal
         self.stages = stages
         self._member = member
-        #: From when partitions are given up until they are assigned again.
+        #: True from the time when partitions are given up until they are assigned again.
         self._giving_up = False
 
     async def give_up(self, limit_s: float | None, budget: ShutdownBudget) -> None:
-        """Nothing new is taken, what is in flight has ended or `limit_s` has passed, and what has
-        ended is written and committed, unless Kafka takes none of it in the time that `budget` has
-        left; then it is found finished again. Without a limit the stages drain, for good."""
+        """Take no new events, wait up to `limit_s` for those in flight, then write and commit what
+        has ended. Without a limit the stages drain, for good. What Kafka does not take in the time
+        that `budget` has left is delivered again, and known or done again."""
         self._giving_up = True
         self.stages.hold()
         if limit_s is None:
@@ -59,7 +59,7 @@ class Handover:
         await self._member().commit()
 
     async def assigned(self) -> None:
-        """What is in flight of partitions that are somebody else's now was cancelled."""
+        """Cancel what is in flight of partitions that other workers have now."""
         self._giving_up = False
         member = self._member()
         kept = set() if member.missed_generation else member.assignment()
@@ -67,7 +67,8 @@ class Handover:
             self._signals.emit(PartitionsLost(lost))
 
     async def load(self) -> None:
-        """What is to be known of the partitions is in memory. Raises `KafkaError`."""
+        """Read the journal and the cancelled runs of the partitions into memory. Raises
+        `KafkaError`."""
         journal = self.journal
         await journal.load()
         partitions = {tp.partition for tp in self._member().assignment()}
@@ -76,15 +77,15 @@ class Handover:
         )
 
     def on_seek(self) -> None:
-        """The consumer delivers again, from the group's commit on."""
+        """Begin again at the group's commits, where the consumer delivers from now on."""
         self.stages.on_seek()
         self.journal.on_seek()
         if not self._giving_up:  # else that was the seek of the rebalance before
             self.stages.resume()
 
     async def begin_again(self) -> None:
-        """After a suspension nothing that was in flight goes on: its events are somebody else's by
-        now, or they are delivered again."""
+        """Cancel everything in flight after a suspension, and deliver again what is still ours:
+        other workers may have the rest by now."""
         self._signals.emit(WorkerSuspended())
         self.stages.hold()
         await self.stages.release(())

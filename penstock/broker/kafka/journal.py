@@ -1,13 +1,13 @@
 """The journal on Kafka.
 
-A step's end is a row of sends: its recorded answers, then its outputs, each acknowledged before
-what follows; then, for all steps that ended in the same 20 ms, what is finished, by offset and by
-the ids of the events. Then their messages are acked, and their recorded answers deleted. Killed
-between two of these, an event comes again: its calls are recalled, its outputs are sent again with
-the same ids, and whoever reads them knows the ids.
+The end of a step is a sequence of sends, each acknowledged before the next: its recorded answers,
+its outputs, then, for all steps that ended in the same 20 ms, a mark of what is finished, by offset
+and by the ids of the events. After that the messages are acked and the recorded answers deleted.
+When the worker is killed in between, the event is delivered again: its calls are recalled, its
+outputs are sent again with the same ids, and the next stage knows the ids.
 
-All of it is on one compacted topic, in the partition of the event, so whoever is given the
-partition reads it back first.
+All of it is on one compacted topic, in the partition of the event. A worker reads a partition of it
+before anything of that partition is delivered.
 """
 
 import asyncio
@@ -42,18 +42,18 @@ from penstock.broker.kafka.records import (
     step_of,
 )
 from penstock.broker.kafka.suspects import KafkaSuspects
-from penstock.journal import CLAIMS, Output, Places, claimed_at
+from penstock.journal import CLAIMS, Locations, Output, claimed_at
 from penstock.record.events import begun_before, content_of
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which a finished event is known by its id, of the time in which its stage runs.
+#: Seconds for which a finished event is known by its id, counted while its stage runs.
 DEDUPE_S = 3600.0
-#: Seconds for which ends of steps gather before they are written.
+#: Seconds for which ends of steps are gathered before they are written.
 GATHER_S = 0.02
-#: Ends of steps that may wait to be written before no new work is taken.
+#: Ends of steps that wait to be written at which no new work is taken.
 CROWDED = 5000
-#: A reason for no room: so many wait.
+#: A reason for `Room`: so many wait.
 CROWDED_OUT = "crowded"
 
 _encode = msgspec.json.Encoder().encode
@@ -61,25 +61,25 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclasses.dataclass
 class Ends:
-    """Steps of one stage in one partition whose ends are still to be written."""
+    """Steps of one stage in one partition that have ended and are still to be written."""
 
     progress: Progress
     ids: list[str] = dataclasses.field(default_factory=list)
-    #: Of those that begin a run, with the run's content.
+    #: The ids of first events, with the content of their runs.
     firsts: dict[str, str] = dataclasses.field(default_factory=dict)
     steps: list[bytes] = dataclasses.field(default_factory=list)
     messages: list[Any] = dataclasses.field(default_factory=list)
 
 
 class Member(Protocol):
-    """This worker's consumer: a member of the group, with the partitions that it has."""
+    """This worker's consumer, as a member of the group."""
 
     trackers: dict[TP, Tracker]
     missed_generation: bool
 
     @property
     def generation(self) -> int:
-        """How often partitions have changed hands."""
+        """How often partitions were assigned."""
 
     def assignment(self) -> set[TP]: ...
 
@@ -89,9 +89,8 @@ class Member(Protocol):
 
 
 class KafkaJournal:
-    """The verbs on Kafka. `member` gives this worker's consumer, once there is one; `partition_of`
-    the partition of a key, as soon as Kafka says how many a topic has. `clock` gives seconds since
-    1970."""
+    """`Journal` on Kafka. `member` returns this worker's consumer; `partition_of` the partition of
+    a key, when Kafka has said how many its topic has; `clock` seconds since 1970."""
 
     def __init__(
         self,
@@ -117,7 +116,7 @@ class KafkaJournal:
         self._number = 0
         self._parts: dict[int, Part] = {}
         self._progress: dict[tuple[str, TP], Progress] = {}
-        #: Stretches of before the last seek, by partition and key, that are still to be written.
+        #: Stretches from before the last seek that are still to be written, with partition and key.
         self._final: list[tuple[int, bytes, Stretch]] = []
         self._ends: dict[tuple[str, TP], Ends] = {}
         self._recording: dict[bytes, list[asyncio.Future[None]]] = {}
@@ -130,7 +129,8 @@ class KafkaJournal:
     # -- which partitions are ours
 
     async def load(self) -> None:
-        """The journal of every partition that is assigned is in memory, and of no other."""
+        """Read the journal of every partition that is new here, and forget those that are gone.
+        Raises `KafkaError`."""
         member = self._member()
         generation = member.generation
         if member.missed_generation:
@@ -162,7 +162,7 @@ class KafkaJournal:
                 time.monotonic() - started,
             )
         if generation != member.generation:
-            return  # rebalanced again meanwhile: this is done again, too
+            return  # the group has rebalanced meanwhile, and this is called again
         dead = {partition for partition, part in new.items() if part.owners - {self._name}}
         if dead:
             tps = [tp for tp in member.assignment() if tp.partition in dead]
@@ -185,8 +185,8 @@ class KafkaJournal:
         await asyncio.gather(*(self._keep(one, self._name, value) for one in partitions))
 
     async def give_up(self) -> None:
-        """What is finished is written, and so is that this worker has nothing any more: else who
-        comes next takes it for dead."""
+        """Write what is finished, and that this worker has no partitions any more: otherwise the
+        next one takes it for dead."""
         await self.flush()
         await self._sign(self._parts, None)
 
@@ -194,7 +194,7 @@ class KafkaJournal:
         return self._parts.get(partition)
 
     def on_seek(self) -> None:
-        """Every record above the group's commit is delivered again from here on."""
+        """Begin new stretches at the group's commits, from which everything is delivered again."""
         for (stage, tp), progress in self._progress.items():
             key = self._stretch_key(stage, tp)
             stretch = progress.stretch()
@@ -224,8 +224,8 @@ class KafkaJournal:
         return None if tracker is None else tracker.committed
 
     def unfinished(self, stage: str, tp: TP, end: int, behind: int) -> int:
-        """How many events of `tp` below `end` the stage has not finished; `behind` where nothing
-        is known of it here."""
+        """Return how many events of `tp` below `end` the stage has not finished; `behind` where
+        this worker does not know."""
         progress = self._progress.get((stage, tp))
         if progress is None or progress.start is None:
             return behind
@@ -245,13 +245,13 @@ class KafkaJournal:
         return progress.deliver(message.offset) or self._is_known(progress, stage, message)
 
     def is_done(self, stage: str, message: Any) -> bool:
-        # Not a delivery: `message` may be of before a seek, and has its turn again after it.
+        # Not a delivery: `message` may be from before a seek, and be delivered again after it.
         progress = self._progress_of(stage, message.tp)
         return progress.is_done(message.offset) or self._is_known(progress, stage, message)
 
     def _is_known(self, progress: Progress, stage: str, message: Any) -> bool:
-        """A crash upstream can send an event twice, at two offsets; somebody can begin a run
-        twice."""
+        """Return whether the stage knows the event by its id: a crash upstream can send an event
+        twice, at two offsets, and a client can begin a run twice."""
         id_, first = identify(message)
         ids = self._known(stage, message.partition).ids
         if id_ not in ids or (first and _differs(ids[id_], message)):
@@ -293,15 +293,15 @@ class KafkaJournal:
         message: Any,
         outputs: Sequence[Output],
         step: str | None,
-        then: Callable[[Places], None],
+        then: Callable[[Locations], None],
     ) -> None:
         if step is not None:
-            # An answer that Kafka does not take is not recorded; the step's end makes up for that.
+            # An answer that Kafka never takes (too large) is not recorded; the step ends without.
             recording = self._recording.pop(step.encode(), ())
             await asyncio.gather(*recording, return_exceptions=True)
         if self.held.is_lost():
             await self.held.wait()
-        sent = await self.log.send(self._placed(outputs)) if outputs else []
+        sent = await self.log.send(self._with_partitions(outputs)) if outputs else []
         crash.at("outputs sent", len(sent))
         id_, first = identify(message)
         self._progress_of(stage, message.tp).finish(message.offset)
@@ -321,17 +321,17 @@ class KafkaJournal:
         self._write_soon()
         then([(one.partition, one.offset) for one in sent])
 
-    def _placed(self, outputs: Sequence[Output]) -> list[Send]:
-        """The records with their partitions: the key's, but on topics that one worker reads."""
+    def _with_partitions(self, outputs: Sequence[Output]) -> list[Send]:
+        """Return the records with their partitions: None, for the key's, or `ONE_WORKER`."""
         single = self.plan.one_worker
         return [(*output, ONE_WORKER if output[0] in single else None) for output in outputs]
 
     async def begin(
         self, topic: str, id_: str, key: bytes, value: bytes, kept: bool
     ) -> Location | None:
-        """A run has begun with the event `id_` on `topic`; None when it had before. The worker that
-        has the run's partition begins it: for a `kept` id, known for ever, this waits until this
-        one has it; for another it is None then, too."""
+        """Begin a run with the event `id_` on `topic`. Returns its location, or None when the run
+        was begun before. Only the worker that has the run's partition begins it: with `kept`, for
+        an id that is known for ever, this waits until it has; otherwise it returns None."""
         partition = await self._partition_of(topic, key)
         async with self._given:
             if partition not in self._parts and not kept:
@@ -343,15 +343,14 @@ class KafkaJournal:
             if before not in ("", content):
                 raise begun_before(key.decode(errors="replace"))
             return None
-        (sent,) = await self.log.send(self._placed([(topic, key, value)]))
+        (sent,) = await self.log.send(self._with_partitions([(topic, key, value)]))
         begun = Begun(None if kept else self._clock(), content)
         await self._keep(partition, mark, _encode(begun))
         part.begun[mark] = begun
         return Location(sent.partition, sent.offset)
 
     def retire(self, before_s: float) -> None:
-        """Claims, and that runs were begun, by whomever, from before `before_s` (seconds since
-        1970) are forgotten."""
+        """Forget claims and the beginnings of runs from before `before_s` (seconds since 1970)."""
         for partition, part in self._parts.items():
             old = [
                 mark
@@ -387,14 +386,14 @@ class KafkaJournal:
             await self._write()
 
     async def flush(self) -> None:
-        """Every end of a step up to here is written, and its message acked."""
+        """Write every end of a step up to here, and ack its message."""
         while self._ends or self._final or (self._writing and not self._writing.done()):
             self._write_soon()
             assert self._writing is not None
             await asyncio.shield(self._writing)
 
     async def _write(self) -> None:
-        """What is finished is on the topic; then messages are acked, and what is over deleted."""
+        """Write what is finished; then ack its messages and delete what is not needed any more."""
         final, self._final = self._final, []
         written, self._ends, self._count = self._ends, {}, 0
         now = self._clock()
@@ -440,7 +439,7 @@ class KafkaJournal:
 
     async def _keep_answer(self, partition: int, part: Part, key: bytes, answer: bytes) -> None:
         if self.held.is_lost():
-            # Somebody else may have begun the call by now, and reads no late answer.
+            # Another worker may be making the call by now, and would not see a late answer.
             await self.held.wait()
             if self._parts.get(partition) is not part:
                 return
@@ -454,7 +453,7 @@ class KafkaJournal:
         await self.log.send([(self.topic, key, value, partition)])
 
     def delete(self, keys: list[tuple[int, bytes]]) -> None:
-        """`keys` are gone from the topic soon; nobody waits for that."""
+        """Delete `keys` from the topic, without waiting for it."""
         if keys:
             rows: list[Send] = [(self.topic, key, None, partition) for partition, key in keys]
             self._hold(self.log.send(rows))
@@ -467,7 +466,7 @@ class KafkaJournal:
 
 
 def _content(message: Any) -> str:
-    """What the run in `message` begins with; "" for what is no event of ours."""
+    """Return the content of the run that `message` begins; "" for what is no event of ours."""
     try:
         return content_of(message.value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -475,6 +474,5 @@ def _content(message: Any) -> str:
 
 
 def _differs(content: str | None, message: Any) -> bool:
-    """Whether a run that began with `content`, if that is known, is another one than that of
-    `message`."""
+    """Return whether `message` begins a run with other content than `content`, if that is known."""
     return bool(content) and content != _content(message)

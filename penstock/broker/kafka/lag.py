@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 def unfinished(
     journal: "KafkaJournal",
-    readers: tuple[str, ...],
+    stages: tuple[str, ...],
     ends: Mapping[TP, int],
     commits: Mapping[TP, int],
     firsts: Mapping[TP, int],
 ) -> int:
-    """How many events below `ends` are not finished by all of `readers`: by the journal where it
-    knows, else by the group's commits, or from the first record on where nothing (-1) was ever
-    committed."""
+    """Return how many events below `ends` are not finished by all of `stages`. The journal says so
+    for this worker's partitions, the group's commits for others; where nothing was ever committed
+    (-1) all from the first record on count."""
     lag = 0
     for tp, end in ends.items():
         behind = end - (commits[tp] if commits[tp] >= 0 else firsts[tp])
-        known = [journal.unfinished(name, TP(*tp), end, behind) for name in readers]
+        known = [journal.unfinished(name, TP(*tp), end, behind) for name in stages]
         lag += max(known, default=behind)
     return lag
 
 
 class Lag:
-    """Asks Kafka for the ends and the group's commits; of this worker's own partitions it knows
-    better what is finished above them. Of others' it may be a commit's interval behind."""
+    """Asks Kafka for the ends and the group's commits. For other workers' partitions the result may
+    be as old as their last commit."""
 
     def __init__(self, journal: "KafkaJournal", group: str, connection: dict[str, Any]) -> None:
         self.journal = journal
@@ -47,12 +47,12 @@ class Lag:
         # Several governors ask.
         self._one_at_a_time = asyncio.Lock()
 
-    async def of(self, topic: str, readers: tuple[str, ...]) -> int:
-        """Raises `BrokerUnavailable`."""
+    async def of(self, topic: str, stages: tuple[str, ...]) -> int:
+        """Return the lag of `topic`, which `stages` read. Raises `BrokerUnavailable`."""
         async with self._one_at_a_time:
-            return await self._ask(topic, readers)
+            return await self._ask(topic, stages)
 
-    async def _ask(self, topic: str, readers: tuple[str, ...]) -> int:
+    async def _ask(self, topic: str, stages: tuple[str, ...]) -> int:
         try:
             await self._start()
             (described,) = await self._admin.describe_topics([topic])
@@ -64,7 +64,7 @@ class Lag:
             await self.close()
             raise BrokerUnavailable(f"Kafka does not say how far its topics are: {exc}") from exc
         commits = {tp: found[tp].offset if tp in found else -1 for tp in tps}
-        return unfinished(self.journal, readers, ends, commits, firsts)
+        return unfinished(self.journal, stages, ends, commits, firsts)
 
     async def _start(self) -> None:
         if self._admin is not None:

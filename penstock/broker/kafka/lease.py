@@ -1,8 +1,8 @@
-"""Whether a worker's partitions are still its own, by the clock.
+"""The lease: whether a worker's partitions are still its own, by the clock.
 
-A process that was suspended (SIGSTOP, a machine that slept) for longer than the session has been
-taken for dead by the group, and somebody else has its events. It must not pay for them before it
-has asked.
+When a process was suspended (SIGSTOP, a machine that slept) for longer than the session, the group
+has taken it for dead and given its partitions to others. It must make no call before it has asked
+the group.
 """
 
 import asyncio
@@ -11,30 +11,30 @@ from collections.abc import Awaitable, Callable
 
 
 class Lease:
-    """Held from `begin` until the process is seen to have been away for too long. `clock` gives
-    seconds and goes on while the process is suspended."""
+    """Held from `begin` until the clock shows that the process was suspended for too long. `clock`
+    gives seconds, and goes on while the process is suspended."""
 
     def __init__(self, session_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         #: Seconds of silence after which the group takes a worker for dead.
         self.session_s = session_s
-        #: When this process was last seen at work; nothing before the first `begin`.
+        #: When the process last looked at the clock; 0 before the first `begin`.
         self._seen = 0.0
         self._clock = clock
         self._held = asyncio.Event()
 
     def begin(self) -> None:
-        """The group has said what is ours."""
+        """Hold the lease: the group has just said which partitions are ours."""
         self._seen = self._clock()
         self._held.set()
 
     def is_lost(self) -> bool:
-        """Whether nothing may go out; then `wait`."""
+        """Return whether no call may be made and nothing sent before `wait` returns."""
         if self._was_away():
             self._held.clear()
         return not self._held.is_set()
 
     async def wait(self) -> None:
-        """It is held (again)."""
+        """Wait until the lease is held."""
         await self._held.wait()
 
     def _was_away(self) -> bool:
@@ -42,7 +42,7 @@ class Lease:
         return bool(self._seen) and self._clock() - self._seen > 0.6 * self.session_s
 
     async def watch(self, lost: Callable[[], Awaitable[None]]) -> None:
-        """Looks at the clock, for ever; `lost` is called once each time that it is lost."""
+        """Look at the clock, for ever, and call `lost` once each time that the lease is lost."""
         while True:
             await asyncio.sleep(self.session_s / 8)
             if not self._seen:

@@ -1,4 +1,4 @@
-"""What is written to Kafka, until it is taken, and what is read from it, from the start."""
+"""The log: send to Kafka until it takes the records, and read a partition from its start."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Sent(Protocol):
-    """Where a record went."""
+    """The location of a record that was sent."""
 
     @property
     def partition(self) -> int: ...
@@ -29,9 +29,9 @@ class Sent(Protocol):
 
 #: A record to send: topic, key, value, and the partition unless the key decides.
 Send = tuple[str, bytes, bytes | None, int | None]
-#: Called with the partition, key and value of a record.
+#: Takes the partition, key and value of a record.
 Take = Callable[[int, bytes, bytes | None], None]
-#: A reason for no room: a send has been waiting for long.
+#: A reason for `Room`: a send has been waiting for long.
 SLOW = "slow"
 #: Seconds before a refused send is tried again: doubled each time, up to the last.
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.2, 5.0
@@ -42,20 +42,20 @@ FETCH_BYTES = 8 * 1024 * 1024
 
 
 class Log(Protocol):
-    """All that the journal, its reader and the suspects ask of Kafka."""
+    """All that journal, progress and suspects ask of Kafka."""
 
     async def send(self, records: Sequence[Send]) -> Sequence[Sent]:
-        """`records` are acknowledged, those of one partition in their order. Raises
-        `EventTooLarge` for what is never taken; all else is sent until it is."""
+        """Send `records` until Kafka has acknowledged all of them, those of one partition in their
+        order. Raises `EventTooLarge` for what it never takes."""
 
     async def read(self, topic: str, partitions: set[int], take: Take) -> None:
-        """`take` was called with partition, key and value of every record that stood in
-        `partitions` of `topic` when this began, in the order of each partition. Raises
-        `KafkaError` when Kafka does not answer."""
+        """Call `take` with partition, key and value of every record that was in `partitions` of
+        `topic` when this began, in the order of each partition. Raises `KafkaError` when Kafka does
+        not answer."""
 
 
 class Room(asyncio.Event):
-    """Set while new work may be taken: as long as nobody has a reason against it."""
+    """Set while new work may be taken: while there is no reason against it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Room(asyncio.Event):
         self.set()
 
     def shut(self, reason: str) -> None:
-        """There is none until `open` is called with the same reason."""
+        """Clear it until `open` is called with the same reason."""
         self._reasons.add(reason)
         self.clear()
 
@@ -74,8 +74,8 @@ class Room(asyncio.Event):
 
 
 class KafkaLog:
-    """Sends by Faust's producer. There is no `room` while Kafka takes nothing: what is paid for
-    then could only be held in memory."""
+    """`Log` through Faust's producer. There is no `room` while Kafka takes nothing: answers that
+    are paid for then could only be held in memory."""
 
     def __init__(
         self, producer: Callable[[], Any], connection: Mapping[str, Any], room: Room
@@ -90,8 +90,8 @@ class KafkaLog:
     # -- sending
 
     async def send(self, records: Sequence[Send]) -> list[RecordMetadata]:
-        """What Kafka refuses is sent again, with all that came with it, until it is taken: each
-        has an id or a key that its readers know."""
+        """Send again whatever Kafka refuses, with all that was given with it. What arrives twice is
+        recognised by its id or its key."""
         loop = asyncio.get_running_loop()
         self._number = number = self._number + 1
         self._waiting[number] = loop.time()
@@ -117,8 +117,8 @@ class KafkaLog:
                 self._room.open(SLOW)
 
     async def partition_of(self, topic: str, key: bytes) -> int:
-        """The partition of `key`, chosen as Kafka's default partitioner does. Waits until the
-        producer knows the topic."""
+        """Return the partition of `key`, chosen as Kafka's default partitioner does. Waits until
+        the producer knows the topic."""
         while True:
             try:
                 count = len(await self._producer()._ensure_producer().partitions_for(topic))
@@ -129,7 +129,8 @@ class KafkaLog:
                 return partition_of_key(key, count)
 
     def look(self) -> bool:
-        """Whether a send has been waiting for long; then there is no room until all are taken."""
+        """Return whether a send has been waiting for long, and leave no room then until Kafka has
+        taken all."""
         oldest = next(iter(self._waiting.values()), None)
         slow = oldest is not None and asyncio.get_running_loop().time() - oldest > SLOW_S
         if slow:

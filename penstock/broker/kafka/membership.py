@@ -1,4 +1,4 @@
-"""A worker's life on Kafka: reaching it, its partitions as they come and go, its retention."""
+"""A worker's membership of its group on Kafka: start, partitions, retention, stop."""
 
 import asyncio
 import concurrent.futures
@@ -95,8 +95,8 @@ class GroupMember:
     # -- before and at the start
 
     def check(self) -> None:
-        """Raises what no waiting mends: a password or a certificate that is refused, topics of
-        unequal partitions. A Kafka that is away is waited for later."""
+        """Find what waiting cannot mend: a password or a certificate that is refused, topics of
+        unequal partitions. A Kafka that is away is no error here; `reach` waits for it."""
         # On a loop of its own: here is one already when a command works by itself.
         with concurrent.futures.ThreadPoolExecutor(1) as thread:
             thread.submit(asyncio.run, self._check()).result()
@@ -112,7 +112,7 @@ class GroupMember:
             await asyncio.wait_for(kafka_topics.require_equal(self._connection, *names), ANSWER_S)
 
     async def reach(self) -> None:
-        """Kafka answers, and has every topic: Faust ignores one that is missing for ever."""
+        """Wait until Kafka answers, and make missing topics: Faust would ignore them for ever."""
         self._watch.listen()
         await self._declare()
         # Not as one of the app's tasks: those begin when the worker has its partitions.
@@ -155,8 +155,8 @@ class GroupMember:
         return self._watch_broker, self._watch_lease
 
     async def _watch_group(self) -> None:
-        """What the group refuses is said, and asked for again; what no waiting mends ends the
-        worker with a `SettingsError`."""
+        """Log why the group refuses this worker, while it asks again. What waiting cannot mend ends
+        the worker with a `SettingsError`."""
         app_id, said = self.settings.app_id, ""
         while not self._app.should_stop:
             await self._app.sleep(LOOK_S)
@@ -177,11 +177,11 @@ class GroupMember:
                 self._signals.emit(GroupRefuses(app_id, said))
 
     async def _watch_lease(self) -> None:
-        """After a suspension no call is made before the group has said what is ours."""
+        """Notice when this process was suspended, and ask the group what is still ours."""
         await self.journal.held.watch(self._handover.begin_again)
 
     async def _watch_broker(self) -> None:
-        """Says when Kafka goes and when it is back; while it is away no new work is taken."""
+        """Notice when Kafka goes away and when it is back. Meanwhile no new work is taken."""
         await self._watch.run(self._stopping, self._log.look)
 
     # -- partitions
@@ -199,7 +199,7 @@ class GroupMember:
             pause_s = min(5.0, pause_s * 2)
 
     async def give_up(self, consumer: Consumer, stopping: bool) -> None:
-        """Nothing new is taken, and what has ended is committed."""
+        """Give the partitions up, within the time that there is for it."""
         # What is left of a member that goes on goes on, too: where its partition comes back, its
         # redelivery joins it.
         budget = self._transport.shutdown if stopping else ShutdownBudget(FLUSH_S)
@@ -226,8 +226,8 @@ class GroupMember:
         return await self._lag.of(topic, self.plan.readers.get(topic, ()))
 
     async def retire(self, before_s: float) -> int:
-        """From the beginning of each partition that this worker has: a run's events may go before
-        it is over, as each of them carries all that the next step needs."""
+        """Delete from the beginning of each partition that this worker has. A run's events may go
+        before it is over, as each of them carries all that the next step needs."""
         self.journal.retire(before_s)
         topics = kafka_topics.finished(self.plan, self._consumer().trackers)
         try:

@@ -1,9 +1,9 @@
-"""Progress on Kafka: what a stage has finished in a partition, beyond the group's commit.
+"""Progress on Kafka: what a stage has finished in a partition above the group's commit.
 
-Events finish in any order and a commit is one offset, so what is finished above it is written down
-beside the journal. A record says what it knows of a stretch of offsets, and all records are true at
-once: however many workers wrote some, a late one of a worker that was cut off among them, what any
-of them calls finished is finished.
+Events finish in any order and a commit is one offset, so what is finished above it is recorded in
+the journal's topic. A record describes a stretch of offsets. The records of several workers are all
+true at the same time, a late one of a worker that was cut off included: what any of them calls
+finished is finished.
 """
 
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ import msgspec
 
 
 class Stretch(msgspec.Struct, array_like=True):
-    """Of the offsets from `start` to before `end`, all are finished but those in `open`; above it
-    are those in `above`."""
+    """All offsets from `start` to before `end` are finished except those in `open`; beyond the
+    stretch, those in `above` are."""
 
     start: int
     end: int
@@ -27,24 +27,24 @@ class Stretch(msgspec.Struct, array_like=True):
 
     @property
     def first(self) -> int:
-        """The first offset that it speaks of."""
+        """The first offset that it describes."""
         return min([self.start, *self.above])
 
     @property
     def last(self) -> int:
-        """The offset after all that it speaks of."""
+        """The offset after all that it describes."""
         return max(self.end, max(self.above, default=-1) + 1)
 
 
-#: More offsets than this that were passed over at once are not written down one by one.
+#: When more offsets than this are skipped at once, they are not listed one by one.
 MOST_SKIPPED = 10_000
 
 
 class Progress:
-    """One stage in one partition, since it was last sought to `start`, the group's commit;
-    `earlier` is what was written before.
+    """One stage in one partition since the last seek, which was to `start`, the group's commit.
+    `earlier` are the stretches that were recorded before.
 
-    What is written has the size of what is in flight, whatever has been finished.
+    A record's size depends on what is in flight, not on how much was finished.
     """
 
     __slots__ = ("above", "committed", "earlier", "end", "open", "start")
@@ -52,9 +52,9 @@ class Progress:
     def __init__(
         self, earlier: Iterable[tuple[bytes, Stretch]] = (), start: int | None = None
     ) -> None:
-        #: The stretches of earlier workers and assignments, by the keys of their records.
+        #: Stretches of earlier workers and assignments, by the keys of their records.
         self.earlier: dict[bytes, Stretch] = dict(earlier)
-        #: Below it nothing is delivered any more.
+        #: Nothing below it is delivered any more.
         self.committed = start or 0
         self.start = start
         self.end = start or 0
@@ -67,9 +67,9 @@ class Progress:
         return offset in self.above or any(one.is_done(offset) for one in self.earlier.values())
 
     def deliver(self, offset: int) -> bool:
-        """The record at `offset` has come; whether it is finished already. What was passed over is
-        not called finished: it may not exist, or have been dropped on the way to the stage, to come
-        again after the next seek."""
+        """Note that the record at `offset` was delivered, and return whether it is finished. What
+        was skipped is not called finished: it may not exist, or it was dropped on the way to the
+        stage and is delivered again after the next seek."""
         done = self.is_done(offset)
         if self.start is None:
             self.start = self.end = offset
@@ -85,20 +85,20 @@ class Progress:
 
     def _skip_to(self, offset: int) -> None:
         if offset - self.end > MOST_SKIPPED:
-            # What this stretch has called finished is known by the events' ids from here on.
+            # What this stretch called finished is known by the events' ids from here on.
             self.start = self.end = offset
             self.open.clear()
         self.open.update(one for one in range(self.end, offset) if not self.is_done(one))
 
     def finish(self, offset: int) -> None:
-        """What is at `offset` is finished; it may be of before the last seek."""
+        """Note that the event at `offset` is finished; it may be from before the last seek."""
         if self.start is not None and self.start <= offset < self.end:
             self.open.discard(offset)
         else:
             self.above.add(offset)
 
     def commit(self, offset: int) -> None:
-        """The group has committed `offset`: what is below is of no interest any more."""
+        """Forget what is below `offset`, the group's new commit."""
         if offset <= self.committed:
             return
         self.committed = offset
@@ -107,13 +107,13 @@ class Progress:
             self.open = {one for one in self.open if one >= offset}
 
     def stretch(self) -> Stretch:
-        """What there is to write down."""
+        """Return the stretch to record."""
         start = self.end if self.start is None else self.start
         return Stretch(start, self.end, sorted(self.open), sorted(self.above))
 
     def outlived(self) -> list[bytes]:
-        """The keys of earlier stretches about which this one says everything: forgotten here, and
-        to be deleted when this one is written."""
+        """Forget earlier stretches that this one covers. Returns the keys of their records, to be
+        deleted when this one is durable."""
         if self.start is None:
             return []
         gone = [

@@ -1,14 +1,14 @@
-"""The records of the journal's topic on Kafka, and what they hold together.
+"""The records of the journal's topic on Kafka, and their state by partition.
 
-Keys begin with what a record is, and a record without a value deletes:
+A key begins with the kind of its record. A record without a value deletes:
 
     c|STAGE/EVENT/CALL         a recorded answer
     p|STAGE|TOPIC|OWNER        a stretch of finished offsets
     i|STAGE|OWNER|NUMBER       ids of finished events
-    f|STAGE|OWNER|NUMBER       ids of finished events that began a run, and its content
+    f|STAGE|OWNER|NUMBER       ids of finished events that began a run, and the run's content
     b|EVENT                    a run that a worker began
     o|OWNER                    a worker that has the partition
-    m|STAGE|TOPIC|OFFSET       an event that may have been in flight at a crash, and is again
+    m|STAGE|TOPIC|OFFSET       an event that is in flight, and may have been so at a crash
 """
 
 import collections
@@ -20,11 +20,10 @@ import msgspec
 
 from penstock.broker.kafka.progress import Stretch
 
-#: What a key on the topic begins with: a recorded answer, a stretch of finished offsets, ids of
-#: finished events, ids of finished first events, a run that began, a worker, an event under
-#: suspicion.
+#: The kinds, in this order: a recorded answer, a stretch of finished offsets, ids of finished
+#: events, ids of finished first events, a run that a worker began, a worker, a suspect.
 CALL, STRETCH, IDS, FIRSTS, BEGUN, OWNER, MARK = b"c|", b"p|", b"i|", b"f|", b"b|", b"o|", b"m|"
-#: A longer id is known by its beginning and its length: it is nobody's but a stranger's.
+#: A longer id is cut, and its length added. Penstock makes none: only other programs can.
 ID_CHARS = 64
 
 _stretch = msgspec.json.Decoder(Stretch)
@@ -33,19 +32,19 @@ _firsts = msgspec.json.Decoder(tuple[float, dict[str, str]])
 
 
 class Begun(msgspec.Struct, array_like=True, frozen=True):
-    """When a worker began a run, in seconds since 1970 UTC, None for a seed, which is known for
-    ever; and its content, "" where that is not known."""
+    """When a worker began a run, in seconds since 1970 UTC (None for a seed, which is known for
+    ever), and the run's content ("" where that is not known)."""
 
     at: float | None
     content: str = ""
 
 
-#: Records of before have the time alone.
+#: Earlier versions wrote the time alone.
 _begun = msgspec.json.Decoder(Begun | float | None)
 
 
 class Mark(msgspec.Struct, array_like=True, frozen=True):
-    """How often an event's step began and did not end: with others in flight, and alone."""
+    """How often an event's step has begun and not ended: with others in flight, and alone."""
 
     together: int
     alone: int
@@ -64,17 +63,17 @@ _id = msgspec.json.Decoder(_Id)
 
 
 def journal_of(app_id: str) -> str:
-    """The name of an app's journal topic."""
+    """Return the name of an app's journal topic."""
     return f"{app_id}-journal"
 
 
 def id_of(message: Any) -> str:
-    """The id of the event in `message`, or for a record that is no event, where it stands."""
+    """Return the id of the event in `message`, or the position of a record that is no event."""
     return identify(message)[0]
 
 
 def identify(message: Any) -> tuple[str, bool]:
-    """`id_of`, and whether the event begins a run."""
+    """Return `id_of(message)` and whether the event begins a run."""
     try:
         read = _id.decode(message.value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -85,15 +84,15 @@ def identify(message: Any) -> tuple[str, bool]:
     return id_, read.parent_id is None
 
 
-#: When each was written, its key, its ids; the oldest first.
+#: When each record was written, its key, its ids; the oldest first.
 Records = collections.deque[tuple[float, bytes, tuple[str, ...]]]
 
 
 class Known:
-    """The ids that one stage has finished in one partition, with the records that hold them.
+    """The ids of events that one stage has finished in one partition, and the records of them.
 
-    Those of first events have the content of their run, others None. The two kinds are forgotten
-    at different ages, so they stand in different records.
+    `ids` maps that of a first event to its run's content, others to None. First events are known
+    for as long as their runs are kept, others for an hour, so they are in records of their own.
     """
 
     __slots__ = ("firsts", "ids", "others")
@@ -109,12 +108,12 @@ class Known:
         records.append((at, key, tuple(ids)))
 
     def expire(self, before_s: float) -> list[bytes]:
-        """What is from before `before_s` (seconds since 1970) and began no run is forgotten; the
-        keys of its records."""
+        """Forget ids from before `before_s` (seconds since 1970), but not those of first events.
+        Returns the keys of their records, to be deleted."""
         return self._forget(self.others, before_s)
 
     def retire(self, before_s: float) -> list[bytes]:
-        """The same for what began a run."""
+        """Do the same for those of first events."""
         return self._forget(self.firsts, before_s)
 
     def _forget(self, records: Records, before_s: float) -> list[bytes]:
@@ -126,7 +125,7 @@ class Known:
         return gone
 
     def drop(self, key: bytes) -> None:
-        """The record `key` is gone from the topic."""
+        """Forget the ids of the record `key`, which was deleted."""
         records = self.firsts if key.startswith(FIRSTS) else self.others
         for record in records:
             if record[1] == key:
@@ -141,8 +140,8 @@ class Known:
 
 @dataclasses.dataclass
 class Part:
-    """What the journal holds of one partition: recorded answers by step, and what was read of the
-    stages' progress, of runs that began, of who has it and of what is suspected."""
+    """The state of one partition of the journal: recorded answers by step, the stages' progress,
+    the runs that began, the workers that have the partition, the suspects."""
 
     calls: dict[bytes, dict[bytes, bytes]] = dataclasses.field(default_factory=dict)
     known: dict[str, Known] = dataclasses.field(default_factory=dict)
@@ -152,8 +151,8 @@ class Part:
     marks: dict[bytes, Mark] = dataclasses.field(default_factory=dict)
 
     def begun_with(self, id_: str) -> str | None:
-        """The content of the run that the event `id_` began, as far as a worker began it or a
-        stage has finished the event; "" where that is not known. None when it began none."""
+        """Return the content of the run that began with the event `id_`, "" where the content is
+        not known; None when no worker began such a run and no stage has finished such an event."""
         begun = self.begun.get(BEGUN + id_.encode())
         if begun is not None:
             return begun.content
@@ -163,7 +162,7 @@ class Part:
         return None
 
     def take(self, key: bytes, value: bytes | None) -> None:
-        """A record of the topic, in its turn."""
+        """Apply a record of the topic. Records must come in the order of their offsets."""
         kind, rest = key[:2], key[2:]
         if kind == CALL:
             calls = self.calls.setdefault(step_of(key), {})
@@ -210,5 +209,5 @@ class Part:
 
 
 def step_of(key: bytes) -> bytes:
-    """The step of a recorded answer: `STAGE/EVENT` of `c|STAGE/EVENT/CALL`."""
+    """Return the step of a recorded answer: `STAGE/EVENT` of `c|STAGE/EVENT/CALL`."""
     return key[2 : key.rindex(b"/")]

@@ -1,11 +1,12 @@
-"""What was in flight at a crash, on Kafka.
+"""Suspects on Kafka: what was in flight at a crash.
 
-The worker that takes a partition over may be on another machine, so what it has to know stands in
-the journal. To write down each event before its step would cost every event a trip to Kafka, so
-only what may have been present at a crash is: a worker signs the partitions that it has, and takes
-its name away when it gives them up. Who finds the name of another knows that it died, and is
-careful with all that stands in the partition by then: an event is marked before its step begins,
-and the mark is gone when the step has ended. A mark that is found was in flight at a crash.
+The worker that takes a partition over may be on another machine, so what it has to know is in the
+journal's topic. To write each event there before its step would cost every event a round trip, so
+only those are that may have been in flight at a crash. A worker writes its name into the partitions
+that it has, and deletes it when it gives them up. A worker that finds another's name knows that
+that one died, and is careful with everything that is in the partition by then: it writes a mark for
+the event before its step begins, and deletes it when the step has ended. A mark that is found is of
+an event that was in flight at a crash.
 """
 
 from collections.abc import Awaitable, Iterable
@@ -15,13 +16,13 @@ import msgspec
 from faust.types import TP
 
 from penstock.broker.kafka.records import MARK, Mark, Part
-from penstock.broker.suspects import DEAD_AFTER, Crew, KilledWorker
+from penstock.broker.suspects import DEAD_AFTER, Concurrency, KilledWorker
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Keeper(Protocol):
-    """What is asked of the journal."""
+    """What the suspects ask of the journal."""
 
     def part(self, partition: int) -> Part | None: ...
 
@@ -33,22 +34,22 @@ class Keeper(Protocol):
 
 
 class KafkaSuspects:
-    """What was present at the crashes of earlier workers, in this worker's partitions."""
+    """`Suspects` for the partitions of this worker."""
 
     def __init__(self, journal: Keeper) -> None:
         self.journal = journal
-        self.crew = Crew()
+        self.concurrency = Concurrency()
         #: Below these offsets an event may have been in flight at a crash.
         self._careful: dict[TP, int] = {}
         self._slots: dict[int, tuple[int, bytes, Awaitable[None]]] = {}
         self._number = 0
 
     def be_careful(self, ends: dict[TP, int]) -> None:
-        """A worker died that had these partitions; what stands in them now ends before `ends`."""
+        """Mark events below these offsets from here on: a worker that had the partitions died."""
         self._careful |= ends
 
     def begin(self, tps: Iterable[TP]) -> None:
-        """These partitions are ours, and delivered from the commit on."""
+        """Forget other partitions, and marks below the group's commits. Called after each seek."""
         ours = set(tps)
         self._careful = {tp: end for tp, end in self._careful.items() if tp in ours}
         for partition in {tp.partition for tp in ours}:

@@ -1,4 +1,4 @@
-"""The topics on Kafka: made before the group is joined, checked when they are there, kept small.
+"""Topics on Kafka: make them before the group is joined, check those that exist, trim them.
 
 Faust declares no topic that agents read, and ignores one that is missing for ever.
 """
@@ -27,12 +27,12 @@ from penstock.errors import BrokerUnavailable, ChainError, SettingsError
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which all brokers of a cluster are asked for a topic that one has just made.
+#: Seconds in which all brokers of a cluster learn of a topic that one has just made.
 SPREAD_S = 30.0
 
-#: Time must not delete what is not finished: Penstock deletes what is, see `trim`.
+#: Kafka must not delete by age what is not finished: Penstock deletes what is, see `trim`.
 EVENTS = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
-#: Only closed segments are compacted, so small ones keep short what a worker reads when it starts.
+#: Only closed segments are compacted, so small ones keep the start of a worker short.
 JOURNAL = {
     "cleanup.policy": "compact",
     "segment.bytes": str(8 * 1024 * 1024),
@@ -51,8 +51,8 @@ async def declare(
     replication: int,
     max_event_bytes: int,
 ) -> list[str]:
-    """Every one of `topics` is there, and the journal's. Topics that are there keep their
-    partitions, and new ones get as many. What else is not as it should be, in sentences.
+    """Make those of `topics` and the journal's that are missing, with as many partitions as the
+    others have. Returns what is wrong with the existing ones, in sentences.
 
     Raises `ChainError` when topics have unequal numbers of partitions, `BrokerUnavailable` when
     Kafka refuses to make one, `SettingsError` when it does not let this user make it, `KafkaError`
@@ -91,8 +91,8 @@ async def declare(
 
 
 async def require_equal(connection: Mapping[str, Any], topics: Sequence[str], journal: str) -> None:
-    """Raises `ChainError` when those topics that are there have unequal numbers of partitions, and
-    `KafkaError` when Kafka does not answer."""
+    """Check that the existing topics have equal numbers of partitions. Raises `ChainError` when
+    they have not, and `KafkaError` when Kafka does not answer."""
     admin = AIOKafkaAdminClient(**connection)
     await admin.start()
     try:
@@ -103,8 +103,8 @@ async def require_equal(connection: Mapping[str, Any], topics: Sequence[str], jo
 
 
 async def require_group(connection: Mapping[str, Any], group: str) -> None:
-    """Raises `SettingsError` when Kafka does not let this user into `group`: the client that joins
-    it would ask for ever. Raises `KafkaError` when Kafka does not answer."""
+    """Check that this user may join `group`: a client that may not would ask for ever. Raises
+    `SettingsError` when it may not, and `KafkaError` when Kafka does not answer."""
     admin = AIOKafkaAdminClient(**connection)
     await admin.start()
     try:
@@ -121,8 +121,8 @@ async def require_group(connection: Mapping[str, Any], group: str) -> None:
 
 
 async def examine(connection: Mapping[str, Any], topics: Sequence[str], journal: str) -> list[str]:
-    """What is wrong with those topics that are there, in sentences; nothing is made. Raises
-    `KafkaError` when Kafka does not answer."""
+    """Return what is wrong with the existing topics, in sentences; make none. Raises `KafkaError`
+    when Kafka does not answer."""
     admin = AIOKafkaAdminClient(**connection)
     await admin.start()
     try:
@@ -145,8 +145,8 @@ def _unequal(counts: Mapping[str, int]) -> str | None:
 
 
 async def _counts(admin: Any, names: Iterable[str]) -> dict[str, int]:
-    """The number of partitions of those that are there. All topics are asked for: a question after
-    one that is missing makes it, where brokers are set up so."""
+    """Return the number of partitions of each that exists. All topics are listed, since to ask for
+    one that is missing makes it on brokers that are set up so."""
     wanted = set(names)
     return {
         topic["topic"]: len(topic["partitions"])
@@ -173,7 +173,7 @@ async def _create(admin: Any, new: list[NewTopic]) -> None:
 
 
 async def _differences(admin: Any, names: list[str], journal: str) -> list[str]:
-    """What would lose events, or never be deleted, of topics that somebody else has made."""
+    """Return the settings of topics made by others that would lose events or delete nothing."""
     if not names:
         return []
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
@@ -196,8 +196,8 @@ async def _differences(admin: Any, names: list[str], journal: str) -> list[str]:
 
 
 def finished(plan: Plan, trackers: Mapping[TP, Tracker]) -> dict[str, dict[int, int | None]]:
-    """Up to which offset each topic's partitions hold nothing that is still to be done, by the
-    group's commits; None for all of a topic that nobody reads, in a worker's own partitions."""
+    """Return the offset below which each partition holds nothing that is still to be done, by the
+    group's commits; None for all of a topic that no stage reads, in a worker's own partitions."""
     names = [name for pipeline in plan.pipelines for name in pipeline.topics]
     unread = [name for name in names if name not in plan.readers]
     topics: dict[str, dict[int, int | None]] = {}
@@ -215,9 +215,9 @@ def finished(plan: Plan, trackers: Mapping[TP, Tracker]) -> dict[str, dict[int, 
 async def trim(
     connection: Mapping[str, Any], topics: Mapping[str, Mapping[int, int | None]], before_s: float
 ) -> int:
-    """What is older than `before_s` (seconds since 1970) is deleted from the beginning of each
-    partition of `topics`, up to the offset that is given for it, None for all; how many records
-    that were. Raises `KafkaError`."""
+    """Delete what is older than `before_s` (seconds since 1970) from the beginning of each
+    partition of `topics`, up to the offset that is given for it (None: to the end). Returns how
+    many records that were. Raises `KafkaError`."""
     consumer = AIOKafkaConsumer(**connection, enable_auto_commit=False)
     admin = AIOKafkaAdminClient(**connection)
     try:

@@ -1,7 +1,7 @@
-"""Kafka for Faust: its aiokafka driver, with a consumer that keeps track of delivery by itself.
+"""Faust's transport for Kafka: its aiokafka driver, with a consumer that tracks delivery itself.
 
-Five things of Faust 0.15.3 lose events or pay for them twice under kills and rebalances. Each is
-mended where it is named; `tests/contract/test_delivery.py` has a test of each.
+Faust 0.15.3 loses events or delivers them twice under kills and rebalances, for five reasons. Each
+is named where it is mended; `tests/contract/test_delivery.py` has a test of each.
 """
 
 import asyncio
@@ -27,23 +27,23 @@ SCHEME = "penstock+kafka"
 REQUEST_S = 90.0
 #: Seconds that a fetch may wait for records.
 FETCH_WAIT_S = 1.0
-#: The same while records are held for a reader that may have room again at any moment.
+#: The same while records are held for a stage that may have room again at any moment.
 HELD_WAIT_S = 0.05
-#: Records delivered between two looks at the rest of the loop.
+#: Records delivered before other tasks of the loop run.
 YIELD_EVERY = 50
 
 
 def faust_url(url: str) -> str:
-    """The address as Faust is told it: each of the servers, on this transport."""
+    """Return `url` for Faust: each of the servers, with the scheme of this transport."""
     return ";".join(one.replace("kafka://", f"{SCHEME}://", 1) for one in url.split(";"))
 
 
 def faust_settings(settings: Settings) -> dict[str, Any]:
-    """What Faust has to be told of Kafka; its defaults are not for this work."""
-    told: dict[str, Any] = {}
+    """Return the settings of Faust for Kafka, where its defaults do not fit."""
+    timeouts: dict[str, Any] = {}
     if settings.session_s > REQUEST_S:
-        told["broker_request_timeout"] = settings.session_s  # Faust wants it no shorter
-    return told | {
+        timeouts["broker_request_timeout"] = settings.session_s  # Faust wants it no shorter
+    return timeouts | {
         # How long a killed worker's partitions stand still; Faust's is a minute.
         "broker_session_timeout": settings.session_s,
         "broker_heartbeat_interval": settings.session_s / 4,
@@ -65,23 +65,23 @@ def faust_settings(settings: Settings) -> dict[str, Any]:
 class Consumer(driver.Consumer):
     """Faust's consumer on aiokafka, with a `Tracker` for each partition.
 
-    A seek takes the same lock as a fetch and replaces every tracker, so what was fetched before it
-    is never taken for what comes after it; whatever stops the flow is followed by a seek.
+    A seek takes the same lock as a fetch and replaces every tracker, so that nothing fetched before
+    it counts as fetched after it. Whatever stops the flow is followed by a seek.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.trackers: dict[TP, Tracker] = {}
-        #: Whether others may have had our partitions since the last assignment: the group has gone
-        #: on without us, as it does when a process is suspended for longer than the session.
+        #: Whether the group has had an assignment without this worker, so that others may have had
+        #: its partitions: it was suspended for longer than the session.
         self.missed_generation = False
         self._generation = 0
         self._epoch = 0
         #: Where reading began in partitions of which nothing was ever committed.
         self._first: dict[TP, int] = {}
-        #: What was fetched of a partition whose reader's buffer had no more room.
+        #: Fetched records of a partition whose stage has no room in its buffer.
         self._held: dict[TP, list[Any]] = {}
-        #: Partitions that seemed to have more than was delivered: it may be no records.
+        #: Partitions whose end is above what was delivered; those offsets may be no records.
         self._doubted: set[TP] = set()
         self._seeking = asyncio.Lock()
         self._acked: Any = Acks(self._stream_acked)
@@ -101,7 +101,8 @@ class Consumer(driver.Consumer):
     # -- acks and commits
 
     def ack(self, message: Any) -> bool:
-        """Faust's takes an ack of before a rebalance for the partition as it is assigned now."""
+        """Ack `message`, unless it is from before a seek: Faust would count an ack from before a
+        rebalance for the partition as it is assigned now."""
         if message.acked:
             return False
         message.acked = True
@@ -115,8 +116,8 @@ class Consumer(driver.Consumer):
     def _stream_acked(self, tp: TP, offset: int) -> None:
         tracker = self.trackers.get(tp)
         message = tracker.open.get(offset) if tracker is not None else None
-        # The stream has marked the very message that it acks, so another one that is open at its
-        # offset, of after a seek, is not taken for it.
+        # The stream has marked the message that it acks, so another one that is open at the same
+        # offset since a seek is not taken for it.
         if tracker is not None and message is not None and message.acked:
             tracker.ack(message)
 
@@ -124,8 +125,8 @@ class Consumer(driver.Consumer):
         return [tp for tp in self.trackers if topics is None or tp in topics or tp.topic in topics]
 
     def _new_offset(self, tp: TP) -> int | None:
-        """Faust's passes an event in flight when a later one is acked (issue 606), and counts
-        offsets that a seek has moved past as done."""
+        """Return what may be committed. Faust's passes an event in flight when a later one is acked
+        (issue 606), and counts offsets that a seek has moved past as done."""
         tracker = self.trackers.get(tp)
         return None if tracker is None else tracker.committable()
 
@@ -146,17 +147,18 @@ class Consumer(driver.Consumer):
         return done
 
     async def verify_all_partitions_active(self) -> None:
-        """Faust looks for partitions that stand still in what the driver's thread is changing, and
-        ends the worker when a rebalance takes it away meanwhile. `lag` tells who stands still."""
+        """Do nothing. Faust looks for partitions that make no progress in data that the driver's
+        thread is changing, and ends the worker when a rebalance changes it meanwhile. The command
+        `lag` shows partitions without progress."""
 
     async def refusal(self) -> KafkaError | None:
-        """Why the group refuses this worker, if it has since this was called before."""
+        """Return why the group has refused this worker since the last call, if it has."""
         thread = cast(ConsumerThread, self._thread)
         return await thread.refusal()
 
     async def is_member(self) -> bool:
-        """Whether the group still takes commits of ours. Of a worker that was silent for longer
-        than the session it takes none, until the next rebalance."""
+        """Return whether the group still takes this worker's commits. It takes none of one that was
+        silent for longer than the session, until the next rebalance."""
         assigned = self.assignment()
         for tp, tracker in self.trackers.items():
             if tp in assigned:
@@ -164,8 +166,8 @@ class Consumer(driver.Consumer):
         return False
 
     def undelivered(self, topic: str) -> bool:
-        """Whether `topic` has records that were not delivered since it was last sought, as far as
-        fetches have told; what they have told nothing of yet counts as some."""
+        """Return whether `topic` has records that were not delivered since the last seek, as far as
+        the fetches so far have shown; a partition that was not fetched yet counts."""
         for tp, tracker in self.trackers.items():
             if tp.topic == topic:
                 try:
@@ -179,17 +181,17 @@ class Consumer(driver.Consumer):
         return False
 
     def _pass_gaps(self) -> None:
-        """Offsets that are no records (the marks of a producer's transactions, what compaction has
-        taken) are not waited for. Between two fetches, when all that was fetched is delivered or
-        held: what the driver is past then was a record and is known, or was none."""
+        """Skip offsets that are no records (a producer's transaction markers, what compaction has
+        deleted). Called between two fetches, when all that was fetched is delivered or held: any
+        other offset that the driver has passed was no record."""
         doubted, self._doubted = self._doubted, set()
         for tp in doubted - self._held.keys():
-            tracker, place = self.trackers.get(tp), self._place(tp)
-            if tracker is not None and place is not None:
-                tracker.next = max(tracker.next or 0, place)
+            tracker, position = self.trackers.get(tp), self._fetch_position(tp)
+            if tracker is not None and position is not None:
+                tracker.next = max(tracker.next or 0, position)
 
-    def _place(self, tp: TP) -> int | None:
-        """Where the driver reads on. Its own method for that may wait for the broker."""
+    def _fetch_position(self, tp: TP) -> int | None:
+        """Return the offset that the driver fetches next. Its own method may wait for Kafka."""
         driver: Any = self._thread
         subscription = driver._ensure_consumer()._subscription
         if not subscription.is_assigned(tp):
@@ -200,7 +202,8 @@ class Consumer(driver.Consumer):
     # -- where to read
 
     async def perform_seek(self) -> None:
-        """Raises `IllegalStateError` when the group rebalances; a seek comes with that, too."""
+        """Seek to the group's commits. Raises `IllegalStateError` while the group rebalances; that
+        ends in a seek, too."""
         self.stop_flow()
         async with self._seeking:
             while True:
@@ -220,8 +223,8 @@ class Consumer(driver.Consumer):
             cast(Transport, self.transport).on_seek()
 
     async def _seek_all(self) -> tuple[dict[TP, int | None], dict[TP, int]]:
-        """The group's commits, None where there is none, and the offsets where reading begins
-        there."""
+        """Seek, and return the group's commits (None where there is none) and the offsets at which
+        partitions without one begin."""
         committed = {
             TP(tp.topic, tp.partition): None if offset is None or offset < 0 else offset
             for tp, offset in (await self.seek_to_committed()).items()
@@ -239,7 +242,7 @@ class Consumer(driver.Consumer):
         if self._generation and generation_id != self._generation + 1:
             self.missed_generation = True
         self._generation = generation_id
-        # Faust keeps these marks, and empties the buffers that they speak of.
+        # Faust keeps these marks although it empties the buffers.
         self._buffered_partitions.clear()
         await super().on_partitions_assigned(assigned, generation_id)
 
@@ -253,9 +256,9 @@ class Consumer(driver.Consumer):
     async def _drain_messages(self, fetcher: Any) -> None:
         """Deliver until the fetcher is stopped.
 
-        Faust's own loop throws away the rest of a batch when the flow stops or the generation
-        changes, with the fetch position already moved. Here the rest goes too, but a seek always
-        follows. It also makes two tasks a message.
+        Faust's own loop drops the rest of a batch when the flow stops or the generation changes,
+        with the fetch position already moved. Here the rest is dropped, too, but a seek always
+        follows. Faust's also makes two tasks a message.
         """
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
@@ -289,7 +292,7 @@ class Consumer(driver.Consumer):
                 raise
 
     async def _deliver(self, records: Any, epoch: int) -> None:
-        """Outside the lock: a buffer that is full would hold up the seek of a rebalance."""
+        """Deliver `records`. Not under the lock: a full buffer would block a rebalance's seek."""
 
         def suspended() -> bool:
             return not self.flow_active or self._epoch != epoch or self._stopped.is_set()
@@ -299,12 +302,12 @@ class Consumer(driver.Consumer):
                 await asyncio.sleep(0)
             if suspended():
                 return
-            # A changelog is no stage's: a table's recovery takes it as fast as it can, and seeks it
-            # without a word to us.
+            # A changelog is no stage's: a table's recovery reads it as fast as it can, and seeks by
+            # itself.
             careful = self.app.topics.acks_enabled_for(tp.topic)
             if careful and (tp in self._held or not self._has_room(tp)):
-                # One stage that is full, or waits for its turn, must not keep another from getting
-                # what it may wait for.
+                # A stage that is full, or waits for another, must not hold up the other stages: it
+                # may be one of those that it waits for.
                 self._held.setdefault(tp, []).append(record)
                 continue
             message = self._to_message(tp, record)
@@ -317,7 +320,7 @@ class Consumer(driver.Consumer):
             await self.callback(message)
 
     def _has_room(self, tp: TP) -> bool:
-        """Whether whoever reads `tp` can take a record of it at once."""
+        """Return whether the buffer of the stage that reads `tp` has room for a record."""
         if tp in self._buffered_partitions:
             return False
         # Faust marks a partition once, and not again until its buffer has been emptied further.
@@ -326,7 +329,7 @@ class Consumer(driver.Consumer):
 
 
 class Transport(driver.Transport):
-    """Kafka, with clients of our own."""
+    """Faust's transport with the consumer above and the producer of `clients`."""
 
     Consumer = cast(Any, Consumer)
     Producer = cast(Any, Producer)

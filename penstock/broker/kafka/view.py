@@ -1,4 +1,4 @@
-"""What stands on Kafka's topics, as far as it was read: records by run, and what is finished."""
+"""The view of Kafka's topics in a process that is no worker: records by run, and what is done."""
 
 from collections.abc import Collection, Iterable, Mapping
 
@@ -8,10 +8,10 @@ from penstock.broker.tp import TP
 
 
 class View:
-    """Records of `topics`, found by their keys, and the journal's marks of what is finished.
+    """What was read so far: the records of `topics` by their keys, and the journal.
 
-    An event that is there twice, as a crash can leave it, is found once; not on `repeated`, where a
-    record is written again when it changes.
+    An event that a crash has left twice on a topic is found once. The topics in `repeated` are
+    excepted: there a record is written again when it changes.
     """
 
     def __init__(self, topics: Iterable[str], repeated: Collection[str] = ()) -> None:
@@ -20,12 +20,12 @@ class View:
         self._ids: set[tuple[str, str]] = set()
         self._committed: dict[TP, int] = {}
         self._parts: dict[int, Part] = {}
-        self._coming: list[tuple[int, bytes, bytes | None]] = []
-        #: How much was added; changes with every record.
+        self._untaken: list[tuple[int, bytes, bytes | None]] = []
+        #: How many records were added.
         self.count = 0
 
     def add(self, record: Found) -> None:
-        """A record of a topic, in its turn."""
+        """Add a record of a topic. Records must come in the order of their offsets."""
         self.count += 1
         id_ = (record.topic, id_of(record))
         if id_ not in self._ids or record.topic in self._repeated:
@@ -33,14 +33,14 @@ class View:
             self._found[record.topic].setdefault(record.key, []).append(record)
 
     def add_mark(self, partition: int, key: bytes, value: bytes | None) -> None:
-        """A record of the journal, in its turn. It counts from the next `take_over` on."""
+        """Add a record of the journal. It counts from the next `take_over` on."""
         self.count += 1
         if not key.startswith(CALL):
-            self._coming.append((partition, key, value))
+            self._untaken.append((partition, key, value))
 
     def held_back(self) -> list[tuple[int, bytes, bytes | None]]:
-        """The marks that were added since this was called before."""
-        marks, self._coming = self._coming, []
+        """Return the journal's records that were added since the last call, for `take_over`."""
+        marks, self._untaken = self._untaken, []
         return marks
 
     def take_over(
@@ -48,9 +48,9 @@ class View:
         marks: Iterable[tuple[int, bytes, bytes | None]],
         committed: Mapping[TP, int],
     ) -> None:
-        """What the marks and the group's commits call finished is finished. The records that stood
-        on the topics before them must have been added: a step's mark comes after its outputs, so no
-        run is found that seems to be over because they are missing."""
+        """Apply the journal's records and the group's commits. Everything that was on the topics
+        before them must have been added by now: a step's mark is written after its outputs, so
+        otherwise a run could seem to be over because its outputs are missing here."""
         for partition, key, value in marks:
             self._parts.setdefault(partition, Part()).take(key, value)
         self._committed = dict(committed)
@@ -60,11 +60,11 @@ class View:
         keys = by_key if key is None else [key] if key in by_key else []
         return [found for one in keys for found in by_key[one] if found.offset >= start]
 
-    def is_done(self, reader: str, record: Found) -> bool:
+    def is_done(self, stage: str, record: Found) -> bool:
         if record.offset < self._committed.get(TP(record.topic, record.partition), 0):
             return True
         part = self._parts.get(record.partition, Part())
-        stretches = part.stretches.get((reader, record.topic), {}).values()
+        stretches = part.stretches.get((stage, record.topic), {}).values()
         if any(one.is_done(record.offset) for one in stretches):
             return True
-        return reader in part.known and id_of(record) in part.known[reader].ids
+        return stage in part.known and id_of(record) in part.known[stage].ids

@@ -1,4 +1,4 @@
-"""Kafka away: the worker waits for it, and says so once when it goes and once when it is back."""
+"""Outages of Kafka: noticed, logged once at each end, and waited for."""
 
 import asyncio
 import logging
@@ -14,11 +14,11 @@ from penstock.broker.kafka.connection import check_access
 from penstock.errors import SettingsError
 from penstock.signals import BrokerDown, BrokerUp, Signals
 
-#: Seconds between looks for a Kafka that does not answer: doubled each time, up to the last.
+#: Seconds between tries while Kafka does not answer: doubled each time, up to the last.
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.5, 4.0
 #: Seconds that Kafka has for an answer before it counts as away.
 ANSWER_S = 3.0
-#: How aiokafka's complaints of an outage begin, of which it makes about 100 a second.
+#: How aiokafka's log lines in an outage begin; it writes about 100 a second.
 COMPLAINTS = (
     "Error sending",
     "Failed fetch ",
@@ -35,7 +35,7 @@ COMPLAINTS = (
 
 
 class Quiet(logging.Filter):
-    """Keeps aiokafka's complaints of an outage to itself, and has somebody look after each."""
+    """Drops aiokafka's log lines about an outage, and calls `complained` for each."""
 
     def __init__(self, complained: Callable[[], None]) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Quiet(logging.Filter):
 
 
 class Watch:
-    """Whether Kafka answers. `up` is set while it does."""
+    """Knows whether Kafka answers. `up` is set while it does."""
 
     def __init__(self, connection: Mapping[str, Any], signals: Signals) -> None:
         self._signals = signals
@@ -62,12 +62,12 @@ class Watch:
         self._doubt = asyncio.Event()
         self._since = 0.0
         self._refused = False
-        #: A worker that has begun waits until it is let in again, too: what it holds is not lost.
+        #: A running worker also waits when it is refused: what it holds must not be lost.
         self._patient = False
         self._quiet: Quiet | None = None
 
     async def until_it_answers(self, stopping: Callable[[], bool]) -> None:
-        """Kafka has answered, or `stopping` has become true; said once, when it does not at once.
+        """Wait until Kafka answers or `stopping` is true; log once when it does not at once.
         Raises `SettingsError` for what no waiting mends: a password or a certificate that is
         refused."""
         pause_s = FIRST_PAUSE_S
@@ -88,7 +88,7 @@ class Watch:
             pause_s = min(LAST_PAUSE_S, pause_s * 2)
 
     def listen(self) -> None:
-        """From here on aiokafka's complaints are kept to itself, and looked after by `run`."""
+        """Drop aiokafka's log lines about outages from here on; `run` looks after each."""
         loop = asyncio.get_running_loop()
 
         def complained() -> None:
@@ -100,8 +100,8 @@ class Watch:
             logger.addFilter(self._quiet)
 
     async def run(self, stopping: Callable[[], bool], slow: Callable[[], bool]) -> None:
-        """Asks Kafka whenever aiokafka complains, or `slow` says that something waits for long.
-        When it lets nobody in, that is said, and it is asked again."""
+        """Ask Kafka whenever aiokafka complains, or `slow` says that a send has waited for long.
+        When Kafka refuses this worker, log that and ask again."""
         self._patient = True
         while not stopping():
             if self._doubt.is_set() or slow():
@@ -110,14 +110,14 @@ class Watch:
             await asyncio.sleep(FIRST_PAUSE_S)
 
     def close(self) -> None:
-        """aiokafka's complaints are heard again."""
+        """Let aiokafka's log lines through again."""
         if self._quiet is not None:
             for logger in _aiokafka():
                 logger.removeFilter(self._quiet)
 
     async def ask(self) -> Exception | None:
-        """Why Kafka does not answer now; None when it does. Raises `SettingsError` for a password
-        or a certificate that is refused."""
+        """Return why Kafka does not answer now, None when it does. Raises `SettingsError` for a
+        password or a certificate that is refused."""
         client = AIOKafkaClient(**self._connection)
         try:
             await asyncio.wait_for(client.bootstrap(), ANSWER_S)
