@@ -19,7 +19,6 @@ from penstock.broker.embedded.transport import LOOK_S
 from penstock.broker.kafka.records import journal_of
 from penstock.client import Client
 from penstock.record import events
-from penstock.record.beginnings import submit
 from penstock.settings import Settings
 from penstock.signals import StepFinished
 from penstock.worker.build import build
@@ -82,7 +81,7 @@ class Worker:
         await self.app.stop()
         if not self.settings.embedded:
             # They outlive the folder, and the next measure has topics of the same names.
-            names = [*self.app.topic_names, journal_of(self.settings.app_id)]
+            names = [*self.app.plan.topics, journal_of(self.settings.app_id)]
             await delete_topics(self.settings.broker.removeprefix("kafka://"), names)
 
     def _count(self, finished: StepFinished) -> None:
@@ -117,7 +116,7 @@ class Worker:
         event = events.first_event(PIPELINE, PARTS)
         ended = self._wait_for(event.trace_id)
         started = time.perf_counter()
-        await submit(self.app, self.app.project.chain(PIPELINE), event)
+        await self.app.begin(self.app.project.chain(PIPELINE), event)
         self.begun += 1
         return await ended - started
 
