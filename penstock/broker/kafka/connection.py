@@ -63,7 +63,7 @@ async def check_access(connection: Mapping[str, Any]) -> None:
     if connection["security_protocol"] == "PLAINTEXT":
         return
     options = {key: value for key, value in connection.items() if key != "bootstrap_servers"}
-    mechanism = connection["sasl_mechanism"]
+    mechanism = connection.get("sasl_mechanism")
     for server in connection["bootstrap_servers"]:
         host, _, port = server.rpartition(":")
         try:
