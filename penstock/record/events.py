@@ -107,7 +107,10 @@ def first_event(
 
 
 class _Content(msgspec.Struct):
+    id: str
     trace_id: str
+    pipeline: str
+    stage: str
     parts: msgspec.Raw
 
 
@@ -115,10 +118,14 @@ _content = msgspec.json.Decoder(_Content)
 
 
 def content_of(raw: bytes) -> str:
-    """A digest of what the first event in `raw` begins its run with, whenever and in whatever order
-    of its parts: the same content always has the same one."""
-    parts = msgspec.json.decode(_content.decode(raw).parts)
-    return hashlib.blake2b(msgspec.json.encode(parts, order="sorted"), digest_size=8).hexdigest()
+    """Return a digest of what the first event in `raw` begins its run with, whenever, and in
+    whatever order of its parts; "" where its id says more than the trace id, as a job's does: such
+    an id tells contents apart by itself."""
+    event = _content.decode(raw)
+    if event.id != derive_id(event.trace_id, event.stage, event.pipeline):
+        return ""
+    parts = msgspec.json.encode(msgspec.json.decode(event.parts), order="sorted")
+    return hashlib.blake2b(parts, digest_size=8).hexdigest()
 
 
 def begun_before(trace_id: str) -> RunBegunBefore:

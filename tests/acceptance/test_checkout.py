@@ -46,7 +46,7 @@ import app.main
 from faust.cli.faust import cli
 app = app.main.app
 tasks = [task.__name__ for task in app._app_tasks]
-print(json.dumps({"topics": app.topic_names, "tasks": tasks, "commands": list(cli.commands)}))
+print(json.dumps({"topics": app.plan.topics, "tasks": tasks, "commands": list(cli.commands)}))
 """
     shown = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=place.env)
     found = json.loads(shown)

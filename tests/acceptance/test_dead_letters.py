@@ -8,7 +8,7 @@ import pytest
 
 from penstock.runs.runs import DEAD
 from tests.acceptance.places import Place
-from tests.programs import wait_until
+from tests.programs import FAUST, wait_until
 
 STEPS = """
 import os, pathlib
@@ -109,7 +109,7 @@ def test_a_record_that_is_no_event_is_mended_in_an_editor_or_dropped(
 ) -> None:
     (tmp_path / "mended").touch()
     with place.worker() as worker:
-        place.run("send", "idea", '{"no": "event"}')
+        place.run("send", "idea", '{"no": "event"}', program=FAUST)
         letters = wait_until(lambda: [*letters_of(place)][1:], "a letter of each reader")
         mend, drop = (letter["id"] for letter in letters_of(place)[:2])
         said = place.fails("dead-letters", "replay", mend)

@@ -13,7 +13,7 @@ import pytest
 
 from penstock.runs.runs import DEAD, Run
 from tests.acceptance.places import LABEL, Place, finals
-from tests.programs import ROOT, Worker, read_json_lines, wait_until
+from tests.programs import FAUST, ROOT, Worker, read_json_lines, wait_until
 from tests.servers import ScriptedServer
 
 #: Of each kind of line.
@@ -53,7 +53,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
         worker.wait_for("Final Story Output")
         (submitted,) = place.submit("--premise", "A shy volcano")
         place.wait_for(submitted)
-        place.run("send", "premise", "no event at all")
+        place.run("send", "premise", "no event at all", program=FAUST)
         wait_until(place.letters, "a dead letter")
         worker.stop()
     alone = place.run("story", "A snail in a hurry", "--json").json()["trace_id"]

@@ -19,7 +19,7 @@ PROBE = """
 import asyncio, json, locale, os, random, signal, sys, threading, warnings
 import penstock.settings
 import later
-numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGHUP)
+numbers = (signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGHUP)
 print("to standard error", file=sys.stderr)
 json.dump({
     "argv": sys.argv,

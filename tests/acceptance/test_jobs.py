@@ -246,7 +246,7 @@ def test_of_many_pushers_at_once_one_has_the_name_and_each_learns_what_became_of
 BAD = {
     ("--output-file", "../x"): "'..' leads out of outputs/",
     ("--output-file", "/etc/x"): "an absolute path",
-    ("--output-file", "nul.txt"): "'nul.txt' is a reserved name",
+    ("--output-file", "nul.txt"): "'nul.txt': a device of Windows",
     ("--query", " "): "'params.query' is empty",
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.places import LABEL, TRACEBACK, UUID, Place, finals, side_by_side
-from tests.programs import wait_until
+from tests.programs import FAUST, wait_until
 from tests.servers import ScriptedServer
 
 TOPICS = ["premise", "plot", "story", "critique", "final"]
@@ -155,7 +155,7 @@ def test_a_run_is_run_again_from_a_step_as_a_run_of_its_own(busy: Place) -> None
 
 
 def test_a_dead_letter_is_listed_and_shown_whole(busy: Place) -> None:
-    busy.run("send", "premise", '{"not": "an event"}')  # Faust's own command
+    busy.run("send", "premise", '{"not": "an event"}', program=FAUST)  # Faust's own command
 
     wait_until(busy.letters, "a dead letter")
     (letter,) = busy.letters()

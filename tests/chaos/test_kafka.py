@@ -109,7 +109,7 @@ def test_a_rolling_restart_of_three_workers_repeats_no_call_at_all(
     assert not verdict.repeats
 
 
-@pytest.mark.parametrize("seconds", [5, 75, 600] if LONG else [2])
+@pytest.mark.parametrize("seconds", [5, 75, 600] if LONG else [5])
 def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
     seconds: int, kafka_trial: Cluster, kafka_to_kill: KafkaServer, judged: list[Verdict]
 ) -> None:

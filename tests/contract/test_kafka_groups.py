@@ -48,7 +48,7 @@ def test_a_worker_whose_kafka_hangs_while_it_takes_its_partitions_goes_on_afterw
         PENSTOCK_SESSION_S="4",
         BROKER_REQUEST_TIMEOUT=str(request_s),  # Faust's own setting
     )
-    started = Worker(env, tmp_path)
+    started = Worker(env, tmp_path, command=("-m", "penstock", "worker", "-l", "debug"))
     try:
         started.wait_for("Seek stream partitions")
         kafka_to_kill.pause()
