@@ -74,8 +74,7 @@ def test_each_kind_has_a_word_for_programs_a_level_and_a_sentence(kind, caplog):
 
 def test_words_of_different_kinds_are_different():
     words = [kind.action for kind in kinds()]
-    # Whether it is the first time or not, the memory is up.
-    assert sorted({word for word in words if words.count(word) > 1}) == ["memory_up"]
+    assert sorted({word for word in words if words.count(word) > 1}) == []
 
 
 def test_a_subscriber_is_given_the_kinds_that_it_asked_for_and_what_derives_from_them():
