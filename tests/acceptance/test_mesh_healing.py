@@ -1,6 +1,7 @@
 """The mesh that heals and holds back: a slow coder, a model and a memory that come later."""
 
 import pathlib
+import time
 
 import pytest
 
@@ -39,6 +40,7 @@ def test_the_producer_is_held_back_by_tasks_that_wait_also_over_a_kill_and_goes_
         worker.wait_for("🛑 LAG TOO HIGH. Throttling... mesh: ")
         # What was in flight at the kill is asked for once more.
         ideas = wait_until(lambda: held_back(len(held)), "the next one, too")
+        released = time.time()
         scripted.release()
         worker.wait_for("▶ Lag is down. mesh goes on: ")
         wait_until(lambda: len(calls_of(scripted, PRODUCER)) > len(ideas), "more ideas")
@@ -63,7 +65,8 @@ def test_the_producer_is_held_back_by_tasks_that_wait_also_over_a_kill_and_goes_
     ]
     assert {one["kind"] for _, one in told} == {"governor"}
     assert told[0][1]["state"] == "THROTTLED" and told[0][1]["lag"] > 3
-    goes_on = [one["state"] for _, one in told].index("ACTIVE")
+    # On a slow machine the first ideas can be many for a moment, before the coder has any.
+    goes_on = next(n for n, (at, one) in enumerate(told) if at > released and one["state"] == "ACTIVE")
     (held_at, first), (active_at, second) = told[goes_on - 1 : goes_on + 1]
     assert first["state"] == "THROTTLED" and second["lag"] <= 3
     # Many due times of the timer, and not one idea.

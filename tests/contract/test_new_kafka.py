@@ -43,16 +43,20 @@ def test_runs_that_are_submitted_before_any_worker_wait_for_one(
         worker.kill()
 
 
-async def _make(address: str, **topics: NewTopic) -> None:
+async def _make(address: str, topic: NewTopic) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=address)
     await admin.start()
     try:
         async with asyncio.timeout(30):
-            # Those of the test before may still be on their way out.
-            while any(
-                one[1] for one in (await admin.create_topics([*topics.values()])).topic_errors
+            # The one of the test before may still be on its way out.
+            while any(one[1] for one in (await admin.create_topics([topic])).topic_errors):
+                await admin.delete_topics([topic.name])
+                await asyncio.sleep(0.2)
+            # The controller has made it; the broker hears of it a moment later.
+            while (
+                len((await admin.describe_topics([topic.name]))[0]["partitions"])
+                != topic.num_partitions
             ):
-                await admin.delete_topics([*topics])
                 await asyncio.sleep(0.2)
     finally:
         await admin.close()
@@ -63,7 +67,7 @@ def test_topics_that_would_lose_events_or_split_runs_are_named(
 ) -> None:
     address = kafka_to_kill.address
     short = {"retention.ms": "60000"}
-    asyncio.run(_make(address, plot=NewTopic("plot", 2, 1, topic_configs=short)))
+    asyncio.run(_make(address, NewTopic("plot", 2, 1, topic_configs=short)))
     asked = penstock("doctor", env=env)
     warning = "the topic 'plot' has retention.ms=60000, not -1: Kafka may delete events"
     assert asked.returncode == 1 and warning in asked.stdout + asked.stderr
@@ -74,7 +78,7 @@ def test_topics_that_would_lose_events_or_split_runs_are_named(
     finally:
         worker.kill()
 
-    asyncio.run(_make(address, a=NewTopic("tale", 3, 1)))
+    asyncio.run(_make(address, NewTopic("tale", 3, 1)))
     chain = "pipeline: tale\ntopics: {plot: One, tale: Two}\n"
     chain += "stages: [{reads: plot, step: present, writes: tale}]\n"
     (tmp_path / "project" / "topics").mkdir(parents=True)
