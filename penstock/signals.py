@@ -244,6 +244,20 @@ class StageFailed(_OfAStage, frozen=True):
         return f"run {self.trace_id}: {self.stage} {what}"
 
 
+class SuspectAlone(_OfAStage, frozen=True):
+    """The last suspect runs, and nothing beside it."""
+
+    action: ClassVar[str] = "suspect_alone"
+    level: ClassVar[int] = logging.WARNING
+    trace_id: str
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.trace_id}: {self.stage} runs with nothing beside it, to see whether this"
+            " event kills its worker; all else waits until it has ended"
+        )
+
+
 class Shown(Signal, frozen=True):
     """A step shows `text` on the worker's console."""
 
@@ -507,6 +521,23 @@ class CrashFound(Signal, frozen=True):
     def __str__(self) -> str:
         return (
             f"The last worker died with {self.in_flight} events in flight; they are taken up again"
+        )
+
+
+class SuspectsFound(Signal, frozen=True):
+    """`count` events were in flight at two deaths of a worker or more, the most suspect of them at
+    `deaths`."""
+
+    action: ClassVar[str] = "suspects_found"
+    level: ClassVar[int] = logging.WARNING
+    count: int
+    deaths: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.count} {'event was' if self.count == 1 else 'events were'} in flight at up to"
+            f" {self.deaths} deaths of a worker. In case one of them kills it, at most half of"
+            " those that died together run at the same time, everything else beside them"
         )
 
 

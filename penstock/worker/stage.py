@@ -12,7 +12,7 @@ from typing import Any
 
 from penstock.broker.suspects import KilledWorker, Suspects
 from penstock.project.chains import StageSpec
-from penstock.signals import Positions, StageFailed
+from penstock.signals import Positions, StageFailed, SuspectAlone
 from penstock.worker.backlog import Backlog
 from penstock.worker.env import Env
 from penstock.worker.processing import Ending, Processing
@@ -185,38 +185,42 @@ class Stage:
             self._close(key)
 
     async def _process(self, flight: Flight) -> None:
-        """Process the event, marked so that a crash leaves a trace of it; run it alone if it was in
-        flight with others at a crash."""
+        """Process the event, marked so that a crash leaves a trace of it; one that was in flight at
+        deaths of a worker when it may."""
         suspects = self.env.suspects
         if suspects is None:
             await self._end(flight)
             return
         try:
-            alone = suspects.check(self.name, flight.message)
+            suspect = suspects.find(self.name, flight.message)
         except KilledWorker as exc:
             await self._finish(flight, self._processing.killed(flight.message, exc, self.env))
             return
-        concurrency = suspects.concurrency
-        if alone:
-            async with concurrency.alone():
+        if suspect is not None:
+            async with suspects.search.admitted(suspect) as alone:
+                if alone:
+                    trace_id = (flight.message.key or b"").decode(errors="replace")
+                    self.env.signals.emit(SuspectAlone(self._processing.label, trace_id))
                 await self._end_marked(flight, suspects, alone)
             return
+        concurrency = suspects.search.concurrency
         if not concurrency.join():
             await concurrency.joined()
         try:
-            await self._end_marked(flight, suspects, alone)
+            await self._end_marked(flight, suspects, alone=False)
         finally:
             concurrency.leave()
 
     async def _end_marked(self, flight: Flight, suspects: Suspects, alone: bool) -> None:
-        slot = suspects.enter(self.name, flight.message, alone)
+        slot, ended = suspects.enter(self.name, flight.message, alone), False
         try:
             writing = suspects.written(slot)
             if writing is not None:
                 await writing
             await self._end(flight)
+            ended = True
         finally:
-            suspects.leave(slot)
+            suspects.leave(slot, ended)
 
     async def _end(self, flight: Flight) -> None:
         await self._finish(flight, await self._processing.process(flight.message, self.env))

@@ -66,7 +66,9 @@ def test_the_producer_is_held_back_by_tasks_that_wait_also_over_a_kill_and_goes_
     assert {one["kind"] for _, one in told} == {"governor"}
     assert told[0][1]["state"] == "THROTTLED" and told[0][1]["lag"] > 3
     # On a slow machine the first ideas can be many for a moment, before the coder has any.
-    goes_on = next(n for n, (at, one) in enumerate(told) if at > released and one["state"] == "ACTIVE")
+    goes_on = next(
+        n for n, (at, one) in enumerate(told) if at > released and one["state"] == "ACTIVE"
+    )
     (held_at, first), (active_at, second) = told[goes_on - 1 : goes_on + 1]
     assert first["state"] == "THROTTLED" and second["lag"] <= 3
     # Many due times of the timer, and not one idea.

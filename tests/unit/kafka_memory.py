@@ -40,6 +40,7 @@ class Process:
 
     def __init__(self) -> None:
         self.alive = True
+        self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
         self._context.run(self.current.set, self)
         self._runs = asyncio.Event()
@@ -75,7 +76,7 @@ class Process:
         """Seconds on the clock, as it saw them last."""
         if not self._runs.is_set():
             return self._suspended_at
-        return 1000.0 + asyncio.get_running_loop().time()
+        return 1000.0 + self._loop.time()  # a thread of the lease looks, too
 
 
 @dataclasses.dataclass(frozen=True)

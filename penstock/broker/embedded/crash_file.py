@@ -5,21 +5,21 @@ death of the process, not of the machine, and so it costs less than a microsecon
 worker finds in it when it starts was in flight when the last worker died.
 """
 
+import json
 import mmap
 import os
 import pathlib
 import sqlite3
 import struct
 import zlib
+from collections.abc import Hashable
 from typing import Any
 
 from penstock import crash
 from penstock.broker.embedded.file import SHIFT
 from penstock.broker.embedded.store import Store
-from penstock.broker.suspects import DEAD_AFTER, Concurrency, KilledWorker
+from penstock.broker.suspects import Search, Suspect, explained
 
-#: Crashes with an event in flight among others after which it runs alone.
-ALONE_AFTER = 2
 #: The stage (a CRC-32 of its name) and the record's id; a free slot is all zeros.
 SLOT = struct.Struct("<QQ")
 GROW = 4096
@@ -91,14 +91,13 @@ class InFlight:
 
 
 class FileSuspects:
-    """`Suspects` by stage and record, counted in the database."""
+    """`Suspects` by stage and record, with their deaths in the database."""
 
     def __init__(self, store: Store, stages: list[str]) -> None:
         self.store = store
-        self.concurrency = Concurrency()
+        self.search = Search()
         self.in_flight = InFlight(store.path.with_name(store.path.name + ".in-flight"))
         self._marks = {name: zlib.crc32(name.encode()) | 1 << 32 for name in stages}
-        self._known: dict[tuple[str, int], tuple[int, int]] = {}
 
     def count_deaths(self) -> int:
         """Count the last worker's death, if it died, for each event that was in flight. Returns how
@@ -109,41 +108,42 @@ class FileSuspects:
             for stage, record in self.in_flight.left_behind()
             if stage in names
         }
-        column = "alone" if len(found) == 1 else "present"
 
-        def job(db: sqlite3.Connection) -> None:
-            for stage, record in found:
-                position = self.store.stored_position(db, stage, record >> SHIFT)
-                if position.is_done(record & ((1 << SHIFT) - 1)):
-                    continue  # it had finished, and only its slot had not been cleared yet
-                db.execute(
-                    f"insert into suspect (reader, record, present, alone) values (?, ?, ?, ?)"
-                    f" on conflict (reader, record) do update set {column} = {column} + 1",
-                    (stage, record, int(column == "present"), int(column == "alone")),
-                )
-            for stage, record, present, alone in db.execute("select * from suspect").fetchall():
-                position = self.store.stored_position(db, stage, record >> SHIFT)
-                if position.is_done(record & ((1 << SHIFT) - 1)):
-                    db.execute(
-                        "delete from suspect where reader = ? and record = ?", (stage, record)
-                    )
-                else:
-                    self._known[stage, record] = (present, alone)
+        def is_done(db: sqlite3.Connection, stage: str, record: int) -> bool:
+            position = self.store.stored_position(db, stage, record >> SHIFT)
+            return position.is_done(record & ((1 << SHIFT) - 1))
 
-        self.store.writer.run(job)
+        def job(db: sqlite3.Connection) -> dict[tuple[str, int], Suspect]:
+            known = {
+                (stage, record): Suspect(tuple(json.loads(deaths)), alone)
+                for stage, record, deaths, alone in db.execute("select * from suspicion").fetchall()
+            }
+            death = 1 + max((n for one in known.values() for n in one.deaths), default=0)
+            for key in found:
+                before = known.get(key, Suspect(()))
+                known[key] = Suspect((*before.deaths, death), before.alone + (len(found) == 1))
+            # What had finished has only not been taken out of the file yet.
+            known = {key: one for key, one in known.items() if not is_done(db, *key)}
+            known |= explained(known)
+            db.execute("delete from suspicion")
+            db.executemany(
+                "insert into suspicion (reader, record, deaths, alone) values (?, ?, ?, ?)",
+                [(*key, json.dumps(one.deaths), one.alone) for key, one in known.items()],
+            )
+            return known
+
+        self.search.load(self.store.writer.run(job))
         crash.at("deaths counted")
         return len(found)
 
     def _record(self, message: Any) -> int:
         return (self.store.part(message.tp) << SHIFT) + int(message.offset)
 
-    def check(self, stage: str, message: Any) -> bool:
-        if not self._known:
-            return False
-        present, alone = self._known.get((stage, self._record(message)), (0, 0))
-        if alone >= DEAD_AFTER:
-            raise KilledWorker(alone)
-        return present >= ALONE_AFTER or alone > 0
+    def find(self, stage: str, message: Any) -> Hashable | None:
+        if self.search.is_over:
+            return None
+        key = (stage, self._record(message))
+        return key if self.search.find(key) else None
 
     def enter(self, stage: str, message: Any, alone: bool) -> int:
         return self.in_flight.enter(self._marks[stage], self._record(message))
@@ -151,5 +151,5 @@ class FileSuspects:
     def written(self, slot: int) -> None:
         return None  # the file is memory
 
-    def leave(self, slot: int) -> None:
+    def leave(self, slot: int, ended: bool) -> None:
         self.in_flight.leave(slot)

@@ -10,7 +10,7 @@ from typing import IO
 from penstock.errors import BrokerUnavailable, DatabaseUnusable, WorkerRunning
 
 #: Increased when a table changes. A file from a newer Penstock is refused, never guessed at.
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x70656E73  # "pens"
 #: Seconds to wait for another process that makes the file.
 MAKING_S = 10.0
@@ -39,8 +39,8 @@ create table if not exists position (
 create table if not exists submission (
     id text primary key, ts integer not null, kept integer not null -- kept: a seed's, for ever
 );
-create table if not exists suspect (
-    reader text not null, record integer not null, present integer not null,
+create table if not exists suspicion (
+    reader text not null, record integer not null, deaths text not null, -- JSON: their numbers
     alone integer not null, primary key (reader, record)
 ) without rowid;
 pragma application_id = {APPLICATION_ID};

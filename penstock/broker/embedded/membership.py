@@ -104,6 +104,8 @@ class SoleWorker:
         Faust has set logging up."""
         if self._left_behind:
             self._signals.emit(CrashFound(self._left_behind))
+        if suspects := self.suspects.search.found():
+            self._signals.emit(suspects)
         for one in self._introduced:
             self._signals.emit(one)
 

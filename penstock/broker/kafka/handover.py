@@ -9,7 +9,13 @@ from aiokafka.errors import IllegalStateError
 from penstock.broker.contract import Stages
 from penstock.broker.kafka.clients import ShutdownBudget
 from penstock.broker.kafka.journal import KafkaJournal, Member
-from penstock.signals import PartitionsLost, ProgressNotTaken, Signals, WorkerSuspended
+from penstock.signals import (
+    PartitionsLost,
+    ProgressNotTaken,
+    Signals,
+    SuspectsFound,
+    WorkerSuspended,
+)
 
 
 class Seeking(Member, Protocol):
@@ -40,6 +46,8 @@ class Handover:
         self._member = member
         #: True from the time when partitions are given up until they are assigned again.
         self._giving_up = False
+        #: What was last said of suspects.
+        self._said: SuspectsFound | None = None
 
     async def give_up(self, limit_s: float | None, budget: ShutdownBudget) -> None:
         """Take no new events, wait up to `limit_s` for those in flight, then write and commit what
@@ -80,6 +88,10 @@ class Handover:
         """Begin again at the group's commits, where the consumer delivers from now on."""
         self.stages.on_seek()
         self.journal.on_seek()
+        suspects = self.journal.suspects.search.found()
+        if suspects is not None and suspects != self._said:
+            self._signals.emit(suspects)
+        self._said = suspects
         if not self._giving_up:  # else that was the seek of the rebalance before
             self.stages.resume()
 

@@ -41,7 +41,7 @@ from penstock.broker.kafka.records import (
     journal_of,
     step_of,
 )
-from penstock.broker.kafka.suspects import KafkaSuspects
+from penstock.broker.kafka.suspects import Careful, KafkaSuspects
 from penstock.journal import CLAIMS, Locations, Output, claimed_at
 from penstock.record.events import begun_before, content_of
 
@@ -111,7 +111,7 @@ class KafkaJournal:
         self._member = member
         self._partition_of = partition_of
         self._clock = clock
-        self._owner = uuid.uuid4().hex[:8]
+        self.owner = uuid.uuid4().hex[:8]
         self._epoch = 0
         self._number = 0
         self._parts: dict[int, Part] = {}
@@ -164,10 +164,22 @@ class KafkaJournal:
         if generation != member.generation:
             return  # the group has rebalanced meanwhile, and this is called again
         dead = {partition for partition, part in new.items() if part.owners - {self._name}}
-        if dead:
-            tps = [tp for tp in member.assignment() if tp.partition in dead]
+        careful = dead | {partition for partition, part in new.items() if part.marks}
+        if careful:
+            names = {
+                partition: b"+".join(sorted(new[partition].owners - {self._name})) or None
+                for partition in careful
+            }
+            tps = [tp for tp in member.assignment() if tp.partition in careful]
             ends = await member.highwaters(*tps)
-            self.suspects.be_careful({tp: end for tp, end in ends.items() if end is not None})
+            self.suspects.be_careful(
+                {
+                    tp: Careful(end, name and name.removeprefix(OWNER).decode())
+                    for tp, end in ends.items()
+                    if end is not None
+                    for name in [names[tp.partition]]
+                }
+            )
             for partition in dead:
                 self.delete([(partition, name) for name in new[partition].owners - {self._name}])
         await self._sign(wanted, b"1")
@@ -179,7 +191,7 @@ class KafkaJournal:
 
     @property
     def _name(self) -> bytes:
-        return OWNER + self._owner.encode()
+        return OWNER + self.owner.encode()
 
     async def _sign(self, partitions: Iterable[int], value: bytes | None) -> None:
         await asyncio.gather(*(self._keep(one, self._name, value) for one in partitions))
@@ -413,7 +425,7 @@ class KafkaJournal:
                 for kind, ids in ((IDS, dict.fromkeys(ends.ids)), (FIRSTS, ends.firsts)):
                     if ids:
                         self._number += 1
-                        key = kind + f"{stage}|{self._owner}|{self._number}".encode()
+                        key = kind + f"{stage}|{self.owner}|{self._number}".encode()
                         what = ends.ids if kind == IDS else ids
                         rows.append((tp.partition, key, _encode((now, what))))
                         known.add(now, key, ids)
@@ -435,7 +447,7 @@ class KafkaJournal:
             self.room.open(CROWDED_OUT)
 
     def _stretch_key(self, stage: str, tp: TP) -> bytes:
-        return STRETCH + f"{stage}|{tp.topic}|{self._owner}-{self._epoch}".encode()
+        return STRETCH + f"{stage}|{tp.topic}|{self.owner}-{self._epoch}".encode()
 
     async def _keep_answer(self, partition: int, part: Part, key: bytes, answer: bytes) -> None:
         if self.held.is_lost():

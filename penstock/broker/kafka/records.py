@@ -44,9 +44,11 @@ _begun = msgspec.json.Decoder(Begun | float | None)
 
 
 class Mark(msgspec.Struct, array_like=True, frozen=True):
-    """How often an event's step has begun and not ended: with others in flight, and alone."""
+    """The workers in which an event's step has begun and not ended, in their order, and how often
+    it was alone in one. All but the last are dead; that one is, when another reads it. A number is
+    how many they were, from before their names were kept."""
 
-    together: int
+    workers: tuple[str, ...] | int
     alone: int
 
 

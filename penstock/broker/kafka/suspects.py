@@ -6,23 +6,28 @@ only those are that may have been in flight at a crash. A worker writes its name
 that it has, and deletes it when it gives them up. A worker that finds another's name knows that
 that one died, and is careful with everything that is in the partition by then: it writes a mark for
 the event before its step begins, and deletes it when the step has ended. A mark that is found is of
-an event that was in flight at a crash.
+an event that was in flight at a crash. It holds the names of all workers that died with the event
+in flight; the first of them left no mark, because nobody was careful yet, and stands for a guess.
 """
 
-from collections.abc import Awaitable, Iterable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Hashable, Iterable
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from faust.types import TP
 
 from penstock.broker.kafka.records import MARK, Mark, Part
-from penstock.broker.suspects import DEAD_AFTER, Concurrency, KilledWorker
+from penstock.broker.suspects import Search, Suspect, explained
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Keeper(Protocol):
     """What the suspects ask of the journal."""
+
+    @property
+    def owner(self) -> str:
+        """The name of this worker."""
 
     def part(self, partition: int) -> Part | None: ...
 
@@ -33,81 +38,113 @@ class Keeper(Protocol):
     def committed(self, tp: TP) -> int | None: ...
 
 
+class Careful(NamedTuple):
+    """Below the offset `end`, an event may have been in flight when the worker `dead` died; None
+    where only its mark can say that one was."""
+
+    end: int
+    dead: str | None
+
+
+class Slot(NamedTuple):
+    """An event in flight: its mark, the one before it, and the writing of it."""
+
+    partition: int
+    key: bytes
+    before: Mark | None
+    writing: Awaitable[None]
+
+
 class KafkaSuspects:
     """`Suspects` for the partitions of this worker."""
 
     def __init__(self, journal: Keeper) -> None:
         self.journal = journal
-        self.concurrency = Concurrency()
-        #: Below these offsets an event may have been in flight at a crash.
-        self._careful: dict[TP, int] = {}
-        self._slots: dict[int, tuple[int, bytes, Awaitable[None]]] = {}
+        self.search = Search()
+        self._careful: dict[TP, Careful] = {}
+        self._slots: dict[int, Slot] = {}
         self._number = 0
 
-    def be_careful(self, ends: dict[TP, int]) -> None:
-        """Mark events below these offsets from here on: a worker that had the partitions died."""
+    def be_careful(self, ends: dict[TP, Careful]) -> None:
+        """Mark events below these offsets from here on."""
         self._careful |= ends
 
     def begin(self, tps: Iterable[TP]) -> None:
-        """Forget other partitions, and marks below the group's commits. Called after each seek."""
+        """Forget other partitions, and marks below the group's commits; look at the others anew.
+        Called after each seek."""
         ours = set(tps)
-        self._careful = {tp: end for tp, end in self._careful.items() if tp in ours}
+        self._careful = {tp: careful for tp, careful in self._careful.items() if tp in ours}
+        found: dict[Hashable, Suspect] = {}
         for partition in {tp.partition for tp in ours}:
             part = self.journal.part(partition)
             if part is None:
                 continue
-            for key in list(part.marks):
+            for key, mark in list(part.marks.items()):
                 _, topic, offset = key[len(MARK) :].decode().split("|")
                 if int(offset) < (self.journal.committed(TP(topic, partition)) or 0):
-                    del part.marks[key]
-                    self.journal.delete([(partition, key)])
+                    self._write(partition, key, None)
+                else:
+                    found[partition, key] = self._suspect(mark)
+        for (partition, key), less in explained(found).items():
+            found[partition, key] = less
+            self._write(partition, key, Mark(less.deaths, less.alone) if less.deaths else None)
+        self.search.load(found)
 
-    def check(self, stage: str, message: Any) -> bool:
-        if not self._careful:
-            return False
-        mark = self._mark(stage, message)
-        if mark.alone >= DEAD_AFTER:
-            raise KilledWorker(mark.alone)
-        # Its first crash left no mark: nobody was careful yet.
-        return mark.together > 0 or mark.alone > 0
+    def _suspect(self, mark: Mark) -> Suspect:
+        if isinstance(mark.workers, int):
+            return Suspect(("unnamed",) * (mark.workers + 1), mark.alone)
+        # In flight here, perhaps: this worker lives.
+        return Suspect(tuple(one for one in mark.workers if one != self.journal.owner), mark.alone)
+
+    def find(self, stage: str, message: Any) -> Hashable | None:
+        if self.search.is_over:
+            return None
+        key = (message.partition, _key(stage, message))
+        return key if self.search.find(key) else None
 
     def enter(self, stage: str, message: Any, alone: bool) -> int:
-        end = self._careful.get(message.tp)
-        if end is None:
+        careful = self._careful.get(message.tp)
+        if careful is None:
             return 0
-        if message.offset >= end:
-            if (self.journal.committed(message.tp) or 0) >= end:
+        if message.offset >= careful.end:
+            if (self.journal.committed(message.tp) or 0) >= careful.end:
                 del self._careful[message.tp]
             return 0
-        mark = self._mark(stage, message)
-        new = Mark(mark.together + (not alone), mark.alone + alone)
-        key = _key(stage, message)
-        part = self.journal.part(message.partition)
-        if part is not None:
-            part.marks[key] = new
+        key, part = _key(stage, message), self.journal.part(message.partition)
+        before = None if part is None else part.marks.get(key)
+        if before is not None:
+            known = self._suspect(before)
+        elif careful.dead is not None:
+            known = Suspect((careful.dead,))
+        else:
+            return 0
+        mark = Mark((*known.deaths, self.journal.owner), known.alone + alone)
         self._number += 1
-        writing = self.journal.keep(message.partition, key, _encode(new))
-        self._slots[self._number] = (message.partition, key, writing)
+        writing = self._write(message.partition, key, mark)
+        assert writing is not None
+        self._slots[self._number] = Slot(message.partition, key, before, writing)
         return self._number
 
     def written(self, slot: int) -> Awaitable[None] | None:
-        return self._slots[slot][2] if slot else None
+        return self._slots[slot].writing if slot else None
 
-    def leave(self, slot: int) -> None:
-        if not slot:
-            return
-        partition, key, _ = self._slots.pop(slot)
+    def leave(self, slot: int, ended: bool) -> None:
+        if slot:
+            one = self._slots.pop(slot)
+            self._write(one.partition, one.key, None if ended else one.before)
+
+    def _write(self, partition: int, key: bytes, mark: Mark | None) -> Awaitable[None] | None:
+        """The mark stands from here on, durably when what this returns is done; without one it is
+        gone, when that may be."""
         part = self.journal.part(partition)
+        if mark is None:
+            if part is not None:
+                part.marks.pop(key, None)
+            self.journal.delete([(partition, key)])
+            return None
         if part is not None:
-            part.marks.pop(key, None)
-        self.journal.delete([(partition, key)])
-
-    def _mark(self, stage: str, message: Any) -> Mark:
-        part = self.journal.part(message.partition)
-        return NO_MARK if part is None else part.marks.get(_key(stage, message), NO_MARK)
-
-
-NO_MARK = Mark(0, 0)
+            part.marks[key] = mark
+        return self.journal.keep(partition, key, _encode(mark))
 
 
 def _key(stage: str, message: Any) -> bytes:
