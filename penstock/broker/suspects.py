@@ -26,8 +26,8 @@ DEAD_AFTER = 3
 #: Deaths at which an event was in flight, after which it is a suspect.
 SUSPECT_AFTER = 2
 #: So many deaths can be chance: nothing is condemned, and no group of suspects waits for another.
-#: After more, one goes after the other: side by side, those that have nothing to do with it would
-#: be halved together with the killer.
+#: After more, one goes first, then two side by side, then four: all at once, those that have
+#: nothing to do with it would be halved together with the killer.
 FEW = 4
 #: Seconds after a start in which the suspects arrive, before one begins that others go before.
 ARRIVE_S = 1.0
@@ -112,6 +112,8 @@ class Search:
         self._killers: dict[Hashable, int] = {}
         self._groups: dict[tuple[Any, ...], Group] = {}
         self._is_patient = True
+        #: Groups that this worker has survived: so many more go side by side.
+        self._survived = 0
         self._running: set[Hashable] = set()
         self._waiting: set[Hashable] = set()
         self._changed = asyncio.Event()
@@ -139,6 +141,7 @@ class Search:
         for key in self._waiting:
             self._count(key, waiting=1)
         self._arrived_at = None
+        self._survived = 0
         self._notify()
 
     def find(self, key: Hashable) -> bool:
@@ -190,6 +193,9 @@ class Search:
         finally:
             self._running.discard(key)
             self._count(key, running=-1)
+            group = self._group_of(key)
+            if group is not None and not (group.running or group.waiting):
+                self._survived += 1
             self._notify()
 
     def _group_of(self, key: Hashable) -> Group | None:
@@ -221,8 +227,13 @@ class Search:
             return False
         if self._is_patient and not group.is_last:
             return True
-        there = (one for one in self._groups.values() if one.running or one.waiting)
-        return group is min(there, key=lambda one: (not one.running, one.rank))
+        there = [one for one in self._groups.values() if one.running or one.waiting]
+        running = sum(one.running > 0 for one in there)
+        if not group.is_last and group.running:
+            return True
+        return running <= (0 if group.is_last else self._survived) and group is min(
+            (one for one in there if not one.running), key=lambda one: one.rank
+        )
 
     def _notify(self) -> None:
         self._changed.set()

@@ -149,8 +149,9 @@ def test_two_killers_are_found_in_twenty_four_deaths(count: int, after_s: float)
 def test_twelve_kills_condemn_nobody(seed: int) -> None:
     rng = random.Random(seed)
     life = Life(100)
-    live(life, *(rng.uniform(0.5, 6.0) for _ in range(12)))
+    took = live(life, *(rng.uniform(0.5, 6.0) for _ in range(12)))
     assert not life.letters and life.done == set(range(100))
+    assert took <= 16 * CALL_S
 
 
 def test_a_killer_explains_the_deaths_at_which_it_was_there() -> None:
