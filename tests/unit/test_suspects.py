@@ -7,7 +7,8 @@ A life is simulated on a clock that leaps: processes, one after the other, with 
 import asyncio
 import dataclasses
 import random
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
 import pytest
 
@@ -216,5 +217,5 @@ def test_suspects_that_are_read_anew_go_on_where_they_were() -> None:
     run_leaping(body())
 
 
-def _begin(runs: Iterable) -> list[asyncio.Future]:
+def _begin(runs: Iterable[Coroutine[Any, Any, None]]) -> list[asyncio.Future[None]]:
     return [asyncio.ensure_future(one) for one in runs]
