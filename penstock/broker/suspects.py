@@ -6,7 +6,7 @@ again as if nothing had been. What was there at two deaths is a suspect: of thos
 no more than half are in flight at the same time from then on, with every other event beside them.
 Each further death halves those that were there, until one is left. Four deaths can be chance; after
 them that one runs with nothing beside it, after all others, and is a dead letter when it was alone
-at three.
+at two.
 
 Each broker has its own way to know what was in flight.
 """
@@ -22,7 +22,7 @@ from penstock.errors import EventError
 from penstock.signals import SuspectsFound
 
 #: Deaths with only this event in flight, after which the event is a dead letter.
-DEAD_AFTER = 3
+DEAD_AFTER = 2
 #: Deaths at which an event was in flight, after which it is a suspect.
 SUSPECT_AFTER = 2
 #: So many deaths can be chance: nothing is condemned, and no group of suspects waits for another.
