@@ -56,8 +56,8 @@ class Tries:
 
     def pause_s(self, error: BaseException) -> float:
         """Return the seconds until the next try after `error`."""
-        if not getattr(error, "counts", True):
-            return 0.0  # the outage's own pause comes next
+        if getattr(error, "gated", False):
+            return 0.0  # it waits at the gate
         if self._backoff is None:
             self._backoff = Backoff(FIRST_PAUSE_S, LAST_PAUSE_S, scatter=0.5)
         return self._backoff.pause_s(getattr(error, "retry_after_s", None))

@@ -20,8 +20,10 @@ PenstockError
 │   └── StepFailed
 ├── Unavailable              something that may pass: the event is tried again
 ├── ModelError               what a model provider did
-│   ├── ModelUnavailable       (also Unavailable)
-│   │   └── ModelLocked        somebody must act: a key, a quota
+│   ├── ModelUnavailable       not there (also Unavailable)
+│   │   ├── ModelLocked        somebody must act: a key, a quota
+│   │   ├── ModelBusy          too many calls: later, and fewer at a time
+│   │   └── ModelFailed        this call failed, others may not: it counts against the event
 │   ├── ModelRefused           will not pass: a dead letter at once
 │   └── ModelMisbehaved        an answer that cannot be used
 └── BrokerUnavailable        the place where topics live
@@ -124,10 +126,14 @@ class StepFailed(EventError):
 class Unavailable(PenstockError):
     """What a step needs is not there now; `retry_after_s`, in seconds, is when to try again.
 
-    `counts` is False when the failure says nothing about the event: its provider is down.
+    `counts` is False when the failure says nothing about the event, and `gated` is True when the
+    event waits until what it needs is there again.
     """
 
     counts = True
+    gated = False
+    #: Whether nothing was reached at all: one such failure is enough to know.
+    unreached = False
 
     def __init__(self, message: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -139,11 +145,19 @@ class ModelError(PenstockError):
 
 
 class ModelUnavailable(Unavailable, ModelError):
-    """The provider does not answer now."""
+    """The provider is not there now."""
 
 
 class ModelLocked(ModelUnavailable):
     """The provider answers nobody with this key or quota until somebody acts."""
+
+
+class ModelBusy(ModelUnavailable):
+    """The provider takes no more calls for the moment."""
+
+
+class ModelFailed(ModelUnavailable):
+    """This call failed at a provider that may well answer others."""
 
 
 class ModelRefused(ModelError):

@@ -218,7 +218,9 @@ class Retried(_OfAnEvent, frozen=True):
 
     def __str__(self) -> str:
         failed = f"{self.stage} failed ({self.error})"
-        return f"run {self.trace_id}: {failed}; again in {self.pause_s:.1f} s"
+        gated = getattr(self.error, "gated", False)
+        again = "again when it is there" if gated else f"again in {self.pause_s:.1f} s"
+        return f"run {self.trace_id}: {failed}; {again}"
 
 
 class Replayed(_OfAnEvent, frozen=True):
@@ -459,6 +461,21 @@ class ProviderUp(Signal, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.name} answers again after {self.seconds:.0f} s; work goes on"
+
+
+class ProviderBusy(Signal, frozen=True):
+    """A provider has refused a call as one too many; calls are held to a rate from here on."""
+
+    action: ClassVar[str] = "provider_busy"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} is busy: {self.reason}. Its calls go out one by one, as fast as it takes"
+            " them; no try is counted"
+        )
 
 
 # -- the broker

@@ -1,47 +1,70 @@
 """Gates: what a call waits at before it leaves.
 
 An event's tries are for what is wrong with the event. When what it calls is away, every event would
-burn its tries for nothing, so nobody but one prober calls until it answers again. That outage is
-the one gate there is; each further kind is one more in the list.
+burn its tries for nothing; when it is busy, every refusal would be answered by another call. So
+there are two gates, and evidence decides which one closes. `Outage`: it is down. Nobody calls but a
+probe now and then, each with another event, until one is answered. `Pace`: it is busy. Calls go out
+by a rate that it took. What is neither is bad: one call that fails while others are answered uses
+up its own tries, and nobody waits for it.
 """
 
 import asyncio
 import contextlib
+import contextvars
 import random
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from penstock.backoff import Backoff
 from penstock.conditions import DOWN, UP, Condition
-from penstock.errors import ModelLocked, Unavailable
-from penstock.signals import ProviderDown, ProviderUp, Signals
+from penstock.errors import ModelBusy, ModelFailed, ModelLocked, Unavailable
+from penstock.signals import ProviderBusy, ProviderDown, ProviderUp, Signals
 
-#: Failures in a row, no success between them, after which a provider counts as down.
+#: Different runs whose calls failed, with no success between them, after which it is down.
+DOWN_AFTER_RUNS = 2
+#: The same for failures of one run, where they say that it is away: there may be no other run.
 DOWN_AFTER = 3
 #: Seconds before the first probe, and at most between two.
-FIRST_PROBE_S, LAST_PROBE_S = 1.0, 60.0
+FIRST_PROBE_S, LAST_PROBE_S = 1.0, 10.0
+
+#: Seconds of which the calls that were taken are the rate that it takes.
+WINDOW_S = 1.0
+#: What is left of a rate that was taken: a little below it, so that it stays so.
+BELOW = 0.95
+#: How much more is tried after `FIRST_MORE_S` seconds without a refusal; until the rate was refused
+#: once, it is doubled each `WINDOW_S`. When more is refused, the next time is twice as far away,
+#: up to `LAST_MORE_S`.
+MORE, FIRST_MORE_S, LAST_MORE_S = 1.1, 10.0, 80.0
+#: Seconds without a refusal after which calls go out as they come again.
+FREE_AFTER_S = 600.0
+
+#: The run whose call it is: two failures of one run are no more evidence than one.
+run_of_call: contextvars.ContextVar[str] = contextvars.ContextVar("run_of_call", default="")
 
 
 class Gate(Protocol):
     """What calls of one thing wait at. Whoever was let through by `acquire` makes one call, and
-    then, in the same task, says once what came of it: `succeeded`, `failed` or `release`."""
+    then says once what came of it: `succeeded`, `failed` or `release`. `began` is when the call
+    left, by the loop's clock."""
 
     #: Why calls wait, while they do.
     error: Unavailable | None
 
     @property
-    def condition(self) -> Condition:
-        """How it is, for people."""
+    def condition(self) -> Condition | None:
+        """How it is, for people, if there is anything to say."""
 
     async def acquire(self) -> None:
-        """Wait until the caller may call."""
+        """Wait until the caller may call. Asked again before its call, it waits only for what has
+        happened since."""
 
-    def succeeded(self) -> None:
+    def succeeded(self, began: float) -> None:
         """There was an answer, be it a refusal."""
 
-    def failed(self, error: Unavailable) -> bool:
-        """There was none; True when that says nothing about the caller's event."""
+    def failed(self, error: Unavailable, began: float) -> bool:
+        """There was none; True when it waits here from now on."""
 
     def release(self) -> None:
         """The caller is gone, and nothing is known."""
@@ -62,29 +85,30 @@ class Gates:
         """Wait until `name`, a `what`, may be called; inside, call it once.
 
         `explain` says what an error of the call means, and that is raised. What is `Unavailable`
-        then is counted against the gates, and not against the event (`counts` is False) when one of
-        them is closed by now. Any other error is an answer: it is there.
+        then is told to the gates. Only a `ModelFailed` counts against the event: anything else that
+        is unavailable says that `name` is. Any other error is an answer: it is there.
         """
         gates = self.of(what, name)
-        acquired: list[Gate] = []
         try:
-            for gate in gates:
+            # Who waited at the last may find one before it closed by now.
+            for gate in (*gates, *gates[:-1]):
                 await gate.acquire()
-                acquired.append(gate)
         except BaseException:
-            for gate in acquired:
+            for gate in gates:
                 gate.release()
             raise
+        began = asyncio.get_running_loop().time()
         try:
             yield
         except Exception as exc:
             error = explain(exc)
             if isinstance(error, Unavailable):
-                closed = [gate.failed(error) for gate in gates]
-                error.counts = error.counts and not any(closed)
+                closed = [gate.failed(error, began) for gate in gates]
+                error.gated = any(closed)
+                error.counts = error.counts and isinstance(error, ModelFailed)
             else:
                 for gate in gates:
-                    gate.succeeded()
+                    gate.succeeded(began)
             if error is exc:
                 raise
             raise error from exc
@@ -93,19 +117,22 @@ class Gates:
                 gate.release()
             raise
         for gate in gates:
-            gate.succeeded()
+            gate.succeeded(began)
 
     def of(self, what: str, name: str) -> list[Gate]:
         """The gates that a call of `name` passes, in their order."""
         gates = self._gates.get((what, name))
         if gates is None:
-            outage = Outage(what, name, self._signals, self._jitter)
-            gates = self._gates[what, name] = [outage]
+            gates = self._gates[what, name] = [
+                Outage(what, name, self._signals, self._jitter),
+                Pace(what, name, self._signals),
+            ]
         return gates
 
     @property
     def conditions(self) -> list[Condition]:
-        return [gate.condition for gates in self._gates.values() for gate in gates]
+        found = (gate.condition for gates in self._gates.values() for gate in gates)
+        return [condition for condition in found if condition is not None]
 
     @property
     def locked(self) -> ModelLocked | None:
@@ -114,8 +141,15 @@ class Gates:
         return next((error for error in errors if isinstance(error, ModelLocked)), None)
 
 
+class Waiting(NamedTuple):
+    """Who waits for an answer, and for its own chance to get one."""
+
+    run: str
+    goes: "asyncio.Future[None]"
+
+
 class Outage:
-    """Whether `name` is up; closed to all but one prober while it is not."""
+    """Whether `name` is up; closed to all but a probe now and then while it is not."""
 
     def __init__(
         self,
@@ -130,13 +164,16 @@ class Outage:
         self.error: Unavailable | None = None
         self.since: float | None = None
         self._signals = signals
-        self._failures = 0
+        #: The runs that have failed in a row, how often one found it away, and when that began.
+        self._runs: set[str] = set()
+        self._absent = 0
+        self._row_began: float | None = None
         self._backoff = Backoff(FIRST_PROBE_S, LAST_PROBE_S, jitter=jitter)
-        self._probe_at = 0.0
-        #: Who probes. Only it may end its probing: calls that were under way when the outage began
-        #: fail late, and must neither let another prober through nor lengthen the pause.
-        self._prober: asyncio.Task[Any] | None = None
-        self._changed = asyncio.Event()
+        self._down_at = self._probe_at = 0.0
+        self._waiting: list[Waiting] = []
+        self._last_probed = ""
+        self._probing: set[asyncio.Task[Any] | None] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def is_down(self) -> bool:
@@ -152,51 +189,181 @@ class Outage:
 
     async def acquire(self) -> None:
         """Wait until it is up, or the caller is the one to find out whether it is."""
-        while self.is_down:
-            if self._prober is not None:
-                await self._changed.wait()
-                continue
-            self._prober = asyncio.current_task()
+        task = asyncio.current_task()
+        while self.is_down and task not in self._probing:
+            me = Waiting(run_of_call.get(), asyncio.get_running_loop().create_future())
+            self._waiting.append(me)
+            self._set_timer()
             try:
-                async with asyncio.timeout_at(self._probe_at):
-                    await self._changed.wait()  # up already: a call that was under way got through
-            except TimeoutError:
-                return
-            except asyncio.CancelledError:
-                self.release()
-                raise
+                await me.goes
+            finally:
+                self._waiting.remove(me)
+            if self.is_down:
+                self._probing.add(task)
 
-    def succeeded(self) -> None:
-        """It answered, be it a refusal: it is there."""
-        if self.since is not None:
-            self._signals.emit(ProviderUp(self.name, time.time() - self.since))
-        self._failures, self.since, self.error = 0, None, None
-        self._backoff.reset()
-        self._end_probe()
-
-    def failed(self, error: Unavailable) -> bool:
-        """It did not answer. True when it counts as down: then the try is not counted."""
-        self._failures += 1
-        if not self.is_down and (self._failures >= DOWN_AFTER or isinstance(error, ModelLocked)):
-            self.since = time.time()
-            self._signals.emit(ProviderDown(self.name, error.message))
-            self._pause(error)
-        elif self.is_down and self._prober is asyncio.current_task():
-            self._pause(error)
+    def succeeded(self, began: float) -> None:
+        """It answered, be it a refusal: it is there, unless the call left before it failed."""
         self.release()
+        if self._row_began is not None and began < self._row_began:
+            return
+        self._runs.clear()
+        self._absent, self._row_began = 0, None
+        if self.since is None:
+            return
+        self._signals.emit(ProviderUp(self.name, time.time() - self.since))
+        self.since, self.error = None, None
+        self._backoff.reset()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for one in self._waiting:
+            if not one.goes.done():
+                one.goes.set_result(None)
+
+    def failed(self, error: Unavailable, began: float) -> bool:
+        """It did not answer. True when it counts as down."""
+        if isinstance(error, ModelBusy):
+            self.succeeded(began)  # somebody is there to say so
+            return False
+        self.release()
+        now = asyncio.get_running_loop().time()
+        if self._row_began is None:
+            self._row_began = now
+        self._runs.add(run_of_call.get())
+        self._absent += not isinstance(error, ModelFailed)
+        if self.is_down:
+            if began >= self._down_at:  # else it was under way, and says nothing new
+                self.error = error
+                self._probe_at = max(self._probe_at, now + (error.retry_after_s or 0.0))
+                self._set_timer()
+        elif (
+            error.unreached
+            or isinstance(error, ModelLocked)
+            or len(self._runs) >= DOWN_AFTER_RUNS
+            or self._absent >= DOWN_AFTER
+        ):
+            self.since, self._down_at, self.error = time.time(), now, error
+            self._probe_at = now + self._backoff.pause_s(error.retry_after_s)
+            self._signals.emit(ProviderDown(self.name, error.message))
         return self.is_down
 
     def release(self) -> None:
-        """The caller is gone; if it was the prober, another may be."""
-        if self._prober is asyncio.current_task():
-            self._end_probe()
+        self._probing.discard(asyncio.current_task())
 
-    def _pause(self, error: Unavailable) -> None:
-        self.error = error
-        pause_s = self._backoff.pause_s(error.retry_after_s)
-        self._probe_at = asyncio.get_running_loop().time() + pause_s
+    def _set_timer(self) -> None:
+        """The next probe goes when it is time, if anybody waits by then."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(self._probe_at, self._probe)
 
-    def _end_probe(self) -> None:
-        self._prober = None
-        self._changed.set()
-        self._changed = asyncio.Event()
+    def _probe(self) -> None:
+        """One of those who wait finds out: not the one that did so last, where there are others. It
+        may fail for a reason of its own."""
+        self._timer = None
+        waiting = [one for one in self._waiting if not one.goes.done()]
+        if not waiting:
+            return
+        one = next((one for one in waiting if one.run != self._last_probed), waiting[0])
+        self._last_probed = one.run
+        one.goes.set_result(None)
+        # However long its answer takes, the next one goes in time.
+        self._probe_at = asyncio.get_running_loop().time() + self._backoff.pause_s()
+        if len(waiting) > 1:
+            self._set_timer()
+
+
+class Pace:
+    """How many calls a second `name` takes: all that come, until it refuses some as too many."""
+
+    error: Unavailable | None = None
+
+    def __init__(self, what: str, name: str, signals: Signals) -> None:
+        self.what = what
+        self.name = name
+        #: Calls a second, while they are held to a rate.
+        self.rate: float | None = None
+        self._signals = signals
+        #: When calls left that were not refused so far, in the last `WINDOW_S` seconds.
+        self._left: deque[float] = deque()
+        self._waiting = 0
+        self._queue = asyncio.Lock()
+        self._next_at = 0.0
+        #: When the rate was last set, and whether that was to try more.
+        self._set_at = 0.0
+        self._is_trial = False
+        #: Seconds without a refusal before more is tried, and how much.
+        self._more_s, self._more = WINDOW_S, 2.0
+
+    @property
+    def condition(self) -> Condition | None:
+        if self.rate is None:
+            return None
+        reason = f"{self.name} is busy: {self.rate:.3g} calls a second, {self._waiting} wait"
+        return Condition(self.what, UP, reason)
+
+    async def acquire(self) -> None:
+        """Wait for the caller's place: calls go out in the order of their coming."""
+        now = asyncio.get_running_loop().time
+        if self.rate is not None:
+            self._waiting += 1
+            try:
+                async with self._queue:
+                    # A refusal can move it meanwhile.
+                    while self.rate is not None and now() < self._next_at:  # noqa: ASYNC110
+                        await asyncio.sleep(min(self._next_at - now(), WINDOW_S))
+                    self._go(now())
+            finally:
+                self._waiting -= 1
+        self._left.append(now())
+        while self._left[0] <= now() - WINDOW_S:
+            self._left.popleft()
+
+    def _go(self, now: float) -> None:
+        """Note the next one's place, and try a little more where nothing was refused for long."""
+        if self.rate is None:
+            return
+        quiet_s = now - self._set_at
+        if quiet_s >= FREE_AFTER_S:
+            self.rate = None
+        else:
+            if quiet_s >= self._more_s and self._waiting > 1:
+                self._set(self.rate * self._more, now, is_trial=True)
+            self._next_at = max(self._next_at, now - 1 / self.rate) + 1 / self.rate
+
+    def _set(self, rate: float, now: float, is_trial: bool = False) -> None:
+        self.rate, self._set_at, self._is_trial = rate, now, is_trial
+
+    def succeeded(self, began: float) -> None:
+        pass
+
+    def failed(self, error: Unavailable, began: float) -> bool:
+        """It refused a call as one too many. True when calls are held to a rate from now on."""
+        if not isinstance(error, ModelBusy):
+            return False
+        now = asyncio.get_running_loop().time()
+        with contextlib.suppress(ValueError):
+            self._left.remove(began)
+        taken = sum(at > now - WINDOW_S for at in self._left) / WINDOW_S
+        if self.rate is None:
+            self._signals.emit(ProviderBusy(self.name, error.message))
+            self._set(max(taken * BELOW, 1.0), now)
+        elif began < self._set_at:
+            # A burst is refused one by one, and each refusal tells better how much of it was taken.
+            if now - self._set_at < WINDOW_S and 0 < taken * BELOW < self.rate:
+                self.rate = taken * BELOW
+        elif self._is_trial:
+            # After a doubling the truth is between; a refusal is dearer than a slow call.
+            was = self.rate / self._more if self._more == MORE else self.rate * 0.6
+            self._more_s = (
+                min(LAST_MORE_S, self._more_s * 2) if self._more == MORE else FIRST_MORE_S
+            )
+            self._more = MORE
+            self._set(min(max(was, taken * BELOW), self.rate * BELOW), now)
+        else:
+            self._set(max(min(taken * BELOW, self.rate * 0.9), self.rate / 2), now)
+        at = now + (error.retry_after_s or 0.0)
+        self._next_at = max(self._next_at, at)
+        return True
+
+    def release(self) -> None:
+        pass

@@ -1,6 +1,7 @@
 """A model whose answers are recorded: asked once for each call of a step, whatever dies."""
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import AsyncIterator
 from typing import Any
@@ -22,9 +23,11 @@ from agents.usage import Usage as TokenUsage
 from openai.types.responses.response_prompt_param import ResponsePromptParam
 from pydantic import BaseModel, TypeAdapter
 
+from penstock.errors import ModelBusy
 from penstock.journal import Calls
 from penstock.models.providers import OBJECT, PLAIN, SCHEMA, Provider
 from penstock.models.thinking import set_apart
+from penstock.record.values import storable
 
 _items: TypeAdapter[list[TResponseOutputItem]] = TypeAdapter(list[TResponseOutputItem])
 
@@ -82,8 +85,11 @@ class JournalledModel(Model):
             return _dump(response)
 
         async def call() -> bytes:
-            async with self.provider.call(self.timeout_s):
-                return await self._ask_its_way(ask, model_settings, output_schema)
+            while True:
+                # Too many at a time is no fault of this one: it has its place in the next ones.
+                with contextlib.suppress(ModelBusy):
+                    async with self.provider.call(self.timeout_s):
+                        return await self._ask_its_way(ask, model_settings, output_schema)
 
         return set_apart(_load(await self.calls.once(request, call)))
 
@@ -92,6 +98,7 @@ class JournalledModel(Model):
         provider = self.provider
         ways = [SCHEMA, OBJECT, PLAIN] if schema is not None else [PLAIN]
         ways = ways[ways.index(provider.json_way) :] if schema is not None else ways
+        refused = True
         for way in ways:
             try:
                 answer: bytes = await self._without_refused(ask, settings, schema, way)
@@ -100,8 +107,11 @@ class JournalledModel(Model):
                 # that is simply down fails in every way, and the last failure is what counts.
                 if way == ways[-1] or exc.status_code not in (400, 422, 500, 501):
                     raise
+                # A 500 may pass, unless it says that it is about this: it is no property of the
+                # server, and the next call asks again.
+                refused = refused and (exc.status_code < 500 or _names_the_form(exc))
                 continue
-            if schema is not None:
+            if schema is not None and refused:
                 provider.json_way = way
             return answer
         raise AssertionError("there is always a way")
@@ -140,6 +150,10 @@ class JournalledModel(Model):
         raise NotImplementedError("a step needs the whole answer: it is recorded as one")
 
 
+def _names_the_form(error: Exception) -> bool:
+    return any(word in str(error) for word in ("response_format", SCHEMA, OBJECT))
+
+
 def _plain(value: Any) -> Any:
     return value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else str(value)
 
@@ -148,7 +162,7 @@ def _dump(response: ModelResponse) -> bytes:
     usage = response.usage
     return msgspec.json.encode(
         {
-            "output": [item.model_dump(exclude_unset=True) for item in response.output],
+            "output": [storable(item.model_dump(exclude_unset=True)) for item in response.output],
             "usage": [usage.requests, usage.input_tokens, usage.output_tokens],
             "response_id": response.response_id,
         },

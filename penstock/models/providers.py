@@ -5,7 +5,7 @@ import dataclasses
 import email.utils
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import openai
@@ -19,7 +19,9 @@ from agents import (
 from agents.models import get_default_model
 
 from penstock.errors import (
+    ModelBusy,
     ModelError,
+    ModelFailed,
     ModelLocked,
     ModelRefused,
     ModelUnavailable,
@@ -34,7 +36,7 @@ from penstock.signals import Signals
 # another thread is half way through loading it, as the memory does for Qdrant. So it is loaded now,
 # before the first call; without it there is no Qdrant's client either.
 with contextlib.suppress(ImportError):
-    import httpx  # noqa: F401
+    import httpx
 
 #: How a server is asked for JSON, the most exact way first. A server that cannot do one is asked
 #: in the next, and remembered.
@@ -108,7 +110,7 @@ class Providers:
             provider.model = OpenAIResponsesModel(name, client)
         else:
             # Compatible servers know /chat/completions; few know /responses.
-            provider.model = OpenAIChatCompletionsModel(name, client)
+            provider.model = ChatModel(name, client)
 
     def model(
         self, provider: Provider, *, seed: str, writes: str, parts: Mapping[str, object]
@@ -124,6 +126,33 @@ class Providers:
                 with contextlib.suppress(Exception):
                     await provider.client.close()
         self._providers.clear()
+
+
+class ChatModel(OpenAIChatCompletionsModel):
+    """The SDK's model, which reads also what compatible servers answer in other shapes."""
+
+    async def _fetch_response(self, *args: Any, **options: Any) -> Any:
+        response = await super()._fetch_response(*args, **options)
+        for choice in getattr(response, "choices", None) or ():
+            if choice.message is not None and isinstance(choice.message.content, list):
+                choice.message.content = joined(choice.message.content)
+        return response
+
+
+def joined(parts: Sequence[Any]) -> str:
+    """Return the text of `parts`, as models that reason give them; what one thought stands in front
+    of it, marked as smaller models mark it."""
+    texts = []
+    for part in parts:
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, Mapping):
+            if (thought := part.get("thinking")) is not None:
+                thought = joined(thought) if isinstance(thought, list) else str(thought)
+                texts.append(f"<think>{thought}</think>")
+            elif isinstance(part.get("text"), str):
+                texts.append(part["text"])
+    return "".join(texts)
 
 
 async def _watch(request: Any) -> None:
@@ -146,21 +175,26 @@ def explain(error: Exception, label: str, timeout_s: float) -> ModelError:
     """What `error` means for the event: try again, wait for somebody, or give up."""
     if isinstance(error, ModelError):
         return error
-    if isinstance(error, (openai.APITimeoutError, TimeoutError)):
-        return ModelUnavailable(f"{label} did not answer within {timeout_s:g} s")
+    if isinstance(error, openai.APIConnectionError):
+        # The SDK's time-out is one of these, and only that of the connection is left to it.
+        cause = error.__cause__ or error
+        away = ModelUnavailable(f"{label} cannot be reached: {cause or type(cause).__name__}")
+        away.unreached = isinstance(cause, (httpx.ConnectError, httpx.ConnectTimeout))
+        return away
+    if isinstance(error, TimeoutError):
+        return ModelFailed(
+            f"{label} did not answer within {timeout_s:g} s: 'timeout_s' of the card is the limit"
+        )
     if isinstance(error, openai.APIStatusError):
         return _explain_status(error, label)
-    if isinstance(error, openai.APIConnectionError):
-        cause = error.__cause__ or error
-        return ModelUnavailable(f"{label} cannot be reached: {cause}")
     if isinstance(error, ModelBehaviorError):
         if "finish_reason='length'" in str(error):
             return ModelRefused(
                 f"{label} ran out of tokens before its first word: raise max_tokens"
             )
-        return ModelUnavailable(f"{label}: {error}")
+        return ModelFailed(f"{label}: {error}")
     # A 200 whose body is a proxy's page, or JSON cut short: the client trips over it somewhere.
-    return ModelUnavailable(
+    return ModelFailed(
         f"{label} answered with something that is not a completion"
         f" ({type(error).__name__}: {str(error)[:200]})"
     )
@@ -176,8 +210,13 @@ def _explain_status(error: openai.APIStatusError, label: str) -> ModelError:
     no_quota = "insufficient_quota" in (str(error.code), str(error.type))
     if status == 402 or (status == 429 and no_quota):
         return ModelLocked(f"{text}. Check the plan and the quota")
-    if status in (408, 409, 425, 429) or status >= 500:
-        return ModelUnavailable(text, retry_after_s(error.response.headers))
+    later_s = retry_after_s(error.response.headers)
+    if status == 429:
+        return ModelBusy(text, later_s)
+    if status in (502, 503, 504, 529):
+        return ModelUnavailable(text, later_s)
+    if status in (408, 409, 425) or status >= 500:
+        return ModelFailed(text, later_s)
     if status == 404:
         return ModelRefused(f"{text}. Check the model's name and the address")
     return ModelRefused(text)

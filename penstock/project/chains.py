@@ -9,6 +9,7 @@ import pydantic
 
 from penstock.errors import ChainError
 from penstock.project.branches import Branches, Outcome
+from penstock.record.values import storable
 
 #: Kafka's own rule for the names of topics.
 TOPIC_NAME = r"^[a-zA-Z0-9._-]{1,249}$"
@@ -188,6 +189,11 @@ class Chain(pydantic.BaseModel):
             raise ChainError(
                 f"'{self.name}' has no part '{unknown[0]}'; it knows {', '.join(self.topics)}"
             )
-        if given[begun[0]] in (None, "", [], {}):
+        first = given[begun[0]]
+        if first in (None, "", [], {}) or (isinstance(first, str) and not first.strip()):
             raise ChainError(f"'{begun[0]}' is empty")
-        return given
+        try:
+            parts: dict[str, Any] = storable(given)
+        except (ValueError, RecursionError) as exc:
+            raise ChainError(f"a run cannot begin with this: {exc}") from exc
+        return parts

@@ -5,6 +5,8 @@ import json
 import uuid
 from typing import Any, Literal, get_args
 
+from penstock.record.values import whole
+
 Kind = Literal["failure", "success", "pattern"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -56,7 +58,7 @@ def clean(text: str) -> str:
     which models' JSON can hold and UTF-8 cannot."""
     if len(text) > LONGEST:
         text = text[: LONGEST - 1] + "…"
-    return text.encode("utf-8", "replace").decode()
+    return whole(text)
 
 
 def about_text(*parts: Any) -> str:

@@ -10,6 +10,7 @@ from penstock.errors import EventTooLarge, StepFailed
 from penstock.project.chains import StageSpec
 from penstock.record import events
 from penstock.record.events import Event, Usage
+from penstock.record.values import storable
 from penstock.worker.work import Answer
 
 
@@ -28,7 +29,8 @@ def make_outputs(
     kept = event.parts
     if spec.carries is not None:
         kept = {name: part for name, part in kept.items() if name in spec.carries}
-    for index, value in enumerate(answer.values):
+    for index, made_value in enumerate(answer.values):
+        value = _storable(made_value, spec)
         target, rounds = spec.writes, event.rounds
         if spec.branches is not None:
             target, rounds = spec.branches.choose(spec.name, value, rounds)
@@ -91,13 +93,19 @@ def _follow(
     )
 
 
-def _encode(output: Event, spec: StageSpec, topic: str, max_bytes: int) -> bytes:
+def _storable(value: Any, spec: StageSpec) -> Any:
+    """`value` as JSON holds it. Raises `StepFailed`; the encoder would write NaN as null."""
     try:
-        raw = events.dump(output)
+        plain = value if isinstance(value, str) else msgspec.to_builtins(value, str_keys=True)
+        return storable(plain)
     except (TypeError, ValueError, RecursionError) as exc:
         raise StepFailed(
             f"'{spec.does}' answered with something that JSON cannot hold: {exc}"
         ) from exc
+
+
+def _encode(output: Event, spec: StageSpec, topic: str, max_bytes: int) -> bytes:
+    raw = events.dump(output)
     if len(raw) > max_bytes:
         raise EventTooLarge(
             f"'{spec.does}' made an event of {len(raw)} bytes for '{topic}'; the largest is"

@@ -9,6 +9,7 @@ import msgspec
 from penstock.backoff import Tries
 from penstock.errors import EventTooLarge, MalformedEvent, StepFailed
 from penstock.journal import Calls, Output
+from penstock.models.gate import run_of_call
 from penstock.project.chains import StageSpec
 from penstock.record import dead_letters, events
 from penstock.record.events import Event
@@ -66,6 +67,7 @@ class Processing:
                 EventTaken(self.label, event, message.topic, message.partition, message.offset)
             )
             step = f"{self.spec.name}/{event.id}"
+            run_of_call.set(event.trace_id)
             answer = await self._answer(event, step, message, tries, env)
             outputs = make_outputs(
                 self.spec, event, answer, tries.made, env.settings.max_event_bytes

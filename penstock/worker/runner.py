@@ -35,6 +35,7 @@ from penstock.models.thinking import thinking_of
 from penstock.project.cards import Card
 from penstock.project.chains import StageSpec
 from penstock.record.events import Usage
+from penstock.record.values import storable
 from penstock.steps import Registry
 from penstock.worker.prompts import given_parts, instructions_for, look_up, write_prompt
 from penstock.worker.work import Answer, Do, StepWork
@@ -63,7 +64,7 @@ class CardOutput(AgentOutputSchemaBase):
 
     def validate_json(self, json_str: str) -> Any:
         try:
-            value = json.loads(_inner_json(json_str))
+            value = storable(json.loads(_inner_json(json_str)))
             self.card.check_output(value)
         except (ValueError, ModelMisbehaved) as exc:
             raise ModelBehaviorError(f"not the JSON that was asked for: {exc}") from exc
@@ -137,7 +138,7 @@ def agent_step(
             output_tokens=tokens.output_tokens,
             seconds=round(time.perf_counter() - started, 6),
         )
-        if made is None or made == "":
+        if made is None or (isinstance(made, str) and not made.strip()):
             raise ModelMisbehaved(f"{provider.label} gave an empty answer for card '{card.name}'")
         return Answer([made], usage, card.label, instructions, thinking_of(result.raw_responses))
 

@@ -149,6 +149,14 @@ def test_a_refused_key_pauses_the_stage_and_kills_no_run(shop: Shop) -> None:
     assert "answers again" in shop.worker.text()
 
 
+def test_one_passing_500_is_no_property_of_a_server(shop: Shop) -> None:
+    passing = {"fault": "status", "status": 500, "body": "out of memory"}
+    run, calls = shop.tell({"fault": "none", "times": BEFORE_CRITIC}, passing)
+    assert attempts(run)["critique"] == 1 and "json_object" in str(calls[BEFORE_CRITIC + 1])
+    _, calls = shop.tell()
+    assert len(calls) == 4 and "json_schema" in str(calls[BEFORE_CRITIC])
+
+
 def test_a_server_that_cannot_do_json_schema_is_asked_in_another_way(shop: Shop) -> None:
     # The last test of the shop: what a server cannot do is remembered.
     run, calls = shop.tell(

@@ -47,11 +47,17 @@ def test_tries_are_spent_after_the_limit():
     assert Tries(1).spent(ConnectionError())
 
 
-def test_a_failure_that_does_not_count_leaves_the_tries_and_pauses_nothing():
+def test_a_failure_that_does_not_count_leaves_the_tries():
     tries = Tries(2)
     assert not any(tries.spent(away(counts=False)) for _ in range(50))
-    assert tries.pause_s(away(counts=False)) == 0
     assert [tries.spent(away()), tries.spent(away())] == [False, True]
+
+
+def test_what_waits_at_a_gate_pauses_nowhere_else():
+    tries, gated = Tries(2), away(counts=False)
+    assert tries.pause_s(gated) > 0
+    gated.gated = True
+    assert tries.pause_s(gated) == 0
 
 
 def test_pauses_of_an_event_double_and_scatter_and_stay_under_a_minute():

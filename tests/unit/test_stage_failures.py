@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -145,7 +146,8 @@ def recursive() -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "answer", [object(), {("a", "b"): 1}, "\ud800", recursive(), {"a": [1, {2: object()}]}]
+    "answer",
+    [object(), {("a", "b"): 1}, math.nan, [1e999], recursive(), {"a": [1, {2: object()}]}],
 )
 def test_an_answer_that_json_cannot_hold_is_a_dead_letter_that_says_so(live, answer):
     async def body(house: House) -> None:
@@ -157,6 +159,19 @@ def test_an_answer_that_json_cannot_hold_is_a_dead_letter_that_says_so(live, ans
         letter = letter_of(house)
         assert letter.cause == "StepFailed"
         assert "'tell' answered with something that JSON cannot hold: " in letter.message
+
+    live(body)
+
+
+def test_half_a_character_in_an_answer_goes_on_as_one_that_says_so(live):
+    async def body(house: House) -> None:
+        async def odd(work: Work) -> Any:
+            return {"a \ud83d": ["b \ud83d\ude00 c \ude00", 1.5]}
+
+        take(house.stage(odd), await house.put(idea()))
+        await house.over()
+        (draft,) = house.outputs()
+        assert draft.parts["draft"] == {"a \ufffd": ["b 😀 c \ufffd", 1.5]}
 
     live(body)
 
