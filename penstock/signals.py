@@ -478,6 +478,20 @@ class ProviderBusy(Signal, frozen=True):
         )
 
 
+class SettingRefused(Signal, frozen=True):
+    """A model refuses `setting`, and is asked without it, or with `instead`."""
+
+    action: ClassVar[str] = "setting_refused"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    setting: str
+    instead: str | None = None
+
+    def __str__(self) -> str:
+        now = f"asked with '{self.instead}'" if self.instead else "asked without it"
+        return f"{self.name} refuses '{self.setting}', and is {now} from here on"
+
+
 # -- the broker
 
 

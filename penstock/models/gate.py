@@ -74,7 +74,7 @@ class Gates:
     """The gates of everything that is called, made with the first call. One for a worker."""
 
     def __init__(self, signals: Signals, jitter: Callable[[], float] = random.random) -> None:
-        self._signals = signals
+        self.signals = signals
         self._jitter = jitter
         self._gates: dict[tuple[str, str], list[Gate]] = {}
 
@@ -124,8 +124,8 @@ class Gates:
         gates = self._gates.get((what, name))
         if gates is None:
             gates = self._gates[what, name] = [
-                Outage(what, name, self._signals, self._jitter),
-                Pace(what, name, self._signals),
+                Outage(what, name, self.signals, self._jitter),
+                Pace(what, name, self.signals),
             ]
         return gates
 

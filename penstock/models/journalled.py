@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import dataclasses
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -25,7 +25,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from penstock.errors import ModelBusy
 from penstock.journal import Calls
-from penstock.models.providers import OBJECT, PLAIN, SCHEMA, Provider
+from penstock.models.providers import OBJECT, PLAIN, REFUSABLE, SCHEMA, Provider, words_of
 from penstock.models.thinking import set_apart
 from penstock.record.values import storable
 
@@ -119,39 +119,39 @@ class JournalledModel(Model):
     async def _without_refused(
         self, ask: Any, settings: ModelSettings, schema: Any, way: str
     ) -> bytes:
-        """`ask`, leaving out the settings that this model refuses (reasoning ones take no
-        temperature)."""
+        """`ask`, without the settings that this model refuses (reasoning ones take no temperature,
+        and have another name for the limit)."""
         provider = self.provider
         if way == OBJECT:
             form = {"type": "json_object", "schema": schema.json_schema()}
             settings = settings.resolve(ModelSettings(extra_body={"response_format": form}))
         schema = schema if way == SCHEMA else None
         while True:
-            left_out: dict[str, Any] = dict.fromkeys(provider.refuses)
             try:
-                answer: bytes = await ask(dataclasses.replace(settings, **left_out), schema)
+                answer: bytes = await ask(provider.allowed(settings), schema)
                 return answer
             except openai.BadRequestError as exc:
-                refused = next(
-                    (
-                        name
-                        for name in ("temperature", "max_tokens")
-                        if name in str(exc)
-                        and "upported" in str(exc)
-                        and name not in provider.refuses
-                    ),
-                    None,
-                )
-                if refused is None:
+                refused = _refused(exc)
+                if refused is None or refused in provider.refuses:
                     raise
-                provider.refuses.add(refused)
+                provider.refuse(refused)
 
     def stream_response(self, *args: Any, **options: Any) -> AsyncIterator[TResponseStreamEvent]:
         raise NotImplementedError("a step needs the whole answer: it is recorded as one")
 
 
-def _names_the_form(error: Exception) -> bool:
-    return any(word in str(error) for word in ("response_format", SCHEMA, OBJECT))
+def _refused(error: openai.BadRequestError) -> str | None:
+    """The setting that the server says it does not support: its first word about one, as the second
+    is what it wants instead."""
+    said = words_of(error)
+    if "upported" not in said:
+        return None
+    found = [error.param, *re.findall(r"[a-z_]+", said)]
+    return next((name for name in found if name in REFUSABLE), None)
+
+
+def _names_the_form(error: openai.APIStatusError) -> bool:
+    return any(word in words_of(error) for word in ("response_format", SCHEMA, OBJECT))
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ import openai
 from agents import (
     Model,
     ModelBehaviorError,
+    ModelSettings,
     OpenAIChatCompletionsModel,
     OpenAIResponsesModel,
     set_trace_processors,
@@ -30,7 +31,7 @@ from penstock.journal import asking
 from penstock.models.gate import Gates
 from penstock.models.names import Target
 from penstock.models.offline.model import OfflineModel
-from penstock.signals import Signals
+from penstock.signals import SettingRefused, Signals
 
 # The openai client looks at httpx where that is loaded, and fails with an answer in its hands while
 # another thread is half way through loading it, as the memory does for Qdrant. So it is loaded now,
@@ -41,6 +42,9 @@ with contextlib.suppress(ImportError):
 #: How a server is asked for JSON, the most exact way first. A server that cannot do one is asked
 #: in the next, and remembered.
 SCHEMA, OBJECT, PLAIN = "json_schema", "json_object", "plain"
+#: Settings that some models refuse.
+NEWER_LIMIT = "max_completion_tokens"
+REFUSABLE = (NEWER_LIMIT, "max_tokens", "temperature")
 
 
 @dataclasses.dataclass
@@ -59,6 +63,25 @@ class Provider:
     @property
     def label(self) -> str:
         return f"{self.target.provider}/{self.target.name or get_default_model()}"
+
+    def refuse(self, setting: str) -> None:
+        """From here on, the model is asked without `setting`, which it refuses."""
+        self.refuses.add(setting)
+        instead = NEWER_LIMIT if setting == "max_tokens" else None
+        self.gates.signals.emit(SettingRefused(self.label, setting, instead))
+
+    def allowed(self, settings: ModelSettings) -> ModelSettings:
+        """Return `settings` without what the model refuses: the limit of tokens under its newer
+        name, where it takes that."""
+        if not self.refuses:
+            return settings
+        limit = settings.max_tokens
+        allowed = dataclasses.replace(
+            settings, **dict.fromkeys(one for one in self.refuses if one != NEWER_LIMIT)
+        )
+        if "max_tokens" in self.refuses and NEWER_LIMIT not in self.refuses and limit is not None:
+            allowed = allowed.resolve(ModelSettings(extra_args={NEWER_LIMIT: limit}))
+        return allowed
 
     def call(self, timeout_s: float) -> contextlib.AbstractAsyncContextManager[None]:
         """Wait until it may be asked; inside, ask it once. What goes wrong is explained."""
@@ -202,7 +225,7 @@ def explain(error: Exception, label: str, timeout_s: float) -> ModelError:
 
 def _explain_status(error: openai.APIStatusError, label: str) -> ModelError:
     status = error.status_code
-    text = f"{label} answered {status}: {_message(error)}"
+    text = f"{label} answered {status}: {words_of(error)}"
     if status in (401, 403):
         if label.startswith("server/"):
             return ModelLocked(f"{text}. The key is given to the server of OPENAI_BASE_URL only")
@@ -222,7 +245,8 @@ def _explain_status(error: openai.APIStatusError, label: str) -> ModelError:
     return ModelRefused(text)
 
 
-def _message(error: openai.APIStatusError) -> str:
+def words_of(error: openai.APIStatusError) -> str:
+    """Return what the server said, which `str(error)` leaves out where it is no JSON."""
     body = error.body
     if isinstance(body, Mapping):
         inner = body.get("error", body)
