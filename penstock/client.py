@@ -285,8 +285,8 @@ class Client:
     async def replay(self, dead_letter_id: str, record: bytes | None = None) -> Event:
         """The event of the dead letter is on its topic again, for the stage that gave it up, or
         `record` in its place; the letter is closed. The trace stays, and what was recorded of the
-        step is not paid for again. Raises `NotFound`, or `MalformedEvent` for what would only be
-        given up once more."""
+        step is not paid for again; only calls whose answers were judged unusable are made anew.
+        Raises `NotFound`, or `MalformedEvent` for what would only be given up once more."""
         found, dead_letter = self._dead_letter(dead_letter_id)
         try:
             event = events.load(dead_letter.record if record is None else record)
@@ -294,7 +294,10 @@ class Client:
             way = "Mend it with --edit, or drop it." if record is None else "Nothing was replayed."
             raise MalformedEvent(f"dead letter {dead_letter.id}: {exc.message}. {way}") from exc
         event = msgspec.structs.replace(
-            event, replay=dead_letter.replay + 1, only=dead_letter.stage
+            event,
+            replay=dead_letter.replay + 1,
+            only=dead_letter.stage,
+            anew=list(dict.fromkeys([*event.anew, *dead_letter.unusable])),
         )
         raw = encode(event, self.settings)
         closed = self._resolved(found, dead_letter, dead_letter_records.REPLAYED)

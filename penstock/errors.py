@@ -165,7 +165,10 @@ class ModelRefused(ModelError):
 
 
 class ModelMisbehaved(ModelError):
-    """The model's answer cannot be used."""
+    """The model's answer cannot be used. `unusable` names the calls that gave it: a replay makes
+    them anew, and recalls those before."""
+
+    unusable: tuple[str, ...] = ()
 
 
 class BrokerUnavailable(PenstockError):

@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -92,12 +92,34 @@ class Journal(Protocol):
 class Calls:
     """The journalled calls of one step over one event."""
 
-    __slots__ = ("_failed", "_made", "_pending", "journal", "message", "step")
+    __slots__ = (
+        "_anew",
+        "_failed",
+        "_made",
+        "_pending",
+        "_replay",
+        "journal",
+        "last",
+        "message",
+        "step",
+    )
 
-    def __init__(self, journal: Journal, step: str, message: Any) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        step: str,
+        message: Any,
+        anew: Collection[str] = (),
+        replay: int = 0,
+    ) -> None:
         self.journal = journal
         self.step = step
         self.message = message
+        #: The name of the call that was answered last, by its request.
+        self.last = ""
+        #: Calls whose recorded answers cannot be used; they are made once more in this `replay`.
+        self._anew = anew
+        self._replay = replay
         #: How often each request was made.
         self._made: dict[str, int] = {}
         #: The numbers of calls that failed, by request: the next equal request is that call again.
@@ -135,9 +157,13 @@ class Calls:
         else:
             number = self._made.get(digest, 0)
             self._made[digest] = number + 1
-        key = f"{self.step}/{digest}-{number}"
+        name = f"{digest}-{number}"
+        key = f"{self.step}/{name}"
+        if name in self._anew:
+            key += f"~{self._replay}"
         answer = self.journal.recall(key, self.message)
         if answer is not None:
+            self.last = name
             return answer
         try:
             if self._pending:
@@ -155,6 +181,7 @@ class Calls:
             self._failed.setdefault(digest, []).append(number)
             raise
         self._pending.append(self.journal.record(key, self.message, answer))
+        self.last = name
         return answer
 
     async def recorded(self) -> None:

@@ -233,6 +233,22 @@ class Replayed(_OfAnEvent, frozen=True):
         return f"run {self.trace_id}: {replay}; what was recorded is not paid for again"
 
 
+class AnswerCut(Signal, frozen=True):
+    """A model's answer goes on although it was cut off, `why`."""
+
+    action: ClassVar[str] = "answer_cut"
+    level: ClassVar[int] = logging.WARNING
+    trace_id: str
+    model: str
+    card: str
+    why: str
+
+    def __str__(self) -> str:
+        way_out = "raise its 'max_tokens'" if self.why == "length" else "its card's 'cut' decides"
+        said = f"the answer of {self.model} was cut off ({self.why}) and goes on as it is"
+        return f"run {self.trace_id}: {said}. Card '{self.card}': {way_out}"
+
+
 class StageFailed(_OfAStage, frozen=True):
     """A defect of ours: the event stays un-acked, and a restart takes it up again."""
 

@@ -110,6 +110,8 @@ def show_answer(run: Run) -> None:
         put(f"({LABEL})")
     put("")
     put(as_text(run.answer))
+    if run.is_cut:
+        say(f"Done, cut off: see penstock trace {run.trace_id}", style="yellow")
 
 
 async def begin(context: Context, pipeline: str, text: str | None) -> int:

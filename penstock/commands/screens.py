@@ -31,6 +31,8 @@ def step_line(entry: Entry) -> Text:
         line.append(f" {usage.seconds:6.1f} s")
         if usage.requests:
             line.append(f" {usage.input_tokens:6} → {usage.output_tokens} tokens", style="dim")
+        if usage.cut:
+            line.append(f"  cut off ({usage.cut})", style="yellow")
     if event.attempt > 1:
         line.append(f"  (try {event.attempt})", style="yellow")
     return line
@@ -44,6 +46,7 @@ def run_tree(run: Run) -> Tree:
         (run.pipeline, "bold"),
         f"  {run.trace_id}  ",
         (run.state, colours.get(run.state, "yellow")),
+        (", cut off" if run.state == DONE and run.is_cut else "", "yellow"),
         (f"  {_span(run):.1f} s, {tokens} tokens", "dim"),
     )
     tree = Tree(title)
@@ -67,6 +70,8 @@ def run_tree(run: Run) -> Tree:
                     label.append(
                         f"  {usage.input_tokens} → {usage.output_tokens} tokens  {usage.model}"
                     )
+                if usage.cut:
+                    label.append(f"  cut off ({usage.cut})", style="yellow")
             if event.attempt > 1:
                 label.append(f"  try {event.attempt}", style="yellow")
             text = printable(_glimpse(event.parts.get(entry.topic, ""))).strip()

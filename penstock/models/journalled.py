@@ -25,7 +25,15 @@ from pydantic import BaseModel, TypeAdapter
 
 from penstock.errors import ModelBusy
 from penstock.journal import Calls
-from penstock.models.providers import OBJECT, PLAIN, REFUSABLE, SCHEMA, Provider, words_of
+from penstock.models.providers import (
+    OBJECT,
+    PLAIN,
+    REFUSABLE,
+    SCHEMA,
+    Provider,
+    cut,
+    words_of,
+)
 from penstock.models.thinking import set_apart
 from penstock.record.values import storable
 
@@ -40,6 +48,10 @@ class JournalledModel(Model):
         self.provider = provider
         self.calls = calls
         self.timeout_s = timeout_s
+        #: Why each answer so far was cut off, in their order; '' where it is whole.
+        self.cuts: list[str] = []
+        #: The names of those calls in the journal.
+        self.names: list[str] = []
 
     async def get_response(
         self,
@@ -69,6 +81,8 @@ class JournalledModel(Model):
         )
 
         async def ask(settings: ModelSettings, schema: AgentOutputSchemaBase | None) -> bytes:
+            cuts: list[str] = []
+            cut.set(cuts)
             async with asyncio.timeout(self.timeout_s):
                 response = await self.inner.get_response(
                     system_instructions,
@@ -82,7 +96,7 @@ class JournalledModel(Model):
                     conversation_id=conversation_id,
                     prompt=prompt,
                 )
-            return _dump(response)
+            return _dump(response, cuts[0] if cuts else "")
 
         async def call() -> bytes:
             while True:
@@ -91,7 +105,10 @@ class JournalledModel(Model):
                     async with self.provider.call(self.timeout_s):
                         return await self._ask_its_way(ask, model_settings, output_schema)
 
-        return set_apart(_load(await self.calls.once(request, call)))
+        response, why = _load(await self.calls.once(request, call))
+        self.cuts.append(why)
+        self.names.append(self.calls.last)
+        return set_apart(response)
 
     async def _ask_its_way(self, ask: Any, settings: ModelSettings, schema: Any) -> bytes:
         """The answer, asked for in the way that this server understands."""
@@ -158,22 +175,23 @@ def _plain(value: Any) -> Any:
     return value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else str(value)
 
 
-def _dump(response: ModelResponse) -> bytes:
+def _dump(response: ModelResponse, why_cut: str) -> bytes:
     usage = response.usage
     return msgspec.json.encode(
         {
             "output": [storable(item.model_dump(exclude_unset=True)) for item in response.output],
             "usage": [usage.requests, usage.input_tokens, usage.output_tokens],
             "response_id": response.response_id,
+            "cut": why_cut,
         },
         enc_hook=_plain,
     )
 
 
-def _load(answer: bytes) -> ModelResponse:
+def _load(answer: bytes) -> tuple[ModelResponse, str]:
     read = msgspec.json.decode(answer)
     requests, input_tokens, output_tokens = read["usage"]
-    return ModelResponse(
+    response = ModelResponse(
         output=_items.validate_python(read["output"]),
         usage=TokenUsage(
             requests=requests,
@@ -183,3 +201,4 @@ def _load(answer: bytes) -> ModelResponse:
         ),
         response_id=read["response_id"],
     )
+    return response, read.get("cut", "")  # those of before have none

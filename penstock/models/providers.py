@@ -1,6 +1,7 @@
 """Providers: a model of the SDK for each target, and what its errors mean."""
 
 import contextlib
+import contextvars
 import dataclasses
 import email.utils
 import math
@@ -130,7 +131,7 @@ class Providers:
         name = target.name or get_default_model()
         provider.client = client
         if target.provider == "openai" and target.base_url is None:
-            provider.model = OpenAIResponsesModel(name, client)
+            provider.model = ResponsesModel(name, client)
         else:
             # Compatible servers know /chat/completions; few know /responses.
             provider.model = ChatModel(name, client)
@@ -151,6 +152,13 @@ class Providers:
         self._providers.clear()
 
 
+#: Where a model says of each answer why it is not whole, '' where it is: the SDK does not hand that
+#: on.
+cut: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("cut", default=None)
+#: The reasons that there are, in the words of both interfaces, and ours.
+CUT = {"length": "length", "max_output_tokens": "length", "content_filter": "content_filter"}
+
+
 class ChatModel(OpenAIChatCompletionsModel):
     """The SDK's model, which reads also what compatible servers answer in other shapes."""
 
@@ -159,6 +167,19 @@ class ChatModel(OpenAIChatCompletionsModel):
         for choice in getattr(response, "choices", None) or ():
             if choice.message is not None and isinstance(choice.message.content, list):
                 choice.message.content = joined(choice.message.content)
+        if (cuts := cut.get()) is not None and response.choices:
+            cuts.append(CUT.get(response.choices[0].finish_reason, ""))
+        return response
+
+
+class ResponsesModel(OpenAIResponsesModel):
+    """The SDK's model, which says also why an answer is not whole."""
+
+    async def _fetch_response(self, *args: Any, **options: Any) -> Any:
+        response = await super()._fetch_response(*args, **options)
+        why = getattr(response, "incomplete_details", None)
+        if (cuts := cut.get()) is not None:
+            cuts.append(CUT.get(why.reason, "") if why is not None else "")
         return response
 
 

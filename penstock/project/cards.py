@@ -5,7 +5,7 @@ import functools
 import hashlib
 import pathlib
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 from frontmatter.default_handlers import YAMLHandler
@@ -44,6 +44,9 @@ class Front(pydantic.BaseModel):
     max_tokens: int = pydantic.Field(5000, ge=1)
     concurrency: int | None = pydantic.Field(None, ge=1, le=100_000)
     timeout_s: float = pydantic.Field(120.0, gt=0)
+    #: What becomes of an answer that the model did not end: by default, prose goes on with a mark,
+    #: and JSON fails.
+    cut: Literal["accept", "retry", "fail"] | None = None
     tools: list[str] = []
     #: The part, or the field of the part that the stage reads, that holds the instructions.
     instructions_from: str | None = None
@@ -95,6 +98,10 @@ class Card:
     def output_for(self, task: str | None) -> dict[str, Any] | None:
         """The JSON Schema of the answer for `task`, or nothing when prose is asked for."""
         return None if task is not None and task in self.front.prose else self.front.output
+
+    def when_cut(self, task: str | None) -> str:
+        """Return what becomes of an answer for `task` that was cut off."""
+        return self.front.cut or ("accept" if self.output_for(task) is None else "fail")
 
     @functools.cached_property
     def validator(self) -> "jsonschema.Draft202012Validator":

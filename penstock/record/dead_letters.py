@@ -35,6 +35,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     raw: str | None = None
     raw_base64: str | None = None
     resolved: str = ""
+    #: The calls whose answers were judged unusable.
+    unusable: list[str] = []
 
     @property
     def record(self) -> bytes:
@@ -101,6 +103,7 @@ def write(
         replay=event.replay if event is not None else 0,
         raw=text,
         raw_base64=coded,
+        unusable=list(getattr(error, "unusable", ())),
     )
 
 

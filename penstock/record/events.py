@@ -15,13 +15,15 @@ NAMESPACE = uuid.UUID("6a5d2c1e-7a54-4d8e-9d0c-3f6f0a1f5b11")
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """What the step that made an event used: `seconds` is wall time, tokens as the model counts."""
+    """What the step that made an event used: `seconds` is wall time, tokens as the model counts.
+    `cut` is why the model stopped before its end, where it did: 'length' or 'content_filter'."""
 
     model: str = ""
     requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     seconds: float = 0.0
+    cut: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -44,6 +46,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempt: int = 0
     replay: int = 0
     only: str | None = None
+    #: Of a replay, the calls whose recorded answers cannot be used.
+    anew: list[str] = []
     forked_from: str | None = None
     #: How often each way back was gone, by stage and outcome: see `penstock.project.branches`.
     rounds: dict[str, int] = {}

@@ -63,6 +63,11 @@ class Run:
         parts = self.last.event.parts
         return parts.get(self.last.topic, next(reversed(parts.values()), None))
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether a model stopped before the end of something in it."""
+        return any(entry.event.usage and entry.event.usage.cut for entry in self.entries)
+
     def children(self, parent_id: str | None) -> list[Entry]:
         known = {entry.event.id for entry in self.entries}
         return [

@@ -128,7 +128,7 @@ class Processing:
         while True:
             tries.made += 1
             try:
-                calls = Calls(env.journal, step, message)
+                calls = Calls(env.journal, step, message, event.anew, event.replay)
                 return await self._do(StepWork(event, calls, env, self.spec.name))
             except asyncio.CancelledError as exc:
                 task = asyncio.current_task()

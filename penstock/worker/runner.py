@@ -36,6 +36,7 @@ from penstock.project.cards import Card
 from penstock.project.chains import StageSpec
 from penstock.record.events import Usage
 from penstock.record.values import storable
+from penstock.signals import AnswerCut
 from penstock.steps import Registry
 from penstock.worker.prompts import given_parts, instructions_for, look_up, write_prompt
 from penstock.worker.work import Answer, Do, StepWork
@@ -82,6 +83,7 @@ class _Asking:
 
     def __init__(self, card: Card, task: str | None) -> None:
         self.own = card.instructions(task)
+        self.when_cut = card.when_cut(task)
         output = card.output_for(task)
         self.form = ""
         if output is not None:
@@ -129,40 +131,80 @@ def agent_step(
         mine = now.agent_for(model)
         mine.instructions = instructions + now.form
         mine.tools = [_journalled(tool, work.calls) for tool in tools]
-        result, tokens = await _run(mine, write_prompt(parts))
+        try:
+            result, tokens = await _run(mine, write_prompt(parts), model, now.when_cut)
+        except ModelMisbehaved as exc:
+            exc.unusable = exc.unusable or tuple(model.names[-1:])
+            raise
         made = result.final_output
+        why_cut = model.cuts[-1] if model.cuts else ""
         usage = Usage(
             model=provider.label,
             requests=tokens.requests,
             input_tokens=tokens.input_tokens,
             output_tokens=tokens.output_tokens,
             seconds=round(time.perf_counter() - started, 6),
+            cut=why_cut or msgspec.UNSET,
         )
+        if why_cut:
+            work.signals.emit(AnswerCut(work.event.trace_id, provider.label, card.name, why_cut))
         if made is None or (isinstance(made, str) and not made.strip()):
-            raise ModelMisbehaved(f"{provider.label} gave an empty answer for card '{card.name}'")
+            empty = ModelMisbehaved(f"{provider.label} gave an empty answer for card '{card.name}'")
+            empty.unusable = tuple(model.names[-1:])
+            raise empty
         return Answer([made], usage, card.label, instructions, thinking_of(result.raw_responses))
 
     return do
 
 
-async def _run(agent: Agent[Any], prompt: str) -> tuple[RunResult, TokenUsage]:
-    """What the agent came to and what it used. One that does not fit its schema gets one repair."""
-    try:
-        result = await Runner.run(agent, prompt, run_config=_config)
-        return result, result.context_wrapper.usage
-    except ModelBehaviorError as exc:
+async def _run(
+    agent: Agent[Any], prompt: str, model: JournalledModel, when_cut: str
+) -> tuple[RunResult, TokenUsage]:
+    """What the agent came to and what it used. An answer that was cut off is asked for once more,
+    with twice the limit, where `when_cut` says so; one that does not fit its schema gets one
+    repair, unless it was cut."""
+    spent = TokenUsage()
+
+    async def ask(prompt: str) -> RunResult | ModelBehaviorError:
+        try:
+            result = await Runner.run(agent, prompt, run_config=_config)
+        except MaxTurnsExceeded as exc:
+            raise ModelRefused(f"agent '{agent.name}': {exc}") from exc
+        except ModelBehaviorError as exc:
+            if exc.run_data is not None:
+                spent.add(exc.run_data.context_wrapper.usage)
+            return exc
+        spent.add(result.context_wrapper.usage)
+        return result
+
+    def is_cut() -> bool:
+        return bool(model.cuts and model.cuts[-1])
+
+    def limit() -> int:
+        return agent.model_settings.max_tokens or 0
+
+    result = await ask(prompt)
+    if is_cut() and when_cut == "retry":
+        agent.model_settings = dataclasses.replace(agent.model_settings, max_tokens=2 * limit())
+        result = await ask(prompt)
+    if is_cut() and (when_cut != "accept" or isinstance(result, ModelBehaviorError)):
+        why, way_out = f"({model.cuts[-1]})", "'cut: accept' in its card lets such answers pass"
+        if model.cuts[-1] == "length":
+            why, way_out = f"after {limit()} tokens", f"raise its 'max_tokens', or {way_out}"
+        if isinstance(result, ModelBehaviorError):
+            way_out = f"it is {result}"
+        raise ModelMisbehaved(f"agent '{agent.name}': the answer was cut off {why}; {way_out}")
+    if isinstance(result, ModelBehaviorError):
         if agent.output_type is None:
-            raise ModelMisbehaved(str(exc)) from exc
-        problem = str(exc)
-        spent = exc.run_data.context_wrapper.usage if exc.run_data else TokenUsage()
-    except MaxTurnsExceeded as exc:
-        raise ModelRefused(f"agent '{agent.name}': {exc}") from exc
-    repair = f"{prompt}\n\n# repair\n\nYour last answer could not be used: {problem}\nAnswer again."
-    try:
-        result = await Runner.run(agent, repair, run_config=_config)
-    except ModelBehaviorError as exc:
-        raise ModelMisbehaved(f"agent '{agent.name}', asked twice: {exc}") from exc
-    spent.add(result.context_wrapper.usage)
+            raise ModelMisbehaved(str(result)) from result
+        first = len(model.names) - 1
+        result = await ask(
+            f"{prompt}\n\n# repair\n\nYour last answer could not be used: {result}\nAnswer again."
+        )
+        if isinstance(result, ModelBehaviorError):
+            misbehaved = ModelMisbehaved(f"agent '{agent.name}', asked twice: {result}")
+            misbehaved.unusable = tuple(model.names[first:])
+            raise misbehaved from result
     return result, spent
 
 

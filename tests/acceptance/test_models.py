@@ -129,6 +129,67 @@ def test_an_answer_that_never_fits_is_a_dead_letter_that_says_where(shop: Shop) 
     assert "critic" in letter.message and "asked twice" in letter.message
     assert len(shop.calls(mark)) == BEFORE_CRITIC + 2
 
+    # A replay asks that anew, and nothing that was recorded before it.
+    shop.place.run("dead-letters", "replay", letter.id)
+    shop.place.wait_for(trace_id)
+    assert len(shop.calls(mark)) == BEFORE_CRITIC + 2 + 2
+
+
+CUT: dict[str, object] = {
+    "fault": "answer",
+    "content": "It begins well and then",
+    "finish_reason": "length",
+}
+
+
+def test_prose_that_was_cut_off_goes_on_and_says_so(shop: Shop) -> None:
+    run, calls = shop.tell({"fault": "none"}, CUT)
+    assert len(calls) == 4 and run.is_cut
+    (story,) = (entry.event for entry in run.entries if entry.topic == "story")
+    assert story.usage is not None and story.usage.cut == "length"
+    shop.worker.wait_for("was cut off (length) and goes on as it is. Card 'writer': raise its")
+    screen = shop.place.run("trace", run.trace_id)
+    assert "done, cut off" in screen.out and "cut off (length)" in screen.out
+
+
+@pytest.mark.parametrize("content", ['{"scores": {"plot', "{}"])
+def test_json_that_was_cut_off_fails_and_is_not_asked_for_again_with_the_same_limit(
+    shop: Shop, content: str
+) -> None:
+    cut = {**CUT, "content": content}
+    trace_id, mark = shop.begin({"fault": "none", "times": BEFORE_CRITIC}, cut)
+    (run,) = shop.place.wait_for(trace_id, state=DEAD)
+    (letter,) = run.dead_letters
+    assert letter.cause == "ModelMisbehaved" and "the answer was cut off after" in letter.message
+    assert len(shop.calls(mark)) == BEFORE_CRITIC + 1
+
+
+def test_a_card_can_ask_once_more_with_twice_the_limit(
+    scripted: ScriptedServer, tmp_path: pathlib.Path
+) -> None:
+    project = tmp_path / "project"
+    for name, text in (
+        ("agents/retrier.md", "---\nmax_tokens: 30\ncut: retry\n---\nAnswer.\n"),
+        (
+            "topics/retried.yaml",
+            "pipeline: retried\ntopics: {ask: A question, told: An answer}\n"
+            "stages: [{reads: ask, agent: retrier, writes: told}]\n",
+        ),
+    ):
+        (project / name).parent.mkdir(parents=True)
+        (project / name).write_text(text)
+    place = Place(
+        tmp_path / "place",
+        PENSTOCK_PROJECT=str(project),
+        PENSTOCK_MODEL=f"{scripted.base_url}#the-model",
+    )
+    for times, code in ((1, 0), (2, 1)):
+        scripted.reset()
+        scripted.script([{"times": times, **CUT}])
+        screen = place.run("run", "retried", "What is it?", code=code)
+        assert [call["request"]["max_tokens"] for call in scripted.calls()] == [30, 60]
+        assert code == 0 or "was cut off after 60 tokens" in screen.err
+
 
 @pytest.mark.parametrize(("status", "hint"), [(400, "400"), (404, "Check the model's name")])
 def test_what_will_not_pass_is_a_dead_letter_at_once(shop: Shop, status: int, hint: str) -> None:

@@ -58,7 +58,7 @@ FAULTS = {
     "no-usage": "an answer without `usage`",
     "empty-choices": "200 without any choice",
     "bad-json-output": "an answer whose content, `content` when given, fits no schema",
-    "answer": "an answer with `content`, and with `reasoning` where that is given",
+    "answer": "an answer with `content`, with `reasoning` where that is given, and `finish_reason`",
 }
 
 #: Faults whose answer a client can use, and so has to pay for.
@@ -84,6 +84,7 @@ class Fault:
     seconds: float | None = None
     content: str = "This is not the JSON that was asked for."
     reasoning: str | None = None
+    finish_reason: str = "stop"
 
     @classmethod
     def read(cls, entry: Any) -> Fault:
@@ -298,7 +299,7 @@ def completion(asked: dict[str, Any], call: Call, fault: Fault) -> dict[str, Any
         "object": "chat.completion",
         "created": int(call.t),
         "model": asked.get("model") or "scripted",
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "choices": [{"index": 0, "message": message, "finish_reason": fault.finish_reason}],
         "usage": usage | {"total_tokens": sum(usage.values())},
     }
     if fault.fault == "no-usage":
