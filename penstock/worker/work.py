@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import inspect
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -17,8 +18,27 @@ from penstock.signals import Shown
 from penstock.steps import Claim, FanOut, Step
 from penstock.worker.env import Env
 
-#: What a Python step's own client raises when something may pass.
+#: What is tried again: what says so, and the system's own errors of a connection.
 PASSING = (Unavailable, ConnectionError, TimeoutError)
+#: The same of the clients that steps use. None of them is imported for this.
+CLIENTS = {
+    "httpx": ("NetworkError", "TimeoutException", "RemoteProtocolError"),
+    "aiohttp": ("ClientConnectionError", "ClientPayloadError"),
+    "requests": ("ConnectionError", "Timeout"),
+    "urllib3.exceptions": ("TimeoutError", "ProtocolError", "NewConnectionError", "MaxRetryError"),
+}
+
+
+def may_pass(error: BaseException) -> bool:
+    """Return whether `error` is of a connection, or a time-out: what the next try may not meet."""
+    if isinstance(error, PASSING):
+        return True
+    for module, names in CLIENTS.items():
+        loaded = sys.modules.get(module)
+        kinds = tuple(kind for name in names if (kind := getattr(loaded, name, None)))
+        if isinstance(error, kinds):
+            return True
+    return False
 
 
 @dataclasses.dataclass(slots=True)
@@ -127,7 +147,8 @@ def python_step(function: Callable[..., Any]) -> Do:
         except (*PASSING, EventError):
             raise
         except Exception as exc:
-            raise StepFailed(f"{type(exc).__name__}: {exc}") from exc
+            text = f"{type(exc).__name__}: {exc}"
+            raise (Unavailable(text) if may_pass(exc) else StepFailed(text)) from exc
         seconds = time.perf_counter() - started
         before = work.event.usage
         usage = Usage(model=before.model if before else "", seconds=seconds)

@@ -7,7 +7,12 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import aiohttp
+import httpx
 import pytest
+import requests
+import urllib3
+import urllib3.exceptions
 
 from penstock.errors import ModelRefused, ModelUnavailable, Unavailable
 from penstock.project.chains import StageSpec
@@ -253,6 +258,53 @@ def test_what_may_pass_is_tried_again(live, error):
         await house.over()
         (output,) = house.outputs()
         assert output.attempt == 3
+
+    live(body, leaping=True)
+
+
+POOL = urllib3.HTTPConnectionPool("localhost")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        httpx.ConnectError("refused"),
+        httpx.ReadTimeout("late"),
+        httpx.RemoteProtocolError("server disconnected"),
+        aiohttp.ServerDisconnectedError(),
+        aiohttp.ServerTimeoutError(),
+        requests.ConnectionError("refused"),
+        requests.ReadTimeout("late"),
+        urllib3.exceptions.ReadTimeoutError(POOL, "", "late"),
+        urllib3.exceptions.MaxRetryError(POOL, ""),
+    ],
+    ids=lambda error: f"{type(error).__module__.partition('.')[0]} {type(error).__name__}",
+)
+def test_connection_errors_of_the_usual_clients_in_a_step_are_tried_again(live, error):
+    async def body(house: House) -> None:
+        async def fetch(work: Work) -> str:
+            errors.append(error)
+            if len(errors) < 3:
+                raise error
+            return "there"
+
+        errors: list[Exception] = []
+        take(house.stage(fetch), await house.put(idea()))
+        await house.over()
+        (output,) = house.outputs()
+        assert output.attempt == 3
+
+    live(body, leaping=True)
+
+
+def test_another_error_of_a_client_in_a_step_is_a_dead_letter_at_once(live):
+    async def body(house: House) -> None:
+        async def fetch(work: Work) -> str:
+            raise httpx.UnsupportedProtocol("ftp")
+
+        take(house.stage(fetch), await house.put(idea()))
+        await house.over()
+        assert letter_of(house).attempts == 1
 
     live(body, leaping=True)
 
