@@ -101,6 +101,10 @@ class Program:
             given.seek(0)
             self.process = start(command, env=env, cwd=cwd, stdin=given, out=out, err=err)
 
+    def has_said(self, text: str) -> bool:
+        """Whether its complaints hold `text` by now."""
+        return text in self._err.read_text(errors="replace")
+
     def finish(self, timeout_s: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
         """What it has shown, and its exit code. It is killed when it has not ended in time."""
         try:

@@ -5,7 +5,8 @@ import contextlib
 import json
 import pathlib
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -14,14 +15,17 @@ from penstock.client import LOOK_S, Client
 from penstock.commands.command import Context
 from penstock.commands.printing import put, say
 from penstock.commands.worker_here import WorkerHere
+from penstock.conditions import Condition
 from penstock.errors import PenstockError, SettingsError
 from penstock.models import LABEL, wrote_offline
 from penstock.record.events import as_text
 from penstock.runs.runs import CANCELLED, DEAD, DONE, Run
-from penstock.worker.health import who_works_elsewhere
+from penstock.worker.health import what_is_down, who_works_elsewhere
 
 #: Seconds that `cancel` waits for the worker.
 CANCEL_S = 10.0
+#: Seconds between looks at what a run waits for.
+LOOK_AROUND_S = 1.0
 
 
 def run_as_dict(run: Run) -> dict[str, Any]:
@@ -57,6 +61,33 @@ async def follow(client: Client, trace_id: str, quiet: bool = False) -> Run:
     return await client.read(trace_id)
 
 
+@contextlib.asynccontextmanager
+async def saying_what_is_waited_for(context: Context) -> AsyncIterator[None]:
+    """Inside, a line says what the workers wait for, when that begins and when it ends."""
+
+    async def look() -> None:
+        said: dict[str, Condition] = {}
+        while True:
+            now = await asyncio.to_thread(
+                what_is_down, context.settings.data, context.settings.app_id
+            )
+            for key in now.keys() - said.keys():
+                since = time.strftime("%H:%M:%S", time.localtime(now[key].since or time.time()))
+                say(f"waits for {now[key].what}: {now[key].reason} (since {since})", style="yellow")
+            for key in said.keys() - now.keys():
+                say(f"{said[key].what} is there again", style="yellow")
+            said = now
+            await asyncio.sleep(LOOK_AROUND_S)
+
+    looking = asyncio.create_task(look())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await looking
+
+
 def show_dead_letters(run: Run) -> None:
     for dead_letter in run.dead_letters:
         say(f"{dead_letter.stage}: {dead_letter.cause}: {dead_letter.message}", style="red")
@@ -84,7 +115,8 @@ async def show_begun(
             continue
         if not context.as_json:
             say(f"run {trace_id}")
-        run = await follow(client, trace_id, quiet=context.as_json)
+        async with saying_what_is_waited_for(context):
+            run = await follow(client, trace_id, quiet=context.as_json)
         code = max(code, show_run(run, context.as_json))
     return code
 

@@ -37,7 +37,9 @@ def show(health: Health) -> None:
     from penstock.commands.screens import output
 
     line = Text(f"worker {health.worker} (pid {health.pid} on {health.host})", style="bold")
-    if health.is_silent:
+    if health.is_killed:
+        line.append("  was killed: no such process", style="bold red")
+    elif health.is_silent:
         line.append(f"  no word for {time.time() - health.written:.0f} s", style="bold red")
     output.print(line)
     for condition in health.conditions:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from penstock.conditions import Condition
+from penstock.conditions import DOWN, Condition
 from penstock.settings import Settings
 from penstock.signals import HealthUnwritten, Signals
 
@@ -35,9 +35,14 @@ class Health(msgspec.Struct, frozen=True):
     pipelines: tuple[str, ...] = ()
 
     @property
+    def is_killed(self) -> bool:
+        """Its process is gone, as far as this machine can know, and has not said so."""
+        return self.host == socket.gethostname() and not _is_there(self.pid)
+
+    @property
     def is_silent(self) -> bool:
-        """It has written nothing for so long that it was killed, or is suspended."""
-        return time.time() - self.written > SILENT_S
+        """It was killed, or has written nothing for so long that it was, or is suspended."""
+        return self.is_killed or time.time() - self.written > SILENT_S
 
 
 class HealthFile:
@@ -135,12 +140,23 @@ def who_works_elsewhere(data: pathlib.Path, app_id: str, pipeline: str) -> str:
     )
 
 
+def what_is_down(data: pathlib.Path, app_id: str) -> dict[str, Condition]:
+    """What workers that are there wait for, or are held up by, by what it is and who it is."""
+    return {
+        f"{one.what} {one.reason}": one
+        for health in read_all(data, app_id)
+        if not health.is_silent
+        for one in health.conditions
+        if one.state == DOWN
+    }
+
+
 def forget_killed(data: pathlib.Path) -> None:
     """What workers of this machine wrote that are no longer there is gone."""
     for file in folder_of(data).glob("*.json"):
         with contextlib.suppress(OSError, msgspec.DecodeError):
             health = msgspec.json.decode(file.read_bytes(), type=Health)
-            if health.host == socket.gethostname() and not _is_there(health.pid):
+            if health.is_killed:
                 file.unlink(missing_ok=True)
 
 

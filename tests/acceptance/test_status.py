@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance.places import Place
 from tests.programs import ROOT, wait_until
-from tests.servers import ScriptedServer
+from tests.servers import ScriptedServer, scripted_server
 
 TASK = "ai_topic=Print the sum of two numbers."
 
@@ -49,9 +49,10 @@ def test_each_thing_that_is_away_is_said_with_why_and_since_when(place: Place) -
         assert re.search(rf"  memory   down since \S+  {re.escape(nobody)}", shown)
         assert "  sandbox  up  native: holds" in shown
         worker.kill()
-    # What a killed worker said last stays, and that it is silent is said when it is.
+    # What a killed worker said last stays, and that it was killed is said.
     (silent,) = place.show("status", "--json").json()
-    assert silent["pid"] == worker.process.pid
+    assert silent["pid"] == worker.process.pid and silent["silent"]
+    assert "was killed: no such process" in place.run("status", code=1).out
     with place.worker() as worker:
         wait_until(
             lambda: (
@@ -116,3 +117,19 @@ def test_a_worker_of_another_project_is_said_to_whoever_waits(
         assert "PENSTOCK_DATA" in said
         shown = place.show("submit", "haiku", "frost", **haiku).ended()
         assert "The runs wait: the worker that is running" in shown.err
+
+
+@pytest.mark.timeout(120)
+def test_who_waits_for_a_run_is_told_what_the_run_waits_for(place: Place) -> None:
+    port = free_port()
+    place.env |= {"PENSTOCK_MODEL": f"http://127.0.0.1:{port}/v1#small"}
+    with place.worker():
+        waiting = place.start("submit", "story", "--premise", "A tide", "--wait")
+        try:
+            away = "waits for model: server/small: server/small cannot be reached"
+            wait_until(lambda: waiting.has_said(away), "what it waits for")
+            with scripted_server(port=port):
+                shown = waiting.finish()
+        finally:
+            waiting.process.kill()
+    assert shown.returncode == 0 and "Final Story Output" in shown.stdout
