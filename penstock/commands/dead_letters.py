@@ -8,8 +8,8 @@ import msgspec
 
 from penstock.client import Client
 from penstock.commands.command import Context
-from penstock.commands.printing import put, say
-from penstock.errors import NotFound, SettingsError
+from penstock.commands.printing import complain, put, say
+from penstock.errors import MalformedEvent, NotFound, SettingsError
 from penstock.record.dead_letters import DeadLetter
 
 
@@ -32,9 +32,19 @@ async def dead_letters(
             return
         if not dead_letters:
             say("There are no such dead letters.")
+        left = 0
         for dead_letter in dead_letters:
             if action == "replay":
-                event = await client.replay(dead_letter.id, edited(dead_letter) if edit else None)
+                record = edited(dead_letter) if edit else None
+                try:
+                    event = await client.replay(dead_letter.id, record)
+                except MalformedEvent as exc:
+                    if not every:
+                        raise
+                    # The others can be replayed all the same.
+                    left += 1
+                    complain(exc.message)
+                    continue
                 said = {"id": dead_letter.id, "trace_id": event.trace_id, "replay": event.replay}
                 text = f"replayed {dead_letter.id}  run {event.trace_id}  for {dead_letter.stage}"
             else:
@@ -44,6 +54,8 @@ async def dead_letters(
             put(json.dumps(said) if as_json else text)
         if action == "replay" and dead_letters and not client.worker_running():
             say("No worker is running: they wait. Start one with: penstock worker")
+        if left:
+            raise MalformedEvent(f"{left} of {len(dead_letters)} could not be replayed, as said")
 
 
 def chosen(

@@ -5,9 +5,11 @@ Model text is untrusted: it is printed without markup, and as `penstock.worker.c
 
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 from rich.tree import Tree
 
@@ -16,9 +18,24 @@ from penstock.record.events import as_text
 from penstock.runs.runs import DEAD, DONE, Entry, Run
 from penstock.worker.console import printable
 
+
+class Screen(Console):
+    """A console that shows text alone: what moves the cursor or hides text is left out of all that
+    is printed, whoever wrote it."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control is None:
+                yield Segment(printable(segment.text), segment.style)
+            else:
+                yield segment
+
+
 #: Progress and complaints; stdout is for what was asked for.
-progress = Console(stderr=True, highlight=False, soft_wrap=True)
-output = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+progress = Screen(stderr=True, highlight=False, soft_wrap=True)
+output = Screen(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
 def step_line(entry: Entry) -> Text:

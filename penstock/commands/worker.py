@@ -16,6 +16,7 @@ from penstock.commands.printing import say
 from penstock.errors import PenstockError
 from penstock.models.names import resolve
 from penstock.worker.application import PenstockApp
+from penstock.worker.console import on_one_line
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class Worker(faust.worker.Worker):
 
     def on_setup_root_logger(self, logger: logging.Logger, level: int) -> None:
         super().on_setup_root_logger(logger, level)
+        for handler in logger.handlers:
+            handler.addFilter(on_one_line)
         if level > logging.DEBUG:
             for handler in logger.handlers:
                 handler.addFilter(no_service)

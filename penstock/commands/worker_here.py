@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from penstock.client import Client
 from penstock.commands.command import Context
 from penstock.errors import ModelLocked, WorkerRunning
+from penstock.worker.console import on_one_line
 
 if TYPE_CHECKING:
     from penstock.worker.application import PenstockApp
@@ -32,6 +33,8 @@ class WorkerHere:
         if self._working is not None or client.worker_running():
             return
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(on_one_line)
         app = self._context.app
         # Whoever asked for one run has not asked to pay for what others have put on.
         app.only = self._pipeline

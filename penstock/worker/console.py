@@ -4,6 +4,7 @@ Model text is untrusted: it is shown without control characters, which could mov
 retitle the window or fake a prompt.
 """
 
+import logging
 import sys
 import unicodedata
 
@@ -15,6 +16,17 @@ HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn")
 def printable(text: str) -> str:
     """`text` without control characters, save line breaks and tabs."""
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in HIDDEN)
+
+
+def on_one_line(record: logging.LogRecord) -> bool:
+    """What providers, models and records say in a line of the log is text, and begins no other
+    line. For `logging.Handler.addFilter`."""
+    try:
+        text = record.getMessage()
+    except (TypeError, ValueError):
+        return True  # the handler says what is wrong with its arguments
+    record.msg, record.args = printable(text).replace("\n", "\\n"), ()
+    return True
 
 
 def show(text: str) -> None:

@@ -114,6 +114,8 @@ def test_a_record_that_is_no_event_is_mended_in_an_editor_or_dropped(
         mend, drop = (letter["id"] for letter in letters_of(place)[:2])
         said = place.fails("dead-letters", "replay", mend)
         assert "not an event" in said and "--edit, or drop it" in said
+        said = place.fails("dead-letters", "replay", "--all")
+        assert said.count("--edit, or drop it") == 2 and "2 of 2 could not be replayed" in said
         said = place.run("dead-letters", "replay", mend, "--edit", code=1, EDITOR="true").err
         assert "nothing was changed" in said
 

@@ -1,8 +1,14 @@
 """Screens: text of models and of others is shown as text and does nothing to the terminal."""
 
-import pytest
+import io
+import logging
 
-from penstock.worker.console import printable, show
+import pytest
+from rich.text import Text
+from rich.tree import Tree
+
+from penstock.commands.screens import Screen
+from penstock.worker.console import on_one_line, printable, show
 
 
 @pytest.mark.parametrize(
@@ -56,3 +62,33 @@ def test_what_reverses_or_hides_text_is_dropped(character):
 def test_what_a_step_shows_on_the_workers_console_does_nothing_to_it_either(capfd):
     show("✅ The end\n\x1b]0;title\x07\u202etxt")
     assert capfd.readouterr().out == "✅ The end\n]0;titletxt\n"
+
+
+ATTACK = "a\x1b]0;title\x07\x1b[2J\u202eb\x9bc"
+
+
+def test_whatever_is_printed_in_a_tree_or_a_table_is_text_too():
+    file = io.StringIO()
+    screen = Screen(file=file, force_terminal=True, width=80, highlight=False)
+    tree = Tree(Text(ATTACK, style="bold"))
+    tree.add(Text.assemble((ATTACK, "cyan"), ATTACK))
+    screen.print(tree, ATTACK, Text(ATTACK), markup=False)
+    printed = file.getvalue()
+    assert printed.count("a]0;title[2Jbc") == 5
+    assert "\x1b[1m" in printed, "its own colours stay"
+    assert not any(one in printed for one in ("\x1b]", "\x07", "\x1b[2J", "\u202e", "\x9b"))
+
+
+def test_a_line_of_the_log_is_one_line_and_text_whoever_says_what():
+    said = io.StringIO()
+    handler = logging.StreamHandler(said)
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.addFilter(on_one_line)
+    log = logging.Logger("a log")
+    log.addHandler(handler)
+    log.error("a key %r and %s", b"\n", f"{ATTACK}\nERROR: run 7 was paid by you")
+    log.error("100 %s of it")  # with no arguments, that is a text
+    assert said.getvalue() == (
+        "ERROR: a key b'\\n' and a]0;title[2Jbc\\nERROR: run 7 was paid by you\n"
+        "ERROR: 100 %s of it\n"
+    )
