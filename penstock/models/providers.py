@@ -38,7 +38,7 @@ from penstock.signals import SettingRefused, Signals
 # another thread is half way through loading it, as the memory does for Qdrant. So it is loaded now,
 # before the first call; without it there is no Qdrant's client either.
 with contextlib.suppress(ImportError):
-    import httpx
+    import httpx  # noqa: F401
 
 #: How a server is asked for JSON, the most exact way first. A server that cannot do one is asked
 #: in the next, and remembered.
@@ -219,16 +219,18 @@ def explain(error: Exception, label: str, timeout_s: float) -> ModelError:
     """What `error` means for the event: try again, wait for somebody, or give up."""
     if isinstance(error, ModelError):
         return error
-    if isinstance(error, openai.APIConnectionError):
-        # The SDK's time-out is one of these, and only that of the connection is left to it.
-        cause = error.__cause__ or error
-        away = ModelUnavailable(f"{label} cannot be reached: {cause or type(cause).__name__}")
-        away.unreached = isinstance(cause, (httpx.ConnectError, httpx.ConnectTimeout))
+    cause = error.__cause__
+    # By name: the client's own client is one of two, of which one may not be there.
+    if type(cause).__name__ in ("ConnectError", "ConnectTimeout"):
+        away = ModelUnavailable(f"{label} cannot be reached: {str(cause) or type(cause).__name__}")
+        away.unreached = True
         return away
-    if isinstance(error, TimeoutError):
+    if isinstance(error, (openai.APITimeoutError, TimeoutError)):
         return ModelFailed(
             f"{label} did not answer within {timeout_s:g} s: 'timeout_s' of the card is the limit"
         )
+    if isinstance(error, openai.APIConnectionError):
+        return ModelUnavailable(f"{label} cannot be reached: {cause or error}")
     if isinstance(error, openai.APIStatusError):
         return _explain_status(error, label)
     if isinstance(error, ModelBehaviorError):

@@ -21,8 +21,10 @@ from penstock.worker.env import Env
 #: What is tried again: what says so, and the system's own errors of a connection.
 PASSING = (Unavailable, ConnectionError, TimeoutError)
 #: The same of the clients that steps use. None of them is imported for this.
+HTTPX = ("NetworkError", "TimeoutException", "RemoteProtocolError")
 CLIENTS = {
-    "httpx": ("NetworkError", "TimeoutException", "RemoteProtocolError"),
+    "httpx": HTTPX,
+    "httpx2": HTTPX,
     "aiohttp": ("ClientConnectionError", "ClientPayloadError"),
     "requests": ("ConnectionError", "Timeout"),
     "urllib3.exceptions": ("TimeoutError", "ProtocolError", "NewConnectionError", "MaxRetryError"),

@@ -14,7 +14,9 @@ import pytest
 from agents import ModelBehaviorError, OpenAIChatCompletionsModel, OpenAIResponsesModel
 
 from penstock.errors import (
+    ModelBusy,
     ModelError,
+    ModelFailed,
     ModelLocked,
     ModelMisbehaved,
     ModelRefused,
@@ -23,7 +25,7 @@ from penstock.errors import (
 )
 from penstock.journal import asking
 from penstock.models.names import Target
-from penstock.models.providers import Providers, explain, retry_after_s
+from penstock.models.providers import Providers, explain, joined, retry_after_s
 from tests.programs import ROOT
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
@@ -71,10 +73,17 @@ def openais(message: str, code: str | None = None) -> dict[str, Any]:
     return {"error": {"message": message, "type": "some_error", "param": None, "code": code}}
 
 
-@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 529])
-def test_what_may_pass_is_tried_again(status):
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        *((status, ModelFailed) for status in (408, 409, 425, 500, 501)),
+        *((status, ModelUnavailable) for status in (502, 503, 504, 529)),
+        (429, ModelBusy),
+    ],
+)
+def test_what_may_pass_is_tried_again(status, kind):
     error = explained(answer(status, json=openais("try later")))
-    assert type(error) is ModelUnavailable
+    assert type(error) is kind and isinstance(error, ModelUnavailable) and not error.unreached
     assert error.message == f"server/m answered {status}: try later"
 
 
@@ -150,19 +159,28 @@ def test_the_servers_own_time_is_kept():
 
 
 def test_a_time_out_names_the_limit():
-    for timeout in (failing(httpx2.ReadTimeout("")), failing(httpx2.ConnectTimeout(""))):
-        error = explained(timeout)
-        assert type(error) is ModelUnavailable
-        assert error.message == "server/m did not answer within 30 s"
-    assert explain(TimeoutError(), "server/m", 0.5).message == (
-        "server/m did not answer within 0.5 s"
-    )
+    for error, limit in (
+        (explained(failing(httpx2.ReadTimeout(""))), "30"),
+        (explain(TimeoutError(), "server/m", 0.5), "0.5"),
+    ):
+        assert type(error) is ModelFailed, "a call that was taken"
+        said = f"server/m did not answer within {limit} s: 'timeout_s' of the card is the limit"
+        assert error.message == said
 
 
 def test_a_server_that_is_not_there_is_named_with_the_cause():
-    error = explained(failing(httpx2.ConnectError("[Errno 111] Connection refused")))
-    assert type(error) is ModelUnavailable
-    assert error.message == "server/m cannot be reached: [Errno 111] Connection refused"
+    for cause, said in (
+        (httpx2.ConnectError("[Errno 111] Connection refused"), "[Errno 111] Connection refused"),
+        (httpx2.ConnectTimeout(""), "ConnectTimeout"),
+    ):
+        error = explained(failing(cause))
+        assert type(error) is ModelUnavailable and error.unreached
+        assert error.message == f"server/m cannot be reached: {said}"
+
+
+def test_a_connection_that_is_cut_says_that_it_is_away_but_not_that_nobody_is_there():
+    error = explained(failing(httpx2.RemoteProtocolError("Server disconnected")))
+    assert type(error) is ModelUnavailable and not error.unreached
 
 
 @pytest.mark.parametrize(
@@ -176,7 +194,7 @@ def test_a_server_that_is_not_there_is_named_with_the_cause():
 )
 def test_an_answer_that_is_no_completion_may_be_one_the_next_time(options):
     error = explained(answer(200, **options))
-    assert type(error) is ModelUnavailable
+    assert type(error) is ModelFailed
     assert error.message.startswith("server/m answered with something that is not a completion (")
 
 
@@ -189,7 +207,7 @@ def test_a_model_that_ran_out_of_tokens_says_which_key_to_raise():
     error = explain(ModelBehaviorError("no text, finish_reason='length'"), "server/m", 30)
     assert isinstance(error, ModelRefused) and "raise max_tokens" in error.message
     error = explain(ModelBehaviorError("odd JSON"), "server/m", 30)
-    assert type(error) is ModelUnavailable and error.message == "server/m: odd JSON"
+    assert type(error) is ModelFailed and error.message == "server/m: odd JSON"
 
 
 # -- Retry-After
@@ -235,9 +253,9 @@ def test_each_target_has_one_client_that_does_not_retry_by_itself():
         assert providers.get(SERVER) is server
         assert server.client is not None and server.client.max_retries == 0
         assert str(server.client.base_url) == "http://gpu/v1/"
-        assert type(server.model) is OpenAIChatCompletionsModel
+        assert isinstance(server.model, OpenAIChatCompletionsModel)
         openais = providers.get(Target("openai", "m", None, "sk"))
-        assert type(openais.model) is OpenAIResponsesModel
+        assert isinstance(openais.model, OpenAIResponsesModel)
         offline = providers.get(Target("offline", "storyteller"))
         assert (offline.client, offline.model) == (None, None)
         await providers.close()
@@ -296,3 +314,13 @@ def test_no_call_is_made_while_another_thread_loads_the_http_client_of_the_memor
     """openai's client looks at a loaded httpx for its classes, and finds none in half of one."""
     look = "import sys, penstock.models.providers; sys.exit('httpx' not in sys.modules)"
     assert subprocess.run([sys.executable, "-c", look], cwd=ROOT, check=False).returncode == 0
+
+
+def test_content_in_parts_is_one_text_with_what_was_thought_in_front():
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+        {"type": "text", "text": "Hello, "},
+        "world",
+        {"type": "image_url", "image_url": "x"},
+    ]
+    assert joined(parts) == "<think>hm</think>Hello, world"
