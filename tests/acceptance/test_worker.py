@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+import shutil
 import signal
 import time
 
@@ -227,3 +228,27 @@ def test_a_worker_goes_on_with_what_a_killed_one_had_in_flight(
 
     keys = [line["key"] for line in scripted.logged("answered")]
     assert len(keys) == len(set(keys)) == 4
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_worker_whose_file_is_gone_stops_and_says_so_and_pays_nothing_more(
+    place: Place, scripted: ScriptedServer, replaced: bool
+) -> None:
+    place.env |= {"PENSTOCK_SEED": "0", "PENSTOCK_MODEL": f"{scripted.base_url}#scripted"}
+    backup = place.folder / "backup.db"
+    with place.worker() as worker:
+        assert worker.stop() == 0
+    shutil.copy(place.database, backup)
+    scripted.script([{"fault": "timeout", "times": 1000}])
+    with place.worker() as worker:
+        place.submit("--premise", "A tide")
+        wait_until(lambda: scripted.calls(), "a call in flight")
+        if replaced:
+            backup.rename(place.database)
+        else:
+            shutil.rmtree(place.data)
+        assert worker.process.wait(30) == 1
+        what = "was replaced by another file" if replaced else "was removed"
+        assert f"Error: {place.database} {what} while this worker had it open" in worker.text()
+        assert "plot -> story" not in worker.text()
+        assert len(scripted.calls()) == 1

@@ -1,6 +1,8 @@
 """A worker's membership of the embedded broker, where it is the only one: the file, retention."""
 
 import asyncio
+import os
+import pathlib
 import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,13 +19,24 @@ from penstock.broker.embedded.transport import Transport
 from penstock.broker.embedded.writer import KNOWN, TAKEN
 from penstock.broker.tp import TP
 from penstock.conditions import DOWN, UP, Condition
-from penstock.errors import BrokerUnavailable, ChainError
+from penstock.errors import BrokerUnavailable, ChainError, DatabaseUnusable
 from penstock.record.events import begun_before, content_of
 from penstock.settings import Settings
 from penstock.signals import CrashFound, Signals, StageJoined
 
 #: More records than anybody reads from one partition at once.
 MANY = 10**9
+#: Seconds between looks whether the file is still the same.
+LOOK_S = 1.0
+
+
+def identity(path: pathlib.Path) -> tuple[int, int] | None:
+    """Return which file `path` is, whatever it is called; None when there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class SoleWorker:
@@ -110,7 +123,25 @@ class SoleWorker:
             self._signals.emit(one)
 
     def background(self) -> tuple[Callable[[], Awaitable[None]], ...]:
-        return ()
+        return (self._watch_file,)
+
+    async def _watch_file(self) -> None:
+        """End the worker when its file is removed, or another one put in its place: what it would
+        do from here on, nobody would find."""
+        path = self.store.path
+        ours = identity(path)
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now = await asyncio.to_thread(identity, path)
+            if now != ours:
+                self._stages.hold()
+                await self._stages.release(())  # what is in flight is not called done
+                what = "was removed" if now is None else "was replaced by another file"
+                raise DatabaseUnusable(
+                    f"{path} {what} while this worker had it open, so the worker stops: nobody"
+                    " would find what it does. Put the file back, if you have it; penstock worker"
+                    " goes on with the one that is there"
+                )
 
     async def assigned(self) -> None:
         pass  # every partition is this worker's, always
