@@ -77,6 +77,14 @@ class Document:
                 inner = (*path, index)
                 self.lines[inner] = self.first_line + value.start_mark.line
                 self._walk(value, inner, around)
+        elif isinstance(node, yaml.ScalarNode) and not node.style:
+            other = _other_value(node)
+            if other is not None:
+                line = self.first_line + node.start_mark.line
+                raise self.error(
+                    f"{self.file}:{line}: {node.value} is {other} to YAML: write '{node.value}' for"
+                    f" the text{'' if other == 'a date' else f', or {other}'}"
+                )
 
     def where(self, *path: str | int) -> str:
         """`file:line` of a key, or of the nearest thing around it."""
@@ -111,6 +119,20 @@ class Document:
         if not path:
             return f"{self.where()}: {message}"
         return f"{self.where(*path)}: '{dotted}' is {problem['input']!r}: {message}"
+
+
+def _other_value(node: yaml.ScalarNode) -> str | None:
+    """Return what YAML makes of a plain value that looks like something else: of no, 12:30, 010,
+    2026-01-31."""
+    kind, text = node.tag.rpartition(":")[2], node.value
+    if kind == "bool" and text.lower() not in ("true", "false"):
+        return str(yaml.constructor.SafeConstructor().construct_yaml_bool(node)).lower()
+    if kind == "int":
+        number = str(yaml.constructor.SafeConstructor().construct_yaml_int(node))
+        return number if number != text.removeprefix("+") else None
+    if kind == "float" and ":" in text:
+        return str(yaml.constructor.SafeConstructor().construct_yaml_float(node))
+    return "a date" if kind == "timestamp" else None
 
 
 def _load(text: str) -> tuple[yaml.Node | None, Any]:

@@ -150,3 +150,33 @@ def test_no_yaml_makes_objects_of_other_classes():
     assert "not YAML: could not determine a constructor" in refused(
         "name: !!python/object/apply:os.system [true]\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "other"),
+    [
+        ("12:30", "750"),
+        ("no", "false"),
+        ("On", "true"),
+        ("010", "8"),
+        ("0x1F", "31"),
+        ("1_000", "1000"),
+        ("1:30.5", "90.5"),
+    ],
+)
+def test_a_value_that_yaml_takes_for_another_one_is_refused_with_the_way_out(written, other):
+    said = refused(f"name: Tim\nlegs:\n  - length: 1\n    foot: {written}\n")
+    assert said == (
+        f"agents/x.md:4: {written} is {other} to YAML: write '{written}' for the text, or {other}"
+    )
+    assert document(f"name: '{written}'\n").check(Animal).name == written
+
+
+def test_a_date_is_refused_as_a_value_too():
+    said = refused("name: 2026-01-31\n")
+    assert said == "agents/x.md:1: 2026-01-31 is a date to YAML: write '2026-01-31' for the text"
+
+
+def test_values_that_are_what_they_look_like_are_taken():
+    text = "a: [true, False, 0, -7, +7, 1.5, 1e3, 1.10, null, ~, '010', \"no\", word, 10%]\n"
+    assert document(text).data["a"][:6] == [True, False, 0, -7, 7, 1.5]
