@@ -35,19 +35,22 @@ def _take():
     while len(taken) < int(size):
         taken += os.read(0, int(size) - len(taken)) or sys.exit(1)
     return taken
-def _report(key, told):
+def _run(source, path, raises):
+    word = run_script(source, path, os.path.dirname(path), raises)
     sys.stderr.flush()
-    os.write(2, told[0] + b" " + key + b"\\n")
-    if told[1] is not None:
-        raise told[1]
+    return word
 def _main():
-    path = os.getcwd() + "/script.py"
+    path, raises = os.getcwd() + "/script.py", []
     given = [_take(), _take()]
     source = given.pop()
     with open(path, "wb") as file:
         file.write(source)
-    _report(given[0], (b"ready", None))
-    _report(given.pop(), run_script(source, path, os.getcwd()))
+    os.write(2, b"ready " + given[0] + b"\\n")
+    os.write(2, b"%(word)b %(key)b\\n" % {
+        b"key": given.pop(), b"word": _run(source, path, raises)
+    })
+    for error in raises:
+        raise error
 _main()
 """
 

@@ -1,5 +1,10 @@
 """Runs a script as `python script.py` would. It is read as text and runs in the sandbox, so it
-imports nothing but what every interpreter has at its start."""
+imports nothing but what every interpreter has at its start.
+
+Each launcher ends with one expression: the function that reports, where to, and the key of the
+report are taken before the script runs and wait on the interpreter's stack, in no variable and no
+module that the script could read or replace.
+"""
 
 import builtins
 import os
@@ -9,8 +14,8 @@ if False:  # for type checkers: an import costs time in every run
     from typing import Any
 
 
-def run_script(source: bytes, path: str, folder: str) -> "tuple[bytes, BaseException | None]":
-    """What to report of the script, and what its end raises.
+def run_script(source: bytes, path: str, folder: str, raises: "list[BaseException]") -> bytes:
+    """What to report of the script; what its end raises is in `raises`.
 
     "end": the last statement was reached. An exit counts when it was the last statement's own, as
     of `sys.exit(main())`, or the standard library's, as of `unittest.main()`; not one that was
@@ -37,13 +42,15 @@ def run_script(source: bytes, path: str, folder: str) -> "tuple[bytes, BaseExcep
             frame = frame.tb_next
             file = frame.tb_frame.f_code.co_filename
             ended = file.startswith((_STANDARD_LIBRARY, "<frozen "))
-        return (b"end" if ended else b"left"), stop
+        raises.append(stop)
+        return b"end" if ended else b"left"
     except BaseException as error:
         trace = error.__traceback__
         trace = trace and trace.tb_next  # without this function
         sys.excepthook(type(error), error.with_traceback(trace), trace)
-        return (b"memory" if isinstance(error, MemoryError) else b"raised"), SystemExit(1)
-    return b"end", None
+        raises.append(SystemExit(1))
+        return b"memory" if isinstance(error, MemoryError) else b"raised"
+    return b"end"
 
 
 _STANDARD_LIBRARY = os.__file__.rpartition("/")[0] + "/"

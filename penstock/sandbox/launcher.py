@@ -72,17 +72,6 @@ def _enter_seccomp(program: bytes, own_pid: int) -> None:
     _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(filter_))
 
 
-def _report(report: int, key: bytes, ended: "tuple[bytes, BaseException | None]") -> None:
-    """The key is on no variable while the script runs: it is an argument that waits."""
-    word, error = ended
-    try:
-        os.write(report, word + b" " + key + b"\n")
-    except OSError:
-        word = b""  # the script closed it: it has not come to its end
-    if error is not None:
-        raise error
-
-
 def _main() -> None:
     report = int(sys.argv[2])
     try:
@@ -103,8 +92,21 @@ def _main() -> None:
     except BaseException as error:
         os.write(report, f"refused {type(error).__name__}: {error}\n".encode())
         raise SystemExit(1) from None
-    folder = os.path.dirname(path)
-    _report(report, orders.pop("key"), run_script(source, path, folder))  # type: ignore[operator]
+    folder, raises = os.path.dirname(path), []  # type: ignore[var-annotated]
+    # What reports is taken before the script runs, and is on the stack alone: see inside.py.
+    try:  # noqa: SIM105 - contextlib is not here, and would be the script's to replace
+        os.write(
+            report,
+            b"%(word)b %(key)b\n"
+            % {
+                b"key": orders.pop("key"),
+                b"word": run_script(source, path, folder, raises),  # type: ignore[operator]
+            },
+        )
+    except OSError:
+        pass  # the script closed it: it has not come to its end
+    for raised in raises:
+        raise raised
 
 
 if __name__ == "__main__":

@@ -45,21 +45,22 @@ def _take():
     while len(taken) < int(size):
         taken += os.read(0, int(size) - len(taken)) or sys.exit(1)
     return taken
-def _report(key, told):
-    try:
-        file = os.open("/scratch/.report", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        os.write(file, told[0] + b" " + key)
-        os.close(file)
-    except (OSError, MemoryError):
-        pass
-    if told[1] is not None:
-        raise told[1]
 def _main():
     os.chdir("/scratch")
     given = [_take()]
     with open("/scratch/script.py", "rb") as file:
         source = file.read()
-    _report(given.pop(), run_script(source, "/scratch/script.py", "/scratch"))
+    path, raises = "/scratch/script.py", []
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        # The report's file is made when the script has ended, by a function taken before.
+        list(map(os.write, map(os.open, ["/scratch/.report"], [flags]), [b"%(word)b %(key)b" % {
+            b"key": given.pop(), b"word": run_script(source, path, "/scratch", raises)
+        }]))
+    except (OSError, MemoryError):
+        pass
+    for error in raises:
+        raise error
 _main()
 """
 
