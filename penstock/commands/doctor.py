@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 
+from penstock import private
 from penstock.commands.command import Context
 from penstock.commands.screens import output
 from penstock.conditions import DOWN
@@ -141,7 +142,7 @@ async def _model(context: Context, target: Target, names: list[str]) -> Finding:
 def folder_is_well(what: str, folder: pathlib.Path) -> Finding:
     """Whether `folder` can be written, and has room."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private.make_folder(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
         free = shutil.disk_usage(folder).free

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from penstock import private
 from penstock.errors import Unavailable
 from penstock.record.notes import Note, checked
 
@@ -136,7 +137,8 @@ class Outbox:
 
     def _opened(self) -> sqlite3.Connection:
         if self._db is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            private.make_folder(self.path.parent)
+            private.make_file(self.path)
             try:
                 self._db = self._connect()
             except sqlite3.OperationalError:

@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from penstock import private
 from penstock.errors import SettingsError, Unavailable
 from penstock.record.notes import KINDS, Found, Kind, Note
 from penstock.settings import Settings
@@ -170,7 +171,7 @@ class Points:
 
         A lock of our own, because Qdrant reads all points before it looks at its lock.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private.make_folder(self.folder)
         lock = open(self.folder.with_name("qdrant.lock"), "a+")  # noqa: SIM115 - held while open
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

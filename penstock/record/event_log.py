@@ -20,6 +20,7 @@ from typing import Any
 
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
+from penstock import private
 from penstock.errors import SettingsError
 
 FILE_NAME = "broker_interactions.json"
@@ -65,7 +66,7 @@ class EventLog:
         if self._file is not None:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            private.make_folder(self.path.parent)
             self._file = RotatingFile(self.path, self._max_bytes, self._files)
         except OSError as exc:
             raise SettingsError(
@@ -152,7 +153,12 @@ class RotatingFile(logging.handlers.RotatingFileHandler):
     Its own `emit` formats each line twice and flushes each: 45 us a line, and it is on every step.
     """
 
+    def _open(self) -> Any:
+        private.make_file(pathlib.Path(self.baseFilename))
+        return super()._open()
+
     def __init__(self, path: pathlib.Path, max_bytes: int, files: int) -> None:
+        private.make_file(path)
         _end_last_line(path)
         super().__init__(path, maxBytes=max_bytes, backupCount=files, encoding="utf-8")
         self._failed = False

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 
+from penstock import private
 from penstock.errors import StepFailed
 from penstock.signals import HistoryMended
 
@@ -104,7 +105,7 @@ class History:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
         """The file, open, and nobody else's turn. Raises `OSError`."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(self.file.parent)
         deadline = time.monotonic() + _LOCK_S
         while True:
             fd = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)

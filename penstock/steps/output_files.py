@@ -10,6 +10,7 @@ import os
 import pathlib
 import stat
 
+from penstock import private
 from penstock.record.file_names import check_name
 
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -24,7 +25,7 @@ def write_whole(folder: pathlib.Path, name: str, data: bytes, mark: str) -> None
     itself or through a link, and `OSError` for a disk that refuses.
     """
     *folders, last = check_name(name)
-    folder.mkdir(parents=True, exist_ok=True)
+    private.make_folder(folder)
     with contextlib.ExitStack() as stack:
         # The folder itself may be a link: that is its owner's business.
         there = os.open(folder, _OPEN_FOLDER & ~os.O_NOFOLLOW)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from penstock import private
 from penstock.conditions import DOWN, Condition
 from penstock.settings import Settings
 from penstock.signals import HealthUnwritten, Signals
@@ -104,8 +105,9 @@ class HealthFile:
         return self._settings.redact(msgspec.json.encode(health).decode()).encode()
 
     def _write(self, data: bytes) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(self._file.parent)
         draft = self._file.with_suffix(".new")
+        private.make_file(draft)
         draft.write_bytes(data)
         draft.replace(self._file)
 

@@ -1,5 +1,6 @@
 """Startup: what keeps a worker from starting is said before it starts."""
 
+from penstock import private
 from penstock.errors import ChainError, SettingsError
 from penstock.installation import require_one_installation
 from penstock.memory import Memory
@@ -19,7 +20,7 @@ def check_startup(settings: Settings, project: Project) -> None:
         except ChainError as exc:
             raise SettingsError(f"PENSTOCK_START: {exc.message}") from exc
     try:
-        settings.data.mkdir(parents=True, exist_ok=True)
+        private.make_folder(settings.data)
     except OSError as exc:
         raise SettingsError(f"PENSTOCK_DATA: the folder cannot be made: {exc}") from exc
     if any(card.front.recall is not None for card in project.cards.values()):

@@ -1,6 +1,7 @@
 """The worker: started in two ways, seeding once, on a timer, draining, one to a file."""
 
 import dataclasses
+import os
 import pathlib
 import re
 import shutil
@@ -252,3 +253,19 @@ def test_a_worker_whose_file_is_gone_stops_and_says_so_and_pays_nothing_more(
         assert f"Error: {place.database} {what} while this worker had it open" in worker.text()
         assert "plot -> story" not in worker.text()
         assert len(scripted.calls()) == 1
+
+
+def test_what_runs_hold_is_for_its_owner_alone(tmp_path: pathlib.Path) -> None:
+    place = Place(tmp_path / "new", PENSTOCK_SEED="1", PENSTOCK_EVENT_LOG_BYTES="20000")
+    before = os.umask(0o022)
+    try:
+        with place.worker() as worker:
+            worker.wait_for("Final Story Output")
+            place.run("story", "A tide")
+            folders = [place.data, place.logs, place.data / "status"]
+            files = [one for folder in folders for one in folder.iterdir() if not one.is_dir()]
+            assert {one.name for one in files} > {"penstock.db", "broker_interactions.json"}
+            for one in (*folders, *files):
+                assert one.stat().st_mode & 0o077 == 0, one
+    finally:
+        os.umask(before)

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Hashable
 from typing import Any
 
-from penstock import crash
+from penstock import crash, private
 from penstock.broker.embedded.file import SHIFT
 from penstock.broker.embedded.store import Store
 from penstock.broker.suspects import Search, Suspect, explained
@@ -32,6 +32,7 @@ class InFlight:
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
+        private.make_file(path)
         self._file = open(path, "a+b")  # noqa: SIM115 - mapped for as long as the worker runs
         self._free: list[int] = []
         self._map: mmap.mmap | None = None

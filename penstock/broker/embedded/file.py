@@ -7,6 +7,7 @@ import sqlite3
 import time
 from typing import IO
 
+from penstock import private
 from penstock.errors import BrokerUnavailable, DatabaseUnusable, WorkerRunning
 
 #: Increased when a table changes. A file from a newer Penstock is refused, never guessed at.
@@ -55,7 +56,8 @@ def connect(path: pathlib.Path) -> sqlite3.Connection:
     when its folder cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(path.parent)
+        private.make_file(path)  # its log and index have the modes of the file
         db = sqlite3.connect(
             path,
             check_same_thread=False,
@@ -156,7 +158,8 @@ class WorkerLock:
         """Take the lock. Raises `WorkerRunning` when another process holds it."""
         if self._file is not None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(self.path.parent)
+        private.make_file(self.path)
         file = open(self.path, "a+")  # noqa: SIM115 - kept open for as long as the lock is held
         deadline = time.monotonic() + self.glance_s
         while not _locked(file):

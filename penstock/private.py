@@ -1,0 +1,14 @@
+"""Private: folders and files that only their owner can read. What people's runs hold is theirs."""
+
+import os
+import pathlib
+
+
+def make_folder(folder: pathlib.Path) -> None:
+    """`folder` is there, for its owner alone where it was made now. Raises `OSError`."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def make_file(file: pathlib.Path) -> None:
+    """`file` is there, empty and for its owner alone where it was made now. Raises `OSError`."""
+    os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
