@@ -74,7 +74,7 @@ class JournalledModel(Model):
                 input,
                 model_settings.temperature,
                 model_settings.max_tokens,
-                [tool.name for tool in tools],
+                [[tool.name, getattr(tool, "params_json_schema", None)] for tool in tools],
                 output_schema.json_schema() if output_schema is not None else None,
             ],
             enc_hook=_plain,
