@@ -11,7 +11,7 @@ qdrant-client is imported when the memory starts, and not with this package. doc
 where the notes are, and how far they can be relied on.
 """
 
-from penstock.memory.memory import Memory, Status
+from penstock.memory.memory import Memory, Status, has_notes_to_deliver
 from penstock.record.notes import KINDS, Found, Kind, Note
 
-__all__ = ["KINDS", "Found", "Kind", "Memory", "Note", "Status"]
+__all__ = ["KINDS", "Found", "Kind", "Memory", "Note", "Status", "has_notes_to_deliver"]

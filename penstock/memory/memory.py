@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TypeVar
 
-from penstock.errors import ModelRefused, PenstockError
+from penstock.errors import ModelRefused, PenstockError, Unavailable
 from penstock.memory.embeddings import Embeddings, LocalEmbeddings, choose
 from penstock.memory.outbox import Outbox
 from penstock.memory.points import Points
@@ -61,6 +61,24 @@ class Status:
         return text if self.state == "up" else f"{text}; {self.state}"
 
 
+def _outbox_of(settings: Settings) -> Outbox:
+    return Outbox(settings.data / "memory" / "outbox.db", settings.memory_notes)
+
+
+def has_notes_to_deliver(settings: Settings) -> bool:
+    """Return whether notes of earlier processes wait here. Blocks for the disk; an outbox that
+    cannot be read may hold some."""
+    outbox = _outbox_of(settings)
+    if not outbox.path.exists():
+        return False
+    try:
+        return outbox.waiting() > 0
+    except Unavailable:
+        return True
+    finally:
+        outbox.close()
+
+
 class Memory:
     """Notes by the likeness of their tasks. One for a process, used on one loop.
 
@@ -77,7 +95,7 @@ class Memory:
         self._recall_s = settings.recall_s
         self._embeddings = choose(settings) if embeddings is None else embeddings
         self._points = Points(settings)
-        self._outbox = Outbox(settings.data / "memory" / "outbox.db", settings.memory_notes)
+        self._outbox = _outbox_of(settings)
         # Two threads, because a note must not wait for a folder of Qdrant's that is being read.
         self._folder_thread = ThreadPoolExecutor(1, "memory-qdrant")
         self._outbox_thread = ThreadPoolExecutor(1, "memory-outbox")

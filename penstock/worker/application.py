@@ -191,6 +191,7 @@ class PenstockApp(faust.App):
             await asyncio.to_thread(importlib.import_module, "penstock.worker.runner")
         await self.broker.reach()
         add_stages(self.stages, self.project, self._env(), self.clients, self.only)
+        self.add_future(self.clients.deliver_notes())
         await super().on_start()
 
     def _subscribe(self) -> None:

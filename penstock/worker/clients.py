@@ -1,10 +1,11 @@
 """Clients: what steps call outside of the worker, opened for the first that does."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from penstock.conditions import STARTING, Condition
-from penstock.memory import Memory
+from penstock.memory import Memory, has_notes_to_deliver
 from penstock.models.gate import Gates
 from penstock.settings import Settings
 
@@ -35,6 +36,12 @@ class Clients:
             self._memory = Memory(self._settings)
             await self._memory.start()
         return self._memory
+
+    async def deliver_notes(self) -> None:
+        """What earlier workers could not deliver is on its way, whether or not a step of this one
+        needs the memory."""
+        if await asyncio.to_thread(has_notes_to_deliver, self._settings):
+            await self.memory()
 
     @property
     def conditions(self) -> Iterator[Condition]:

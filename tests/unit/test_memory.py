@@ -1,5 +1,6 @@
 """The memory's parts: vectors of words, notes that wait on the disk, names and refusals."""
 
+import asyncio
 import logging
 import pathlib
 import sqlite3
@@ -14,8 +15,11 @@ from penstock.memory.embeddings import LOCAL, LocalEmbeddings, ProviderEmbedding
 from penstock.memory.outbox import Outbox
 from penstock.memory.points import Points, collections
 from penstock.memory.words import DIMENSION, hashed_words, stem
+from penstock.models.gate import Gates
 from penstock.record.notes import LONGEST, Note, clean
 from penstock.settings import Settings
+from penstock.signals import Signals
+from penstock.worker.clients import Clients
 
 #: A small programming task, and the same in other words.
 REWORDED = [
@@ -291,3 +295,24 @@ def test_a_note_is_on_the_disk_when_put_returns(outbox):
         assert other.execute("pragma journal_mode").fetchone() == ("wal",)
         assert other.execute("select count(*) from note").fetchone() == (1,)
     other.close()
+
+
+def test_a_worker_opens_the_memory_at_its_start_only_for_notes_that_wait(
+    tmp_path: pathlib.Path,
+) -> None:
+    settings = Settings(data=tmp_path, qdrant_url="http://127.0.0.1:1")
+
+    async def opened() -> bool:
+        clients = Clients(settings, Gates(Signals()))
+        await clients.deliver_notes()
+        conditions = [one.what for one in clients.conditions]
+        await clients.close()
+        return conditions == ["memory"]
+
+    assert not asyncio.run(opened()), "there was never a memory"
+    outbox = Outbox(tmp_path / "memory" / "outbox.db", 10)
+    outbox.put(Note("1", "failure", "a task", "a lesson", 1.0))
+    assert asyncio.run(opened())
+    outbox.remove([number for number, _ in outbox.first(10)])
+    outbox.close()
+    assert not asyncio.run(opened())
