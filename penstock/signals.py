@@ -249,6 +249,20 @@ class AnswerCut(Signal, frozen=True):
         return f"run {self.trace_id}: {said}. Card '{self.card}': {way_out}"
 
 
+class ToolFailed(Signal, frozen=True):
+    """A tool raised `error`; the model was told, and goes on."""
+
+    action: ClassVar[str] = "tool_failed"
+    level: ClassVar[int] = logging.WARNING
+    trace_id: str
+    tool: str
+    error: BaseException
+
+    def __str__(self) -> str:
+        said = f"{type(self.error).__name__}: {self.error}"
+        return f"run {self.trace_id}: the tool '{self.tool}' raised {said}. The model was told"
+
+
 class StageFailed(_OfAStage, frozen=True):
     """A defect of ours: the event stays un-acked, and a restart takes it up again."""
 

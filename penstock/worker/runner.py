@@ -5,10 +5,12 @@ run with many turns is durable, not only the last answer.
 """
 
 import asyncio
+import contextvars
 import copy
 import dataclasses
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -27,7 +29,6 @@ from agents import (
 from agents.usage import Usage as TokenUsage
 
 from penstock.errors import ModelError, ModelMisbehaved, ModelRefused
-from penstock.journal import Calls
 from penstock.models.journalled import JournalledModel
 from penstock.models.names import Target
 from penstock.models.providers import Providers
@@ -36,7 +37,7 @@ from penstock.project.cards import Card
 from penstock.project.chains import StageSpec
 from penstock.record.events import Usage
 from penstock.record.values import storable
-from penstock.signals import AnswerCut
+from penstock.signals import AnswerCut, ToolFailed
 from penstock.steps import Registry
 from penstock.worker.prompts import given_parts, instructions_for, look_up, write_prompt
 from penstock.worker.work import Answer, Do, StepWork
@@ -116,7 +117,10 @@ def agent_step(
     """The stage's work as an agent: its answer, text or JSON, is the value of the output."""
     asking = _Asking(card, spec.task)
     asking_again = asking if spec.again is None else _Asking(card, spec.again)
-    tools = [function_tool(registry.tools[name], name_override=name) for name in card.front.tools]
+    tools = [
+        function_tool(registry.tools[name], name_override=name, failure_error_function=_tell)
+        for name in card.front.tools
+    ]
 
     async def do(work: StepWork) -> Answer:
         started = time.perf_counter()
@@ -130,7 +134,7 @@ def agent_step(
         model = JournalledModel(inner, provider, work.calls, card.front.timeout_s)
         mine = now.agent_for(model)
         mine.instructions = instructions + now.form
-        mine.tools = [_journalled(tool, work.calls) for tool in tools]
+        mine.tools = [_journalled(tool, work) for tool in tools]
         try:
             result, tokens = await _run(mine, write_prompt(parts), model, now.when_cut)
         except ModelMisbehaved as exc:
@@ -208,15 +212,30 @@ async def _run(
     return result, spent
 
 
-def _journalled(tool: FunctionTool, calls: Calls) -> FunctionTool:
+#: Who wants to know of a tool that raised: the SDK tells only the model.
+_raised: contextvars.ContextVar[Callable[[Exception], None]] = contextvars.ContextVar("raised")
+
+
+def _tell(context: Any, error: Exception) -> str:
+    """What the model is told of a tool that raised `error`, which the log is told, too."""
+    _raised.get()(error)
+    said = f"{type(error).__name__}: {error}"
+    return f"The tool failed: {said}. Mend its arguments, or go on without it."
+
+
+def _journalled(tool: FunctionTool, work: StepWork) -> FunctionTool:
     """`tool`, each call of it recorded."""
+
+    def raised(error: Exception) -> None:
+        work.signals.emit(ToolFailed(work.event.trace_id, tool.name, error))
 
     async def invoke(context: Any, arguments: str) -> Any:
         async def call() -> bytes:
+            _raised.set(raised)
             return msgspec.json.encode(await tool.on_invoke_tool(context, arguments))
 
         return msgspec.json.decode(
-            await calls.once(msgspec.json.encode([tool.name, arguments]), call)
+            await work.calls.once(msgspec.json.encode([tool.name, arguments]), call)
         )
 
     return dataclasses.replace(tool, on_invoke_tool=invoke)
