@@ -30,6 +30,16 @@ class Target:
         return f"{self.provider}/{self.name or 'default'}"
 
 
+def split(text: str) -> tuple[str, str]:
+    """The provider and the model's name in `PROVIDER/NAME`. Raises `SettingsError` when there is no
+    such provider."""
+    provider, _, name = text.partition("/")
+    if provider not in PROVIDERS:
+        hint = did_you_mean(provider, PROVIDERS)
+        raise SettingsError(f"model {text!r}: '{provider}' is not a provider.{hint} Use {FORMS}.")
+    return provider, name
+
+
 def resolve(text: str, settings: Settings) -> Target:
     """The model that `text` names, or the settings' when it is empty.
 
@@ -43,10 +53,7 @@ def resolve(text: str, settings: Settings) -> Target:
         if not _host(url):
             raise SettingsError(f"model {text!r}: there is no host in this address. Use {FORMS}.")
         return Target("server", name or "default", url, _key_for(url, settings) or "none")
-    provider, _, name = text.partition("/")
-    if provider not in PROVIDERS:
-        hint = did_you_mean(provider, PROVIDERS)
-        raise SettingsError(f"model {text!r}: '{provider}' is not a provider.{hint} Use {FORMS}.")
+    provider, name = split(text)
     if provider == "offline":
         if name not in ("", "storyteller"):
             raise SettingsError(f"model {text!r}: the offline model is '{OFFLINE}'")

@@ -71,6 +71,10 @@ def check_chain(chain: Chain, document: Document) -> None:
         raise document.fail("'start: manual' is about the seed, and there is none", "start")
     elif chain.every_s:
         raise document.fail("'every_s' starts runs from 'seed', and there is none", "every_s")
+    used = {*written, *(stage.reads for stage in chain.stages), chain.telemetry}
+    for topic in chain.topics:
+        if topic not in used:
+            raise document.fail(f"no stage reads or writes '{topic}'", "topics", topic)
 
 
 def _check_governor(chain: Chain, governor: GovernorSpec, document: Document) -> None:

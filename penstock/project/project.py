@@ -6,7 +6,9 @@ import pathlib
 import re
 
 from penstock.broker.contract import Pipeline, Plan
-from penstock.errors import ChainError, ProjectError, did_you_mean
+from penstock.errors import ChainError, ProjectError, SettingsError, did_you_mean
+from penstock.models.names import split
+from penstock.project.branches import OTHERWISE, Branches
 from penstock.project.cards import Card, read_card
 from penstock.project.chain_files import read_chain
 from penstock.project.chains import Chain, StageSpec
@@ -79,6 +81,8 @@ def read_project(root: pathlib.Path) -> Project:
             project.problems.append(exc.message)
     project.broken = load_steps(root, project.registry)
     project.problems += dict.fromkeys(project.broken.values())
+    for card in project.cards.values():
+        _check_front(card, project)
     files = sorted((root / "topics").glob("*.yaml")) + sorted((root / "topics").glob("*.yml"))
     if not files:
         project.problems.append(
@@ -142,15 +146,65 @@ def _check_card(stage: StageSpec, project: Project) -> None:
             )
     if not card.instructions(stage.task) and not card.front.instructions_from:
         raise ChainError(f"{stage.where}: {card.file} has no instructions for this stage")
+    if stage.branches is not None:
+        for task in dict.fromkeys((stage.task, stage.again or stage.task)):
+            _check_outcomes(stage, stage.branches, card, task)
+
+
+def _check_outcomes(stage: StageSpec, branches: Branches, card: Card, task: str | None) -> None:
+    """What decides a branch is in the card's schema, and each of its values has a way. Nothing is
+    said of schemas that are put together from others."""
+    schema = card.output_for(task)
+    if schema is None:
+        raise ChainError(
+            f"{stage.where}: 'by: {branches.by}' needs an answer in JSON, and {card.file} has no"
+            f" 'output'{f' for the task {task!r}' if task else ''}"
+        )
+    fields = schema.get("properties")
+    if not isinstance(fields, dict) or not schema.keys().isdisjoint(("$ref", "allOf", "anyOf")):
+        return
+    if branches.by not in fields:
+        raise ChainError(
+            f"{stage.where}: 'by: {branches.by}' is no field of the output of {card.file}"
+            f" ({', '.join(fields)}).{did_you_mean(branches.by, fields)}"
+        )
+    field = fields[branches.by]
+    values = [str(one) for one in field.get("enum", ())] if isinstance(field, dict) else []
+    if not values:
+        return
+    for name in branches.outcomes:
+        if name not in values and name != OTHERWISE:
+            raise ChainError(
+                f"{stage.where}: '{name}' is no value of '{branches.by}' in {card.file}"
+                f" ({', '.join(values)}).{did_you_mean(name, values)}"
+            )
+    for value in values:
+        if value not in branches.outcomes and OTHERWISE not in branches.outcomes:
+            raise ChainError(
+                f"{stage.where}: '{branches.by}' of {card.file} can be '{value}', and no outcome"
+                f" says where that goes. Add it, or '{OTHERWISE}'"
+            )
+
+
+def _check_front(card: Card, project: Project) -> None:
+    """The model that a card names is of a provider, and its tools are there, whoever uses it."""
+    model = card.front.model
+    if model and not model.startswith(("http://", "https://")):
+        try:
+            split(model)
+        except SettingsError as exc:
+            project.problems.append(f"{card.file}: {exc.message}")
     for tool in card.front.tools:
         if tool not in project.registry.tools:
             known = project.registry.tools
-            raise _missing(
+            error = _missing(
                 tool,
                 project,
                 f"{card.file}: there is no tool '{tool}'.{did_you_mean(tool, known)}"
                 f" Tools: {', '.join(sorted(known)) or 'none'}. Register one with @tool.",
             )
+            if error.message not in project.problems:
+                project.problems.append(error.message)
 
 
 def _missing(name: str, project: Project, message: str) -> ChainError:

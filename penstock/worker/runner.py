@@ -118,7 +118,9 @@ def agent_step(
     asking = _Asking(card, spec.task)
     asking_again = asking if spec.again is None else _Asking(card, spec.again)
     tools = [
-        function_tool(registry.tools[name], name_override=name, failure_error_function=_tell)
+        function_tool(
+            registry.tools[name], name_override=name, failure_error_function=_answer_for_failed
+        )
         for name in card.front.tools
     ]
 
@@ -216,7 +218,7 @@ async def _run(
 _raised: contextvars.ContextVar[Callable[[Exception], None]] = contextvars.ContextVar("raised")
 
 
-def _tell(context: Any, error: Exception) -> str:
+def _answer_for_failed(context: Any, error: Exception) -> str:
     """What the model is told of a tool that raised `error`, which the log is told, too."""
     _raised.get()(error)
     said = f"{type(error).__name__}: {error}"

@@ -114,9 +114,15 @@ def test_two_stages_may_read_one_topic_and_two_may_write_one(read):
             "reads: a, step: x, writes: b",
             "reads: a, step: y, writes: b",
             "reads: b, step: z, writes: c",
+            "reads: c, step: z, writes: d",
         )
     )
-    assert len(chain.stages) == 3
+    assert len(chain.stages) == 4
+
+
+def test_a_topic_that_nobody_reads_or_writes_is_refused_where_it_stands(refused):
+    said = refused(stages("reads: a, step: x, writes: b", "reads: b, step: y, writes: c"))
+    assert said == "tale.yaml:6: no stage reads or writes 'd'"
 
 
 @pytest.mark.parametrize(
@@ -281,7 +287,11 @@ def test_a_governor_names_a_topic_that_somebody_reads(read, refused):
 
 
 def test_a_chain_may_have_two_entries_and_a_run_begins_with_one_of_them(read):
-    text = stages("reads: a, step: x, writes: c", "reads: b, step: y, writes: c")
+    text = stages(
+        "reads: a, step: x, writes: c",
+        "reads: b, step: y, writes: c",
+        "reads: c, step: z, writes: d",
+    )
     chain = read(text.replace("stages:", "entry: [b, a]\nstages:"))
     assert chain.entries == ("b", "a") and chain.entry == "b"
     assert chain.entry_of({"a": 1}) == "a" and chain.entry_of({}) == "b"
@@ -309,11 +319,12 @@ def test_each_of_several_entries_must_be_a_topic_that_somebody_reads(refused):
 
 def test_a_stage_may_wait_for_its_turn_after_another(read, refused):
     both = ("reads: a, step: x, writes: c, name: one", "reads: b, step: y, writes: c, name: two")
-    text = stages(f"{both[0]}", f"{both[1]}, after: one").replace(
+    rest = "reads: c, step: z, writes: d"
+    text = stages(f"{both[0]}", f"{both[1]}, after: one", rest).replace(
         "stages:", "entry: [a, b]\nstages:"
     )
-    assert [stage.after for stage in read(text).stages] == [None, "one"]
-    assert "'onne' is not one of the stages (one, two). Did you mean 'one'?" in refused(
+    assert [stage.after for stage in read(text).stages] == [None, "one", None]
+    assert "'onne' is not one of the stages (one, two, tale_z_c). Did you mean 'one'?" in refused(
         text.replace("after: one", "after: onne")
     )
     assert "stages that wait for each other: two after two" in refused(

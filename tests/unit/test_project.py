@@ -204,3 +204,76 @@ def test_a_chain_may_end_in_yml_too(tmp_path):
     root = make_project(tmp_path)
     (root / "topics" / "tale.yaml").rename(root / "topics" / "tale.yml")
     assert list(read_project(root).chains) == ["tale"]
+
+
+JUDGED = """\
+pipeline: judged
+topics: {work: A work, good: Good, bad: Bad}
+stages:
+  - {reads: work, agent: judge, part: judgement, by: BY, outcomes: {OUTCOMES}}
+"""
+JUDGE = """\
+---
+output:
+  type: object
+  required: [verdict]
+  properties: {verdict: {enum: [PASS, FAIL]}, score: {type: number}}
+---
+Judge it.
+"""
+BOTH = "PASS: {writes: good}, FAIL: {writes: bad}"
+
+
+@pytest.mark.parametrize(
+    ("by", "outcomes", "said"),
+    [
+        ("verdict", BOTH, None),
+        ("score", "'5': {writes: good}, else: {writes: bad}", None),
+        (
+            "verdic",
+            BOTH,
+            "'by: verdic' is no field of the output of agents/judge.md (verdict, score). Did you"
+            " mean 'verdict'?",
+        ),
+        (
+            "verdict",
+            "PASS: {writes: good}, FAILED: {writes: bad}",
+            "'FAILED' is no value of 'verdict' in agents/judge.md (PASS, FAIL). Did you mean"
+            " 'FAIL'?",
+        ),
+        (
+            "verdict",
+            "PASS: {writes: good}",
+            "'verdict' of agents/judge.md can be 'FAIL', and no outcome says where that goes. Add"
+            " it, or 'else'",
+        ),
+    ],
+)
+def test_what_decides_a_branch_is_in_the_cards_schema_and_each_value_has_a_way(
+    read, by, outcomes, said
+):
+    chain = JUDGED.replace("BY", by).replace("OUTCOMES", outcomes)
+    if "bad" not in outcomes:
+        chain = chain.replace(", bad: Bad", "")
+    found = problems(read(chain, cards={"judge": JUDGE}))
+    assert found == ([] if said is None else [f"topics/tale.yaml:4: {said}"])
+
+
+def test_a_branch_by_an_agent_that_answers_in_prose_is_refused(read):
+    chain = JUDGED.replace("BY", "verdict").replace("OUTCOMES", BOTH)
+    (said,) = problems(read(chain, cards={"judge": "Judge it.\n"}))
+    assert "'by: verdict' needs an answer in JSON, and agents/judge.md has no 'output'" in said
+
+
+@pytest.mark.parametrize("model", ["gpt-4.1-mini", "anthropic/claude", "opnai/gpt-4.1-mini"])
+def test_a_model_of_no_provider_is_said_when_the_card_is_read(read, model):
+    cards = {"teller": CARD, "unused": f"---\nmodel: {model}\n---\nTell it.\n"}
+    (said,) = problems(read(cards=cards))
+    assert said.startswith(f"agents/unused.md: model '{model}': ")
+    assert "is not a provider" in said and "http://HOST:PORT/v1#NAME" in said
+
+
+def test_a_tool_that_is_not_there_is_said_also_of_a_card_that_nobody_uses_yet(read):
+    cards = {"teller": CARD, "unused": "---\ntools: [lok]\n---\nLook.\n"}
+    (said,) = problems(read(cards=cards, steps={"loud": STEP}))
+    assert said.startswith("agents/unused.md: there is no tool 'lok'. Did you mean 'look'?")
