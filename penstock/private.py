@@ -1,5 +1,6 @@
 """Private: folders and files that only their owner can read. What people's runs hold is theirs."""
 
+import contextlib
 import os
 import pathlib
 
@@ -11,4 +12,8 @@ def make_folder(folder: pathlib.Path) -> None:
 
 def make_file(file: pathlib.Path) -> None:
     """`file` is there, empty and for its owner alone where it was made now. Raises `OSError`."""
-    os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    # One that is there must not even be opened: closing it again would take away every lock that
+    # SQLite has on it in this process.
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(file, flags, 0o600))
