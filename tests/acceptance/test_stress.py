@@ -110,7 +110,7 @@ def test_stress_says_what_it_needs(place: Place, tmp_path: pathlib.Path) -> None
     project = tmp_path / "project"
     (project / "topics").mkdir(parents=True)
     (project / "topics" / "mesh.yaml").write_text(
-        "pipeline: mesh\ntopics: {a: A, b: B}\nstages: [{reads: a, step: present}]\n"
+        "pipeline: mesh\ntopics: {a: A}\nstages: [{reads: a, step: present}]\n"
     )
     place.env["PENSTOCK_PROJECT"] = str(project)
     assert "stress needs 'ai_topic' as an entry, and a governor" in place.fails("stress")
