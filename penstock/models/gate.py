@@ -341,13 +341,15 @@ class Pace:
         if not isinstance(error, ModelBusy):
             return False
         now = asyncio.get_running_loop().time()
-        with contextlib.suppress(ValueError):
-            self._left.remove(began)
+        # It was noted in `acquire`, a moment before it left.
+        noted = next((at for at in reversed(self._left) if at <= began), None)
+        if noted is not None:
+            self._left.remove(noted)
         taken = sum(at > now - WINDOW_S for at in self._left) / WINDOW_S
         if self.rate is None:
             self._signals.emit(ProviderBusy(self.name, error.message))
             self._set(max(taken * BELOW, 1.0), now)
-        elif began < self._set_at:
+        elif began <= self._set_at:
             # A burst is refused one by one, and each refusal tells better how much of it was taken.
             if now - self._set_at < WINDOW_S and 0 < taken * BELOW < self.rate:
                 self.rate = taken * BELOW

@@ -139,10 +139,14 @@ def agent_step(
         mine.tools = [_journalled(tool, work) for tool in tools]
         try:
             result, tokens = await _run(mine, write_prompt(parts), model, now.when_cut)
+            made = result.final_output
+            if made is None or (isinstance(made, str) and not made.strip()):
+                raise ModelMisbehaved(
+                    f"{provider.label} gave an empty answer for card '{card.name}'"
+                )
         except ModelMisbehaved as exc:
             exc.unusable = exc.unusable or tuple(model.names[-1:])
             raise
-        made = result.final_output
         why_cut = model.cuts[-1] if model.cuts else ""
         usage = Usage(
             model=provider.label,
@@ -154,10 +158,6 @@ def agent_step(
         )
         if why_cut:
             work.signals.emit(AnswerCut(work.event.trace_id, provider.label, card.name, why_cut))
-        if made is None or (isinstance(made, str) and not made.strip()):
-            empty = ModelMisbehaved(f"{provider.label} gave an empty answer for card '{card.name}'")
-            empty.unusable = tuple(model.names[-1:])
-            raise empty
         return Answer([made], usage, card.label, instructions, thinking_of(result.raw_responses))
 
     return do

@@ -127,6 +127,21 @@ def test_a_provider_that_takes_more_by_now_gets_more_and_is_free_in_the_end():
     run_leaping(body())
 
 
+def test_the_rate_is_what_was_taken_of_a_burst_whenever_its_calls_left_exactly():
+    async def body() -> None:
+        pace = Pace("model", "server/m", Signals())
+        began = []
+        for _ in range(75):
+            await pace.acquire()
+            await asyncio.sleep(0.0001)  # on a real clock a call leaves after it was let through
+            began.append(asyncio.get_running_loop().time())
+        for one in began[10:]:
+            pace.failed(ModelBusy("429"), one)
+        assert pace.rate == pytest.approx(9.5)
+
+    run_leaping(body())
+
+
 def test_what_is_away_is_not_busy():
     async def body() -> None:
         gates = Gates(Signals())
