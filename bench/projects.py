@@ -19,7 +19,7 @@ def write_project(folder: pathlib.Path, does: str) -> None:
     shutil.copytree(DATA, folder, ignore=shutil.ignore_patterns("__pycache__"))
     carries = ", carries: []" if does.startswith("step") else ""
     lines = [f"pipeline: {PIPELINE}", "topics:"]
-    lines += [f"  t{number}: a topic" for number in range(STAGES + 1)]
+    lines += [f"  t{number}: a topic" for number in range(STAGES)]
     lines += ["stages:"]
     for number in range(STAGES):
         # The last stage ends the run: what it answers is journalled, and goes nowhere.

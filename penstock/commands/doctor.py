@@ -20,7 +20,7 @@ from penstock.models.names import Target, resolve
 from penstock.signals import Signals
 from penstock.worker.console import printable
 from penstock.worker.health import read_all
-from penstock.worker.work import run
+from penstock.worker.work import awaitable
 
 #: Less free disk than this, in bytes, is worth a word before it is gone.
 LOW_DISK = 200_000_000
@@ -76,7 +76,7 @@ async def look(context: Context) -> AsyncIterator[Finding]:
 
 async def _step(context: Context, name: str) -> Finding:
     try:
-        return True, name, await run(context.project.registry.ready[name], context.settings)
+        return True, name, await awaitable(context.project.registry.ready[name])(context.settings)
     except PenstockError as exc:
         return False, name, exc.message
 

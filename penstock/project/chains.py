@@ -1,6 +1,7 @@
 """Chains: `topics/NAME.yaml`, a whole pipeline as data. Each of its keys is written once, in one of
 these models; what they read cannot be changed."""
 
+import functools
 import pathlib
 from collections.abc import Collection
 from typing import Annotated, Any, Literal
@@ -84,7 +85,7 @@ class StageSpec(pydantic.BaseModel):
     def pipeline(self) -> str:
         return self._pipeline
 
-    @property
+    @functools.cached_property  # asked for by each event; a private attribute is slow
     def telemetry(self) -> str | None:
         return self._telemetry
 

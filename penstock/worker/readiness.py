@@ -10,7 +10,7 @@ from penstock.project.chains import StageSpec
 from penstock.settings import Settings
 from penstock.signals import Signals, StepNotReady, StepReady
 from penstock.steps import Registry
-from penstock.worker.work import run
+from penstock.worker.work import awaitable
 
 
 class Readiness:
@@ -40,7 +40,7 @@ class Readiness:
         if known is not None and known.state == UP:
             return True
         try:
-            detail = await run(self._ready[name], self._settings)
+            detail = await awaitable(self._ready[name])(self._settings)
         except PenstockError as exc:
             if known is None:
                 self._signals.emit(StepNotReady(name, exc.message))

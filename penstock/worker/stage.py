@@ -189,7 +189,7 @@ class Stage:
         deaths of a worker when it may."""
         suspects = self.env.suspects
         if suspects is None:
-            await self._end(flight)
+            await self._finish(flight, await self._processing.process(flight.message, self.env))
             return
         try:
             suspect = suspects.find(self.name, flight.message)
@@ -217,13 +217,10 @@ class Stage:
             writing = suspects.written(slot)
             if writing is not None:
                 await writing
-            await self._end(flight)
+            await self._finish(flight, await self._processing.process(flight.message, self.env))
             ended = True
         finally:
             suspects.leave(slot, ended)
-
-    async def _end(self, flight: Flight) -> None:
-        await self._finish(flight, await self._processing.process(flight.message, self.env))
 
     async def _finish(self, flight: Flight, ending: Ending) -> None:
         """Write `ending`, and emit its signal when it is durable. Nothing else finishes events."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import inspect
 import sys
 import time
@@ -88,7 +89,7 @@ class StepWork:
 
     async def call(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         async def made() -> bytes:
-            return msgspec.json.encode(await run(function, *args))
+            return msgspec.json.encode(await awaitable(function)(*args))
 
         return msgspec.json.decode(await self.calls.once(msgspec.json.encode([name, args]), made))
 
@@ -124,28 +125,30 @@ class StepWork:
 Do = Callable[[StepWork], Awaitable[Answer]]
 
 
-async def run(function: Callable[..., Any], *args: Any) -> Any:
-    """What `function` gives: awaited when it is a coroutine function, else run in a thread."""
+def awaitable(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    """Return `function` as one to await: in a thread, unless it is a coroutine function."""
     if inspect.iscoroutinefunction(function):
-        return await function(*args)
+        return function
 
-    def call() -> Any:
+    def call(*args: Any) -> Any:
         try:
             return function(*args)
         except StopIteration as exc:
             # asyncio cannot carry it out of the thread: whoever waits would wait for ever.
             raise RuntimeError("the function raised StopIteration") from exc
 
-    return await asyncio.to_thread(call)
+    return functools.partial(asyncio.to_thread, call)
 
 
 def python_step(function: Callable[..., Any]) -> Do:
     """The stage's work as a Python step: what it returns becomes the values of the outputs."""
 
+    made_by = awaitable(function)
+
     async def do(work: StepWork) -> Answer:
         started = time.perf_counter()
         try:
-            made = await run(function, work)
+            made = await made_by(work)
         except (*PASSING, EventError):
             raise
         except Exception as exc:

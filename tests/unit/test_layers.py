@@ -1,6 +1,7 @@
 """The layers: a module imports only from those above it, and no two import each other."""
 
 import ast
+import functools
 import pathlib
 from collections.abc import Iterator
 
@@ -44,7 +45,12 @@ def modules() -> dict[str, pathlib.Path]:
     return found
 
 
-def imports() -> Iterator[Import]:
+@functools.cache
+def imports() -> tuple[Import, ...]:
+    return tuple(_imports())
+
+
+def _imports() -> Iterator[Import]:
     """Each import of one of our modules by another, wherever it stands: those for types too."""
     known = modules()
     for name, file in known.items():

@@ -80,7 +80,7 @@ def test_a_dead_letter_keeps_its_journal_so_that_a_replay_pays_nothing_again(liv
         await house.over()
         (key,) = rows().journal()
         assert key.startswith(f"teller/{idea().id}/")
-        await stage._end(Flight(found[0]))
+        await stage._process(Flight(found[0]))
         assert bought == ["paper"]
 
     live(body)
