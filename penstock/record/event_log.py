@@ -154,7 +154,9 @@ class RotatingFile(logging.handlers.RotatingFileHandler):
     """
 
     def _open(self) -> Any:
-        private.make_file(pathlib.Path(self.baseFilename))
+        path = pathlib.Path(self.baseFilename)
+        private.make_folder(path.parent)
+        private.make_file(path)
         return super()._open()
 
     def __init__(self, path: pathlib.Path, max_bytes: int, files: int) -> None:
@@ -169,6 +171,7 @@ class RotatingFile(logging.handlers.RotatingFileHandler):
         try:
             # Faust configures logging when the worker starts, and that closes every open handler.
             self.stream = self.stream or self._open()
+            self._follow()
             if self._failed:
                 _end_last_line(pathlib.Path(self.baseFilename))
             # Not tell(): other processes append what they submit.
@@ -192,6 +195,23 @@ class RotatingFile(logging.handlers.RotatingFileHandler):
                     exc,
                     extra={"action": "event_log_unwritten"},
                 )
+
+    def _follow(self) -> None:
+        """Open the file anew where somebody has moved or removed it: `logrotate`, a person, or
+        another process that writes to it and found it full."""
+        assert self.stream is not None
+        try:
+            if os.path.samestat(os.stat(self.baseFilename), os.fstat(self.stream.fileno())):
+                return
+        except FileNotFoundError:
+            log.warning(
+                "%s was removed; the event log goes on in a new file",
+                self.baseFilename,
+                extra={"action": "event_log_removed"},
+            )
+        stream, self.stream = self.stream, None  # not a closed one, should there be no new one
+        stream.close()
+        self.stream = self._open()
 
     def doRollover(self) -> None:
         super().doRollover()

@@ -6,6 +6,7 @@ import json
 import pathlib
 import re
 import resource
+import shutil
 import threading
 import uuid
 from collections.abc import Iterator
@@ -230,6 +231,32 @@ def test_a_line_that_json_cannot_hold_stops_no_other(tmp_path, odd):
         write(log, "after")
     messages = [line["message"] for line in lines_of(log.path)]
     assert (messages[0], messages[-1]) == ("before", "after")
+
+
+@pytest.mark.parametrize("change", ["removed", "folder removed", "rotated"])
+def test_a_file_that_somebody_removes_or_moves_is_opened_anew(tmp_path, caplog, change):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    file = RotatingFile(folder / FILE_NAME, 10**9, 3)
+    file.append(["before"])
+    match change:
+        case "removed":
+            (folder / FILE_NAME).unlink()
+        case "folder removed":
+            shutil.rmtree(folder)
+        case "rotated":
+            (folder / FILE_NAME).rename(folder / "old")
+            (folder / FILE_NAME).write_text("of another process\n")
+    file.append(["after"])
+    file.close()
+    text = (folder / FILE_NAME).read_text()
+    if change == "rotated":
+        assert text == "of another process\nafter\n"
+        assert (folder / "old").read_text() == "before\n"
+        assert caplog.records == []
+    else:
+        assert text == "after\n"
+        assert [record.action for record in caplog.records] == ["event_log_removed"]  # type: ignore[attr-defined]
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_with_the_way_out(tmp_path):
