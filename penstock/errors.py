@@ -159,6 +159,9 @@ class ModelBusy(ModelUnavailable):
 class ModelFailed(ModelUnavailable):
     """This call failed at a provider that may well answer others."""
 
+    #: Whether the provider took the call, and was slower than its limits: that is no outage.
+    timed_out = False
+
 
 class ModelRefused(ModelError):
     """The provider will not answer this call, however often it is asked."""

@@ -226,6 +226,8 @@ class Outage:
             self.succeeded(began)  # somebody is there to say so
             return False
         self.release()
+        if isinstance(error, ModelFailed) and error.timed_out and not self.is_down:
+            return False  # it took the call: too slow for it, or for its card, is not away
         now = asyncio.get_running_loop().time()
         if self._row_began is None:
             self._row_began = now

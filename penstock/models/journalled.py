@@ -1,6 +1,5 @@
 """A model whose answers are recorded: asked once for each call of a step, whatever dies."""
 
-import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
@@ -30,10 +29,12 @@ from penstock.models.providers import (
     PLAIN,
     REFUSABLE,
     SCHEMA,
+    STREAM,
     Provider,
-    cut,
+    status_of,
     words_of,
 )
+from penstock.models.streams import Answering, Limits
 from penstock.models.thinking import set_apart
 from penstock.record.values import storable
 
@@ -43,11 +44,11 @@ _items: TypeAdapter[list[TResponseOutputItem]] = TypeAdapter(list[TResponseOutpu
 class JournalledModel(Model):
     """Answers from the journal what was answered before; asks the provider for the rest."""
 
-    def __init__(self, inner: Model, provider: Provider, calls: Calls, timeout_s: float) -> None:
+    def __init__(self, inner: Model, provider: Provider, calls: Calls, limits: Limits) -> None:
         self.inner = inner
         self.provider = provider
         self.calls = calls
-        self.timeout_s = timeout_s
+        self.limits = limits
         #: Why each answer so far was cut off, in their order; '' where it is whole.
         self.cuts: list[str] = []
         #: The names of those calls in the journal.
@@ -81,9 +82,9 @@ class JournalledModel(Model):
         )
 
         async def ask(settings: ModelSettings, schema: AgentOutputSchemaBase | None) -> bytes:
-            cuts: list[str] = []
-            cut.set(cuts)
-            async with asyncio.timeout(self.timeout_s):
+            provider = self.provider
+            answer = Answering(provider.label, self.limits, STREAM not in provider.refuses)
+            async with answer.limited():
                 response = await self.inner.get_response(
                     system_instructions,
                     input,
@@ -96,13 +97,13 @@ class JournalledModel(Model):
                     conversation_id=conversation_id,
                     prompt=prompt,
                 )
-            return _dump(response, cuts[0] if cuts else "")
+            return _dump(response, answer.cut)
 
         async def call() -> bytes:
             while True:
                 # Too many at a time is no fault of this one: it has its place in the next ones.
                 with contextlib.suppress(ModelBusy):
-                    async with self.provider.call(self.timeout_s):
+                    async with self.provider.call(self.limits.total.seconds):
                         return await self._ask_its_way(ask, model_settings, output_schema)
 
         response, why = _load(await self.calls.once(request, call))
@@ -144,12 +145,13 @@ class JournalledModel(Model):
             settings = settings.resolve(ModelSettings(extra_body={"response_format": form}))
         schema = schema if way == SCHEMA else None
         while True:
+            without = frozenset(provider.refuses)
             try:
                 answer: bytes = await ask(provider.allowed(settings), schema)
                 return answer
-            except openai.BadRequestError as exc:
+            except openai.APIError as exc:
                 refused = _refused(exc)
-                if refused is None or refused in provider.refuses:
+                if refused is None or refused in without:
                     raise
                 provider.refuse(refused)
 
@@ -157,14 +159,18 @@ class JournalledModel(Model):
         raise NotImplementedError("a step needs the whole answer: it is recorded as one")
 
 
-def _refused(error: openai.BadRequestError) -> str | None:
+def _refused(error: openai.APIError) -> str | None:
     """The setting that the server says it does not support: its first word about one, as the second
-    is what it wants instead."""
-    said = words_of(error)
-    if "upported" not in said:
+    is what it wants instead. To be streamed is our own wish: whatever it says of that is enough."""
+    if isinstance(error, openai.APIConnectionError) or status_of(error) not in (400, 422):
         return None
-    found = [error.param, *re.findall(r"[a-z_]+", said)]
-    return next((name for name in found if name in REFUSABLE), None)
+    said = words_of(error)
+    found = [error.param, *re.findall(r"[a-z_]+", said.lower())]
+    names = (STREAM if word == "streaming" else word for word in found)
+    ours = (STREAM, "stream_options")
+    return next(
+        (one for one in names if one in ours or (one in REFUSABLE and "upported" in said)), None
+    )
 
 
 def _names_the_form(error: openai.APIStatusError) -> bool:

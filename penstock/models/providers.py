@@ -1,12 +1,11 @@
 """Providers: a model of the SDK for each target, and what its errors mean."""
 
 import contextlib
-import contextvars
 import dataclasses
 import email.utils
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import openai
@@ -32,6 +31,7 @@ from penstock.journal import asking
 from penstock.models.gate import Gates
 from penstock.models.names import Target
 from penstock.models.offline.model import OfflineModel
+from penstock.models.streams import answering, completion, joined, responded
 from penstock.signals import SettingRefused, Signals
 
 # The openai client looks at httpx where that is loaded, and fails with an answer in its hands while
@@ -43,9 +43,15 @@ with contextlib.suppress(ImportError):
 #: How a server is asked for JSON, the most exact way first. A server that cannot do one is asked
 #: in the next, and remembered.
 SCHEMA, OBJECT, PLAIN = "json_schema", "json_object", "plain"
-#: Settings that some models refuse.
-NEWER_LIMIT = "max_completion_tokens"
-REFUSABLE = (NEWER_LIMIT, "max_tokens", "temperature")
+#: What some servers and models refuse, and where that stands in the SDK's settings.
+NEWER_LIMIT, STREAM = "max_completion_tokens", "stream"
+REFUSABLE = {
+    NEWER_LIMIT: None,
+    STREAM: None,
+    "stream_options": "include_usage",
+    "max_tokens": "max_tokens",
+    "temperature": "temperature",
+}
 
 
 @dataclasses.dataclass
@@ -67,6 +73,8 @@ class Provider:
 
     def refuse(self, setting: str) -> None:
         """From here on, the model is asked without `setting`, which it refuses."""
+        if setting in self.refuses:
+            return
         self.refuses.add(setting)
         instead = NEWER_LIMIT if setting == "max_tokens" else None
         self.gates.signals.emit(SettingRefused(self.label, setting, instead))
@@ -78,7 +86,7 @@ class Provider:
             return settings
         limit = settings.max_tokens
         allowed = dataclasses.replace(
-            settings, **dict.fromkeys(one for one in self.refuses if one != NEWER_LIMIT)
+            settings, **dict.fromkeys(name for one in self.refuses if (name := REFUSABLE[one]))
         )
         if "max_tokens" in self.refuses and NEWER_LIMIT not in self.refuses and limit is not None:
             allowed = allowed.resolve(ModelSettings(extra_args={NEWER_LIMIT: limit}))
@@ -152,65 +160,63 @@ class Providers:
         self._providers.clear()
 
 
-#: Where a model says of each answer why it is not whole, '' where it is: the SDK does not hand that
-#: on.
-cut: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("cut", default=None)
-#: The reasons that there are, in the words of both interfaces, and ours.
+#: Why an answer is not whole, in the words of both interfaces, and ours.
 CUT = {"length": "length", "max_output_tokens": "length", "content_filter": "content_filter"}
 
 
 class ChatModel(OpenAIChatCompletionsModel):
-    """The SDK's model, which reads also what compatible servers answer in other shapes."""
+    """The SDK's model, which streams what it asks for under the hood, and reads also what
+    compatible servers answer in other shapes."""
 
     async def _fetch_response(self, *args: Any, **options: Any) -> Any:
-        response = await super()._fetch_response(*args, **options)
+        call = answering.get()
+        if call is None or not call.streamed:
+            response = await super()._fetch_response(*args, **options)
+        else:
+            options["stream"] = True
+            _, stream = await super()._fetch_response(*args, **options)
+            async with stream:
+                response = await completion(stream.response, call)
         for choice in getattr(response, "choices", None) or ():
             if choice.message is not None and isinstance(choice.message.content, list):
                 choice.message.content = joined(choice.message.content)
-        if (cuts := cut.get()) is not None and response.choices:
-            cuts.append(CUT.get(response.choices[0].finish_reason, ""))
+        if call is not None and response.choices:
+            call.cut = CUT.get(response.choices[0].finish_reason, "")
         return response
 
 
 class ResponsesModel(OpenAIResponsesModel):
-    """The SDK's model, which says also why an answer is not whole."""
+    """The SDK's model, which streams what it asks for under the hood, and says also why an answer
+    is not whole."""
 
     async def _fetch_response(self, *args: Any, **options: Any) -> Any:
-        response = await super()._fetch_response(*args, **options)
+        call = answering.get()
+        if call is None or not call.streamed:
+            response = await super()._fetch_response(*args, **options)
+        else:
+            options["stream"] = True
+            stream = await super()._fetch_response(*args, **options)
+            async with contextlib.aclosing(stream):
+                response = await responded(stream, call)
         why = getattr(response, "incomplete_details", None)
-        if (cuts := cut.get()) is not None:
-            cuts.append(CUT.get(why.reason, "") if why is not None else "")
+        if call is not None and why is not None:
+            call.cut = CUT.get(why.reason, "")
         return response
 
 
-def joined(parts: Sequence[Any]) -> str:
-    """Return the text of `parts`, as models that reason give them; what one thought stands in front
-    of it, marked as smaller models mark it."""
-    texts = []
-    for part in parts:
-        if isinstance(part, str):
-            texts.append(part)
-        elif isinstance(part, Mapping):
-            if (thought := part.get("thinking")) is not None:
-                thought = joined(thought) if isinstance(thought, list) else str(thought)
-                texts.append(f"<think>{thought}</think>")
-            elif isinstance(part.get("text"), str):
-                texts.append(part["text"])
-    return "".join(texts)
-
-
 async def _watch(request: Any) -> None:
-    """Lets `request` leave only while its event is ours, however long a connection took."""
-    lease = asking.get()
-    if lease is None:
-        return
+    """Lets `request` leave only while its event is ours, however long a connection took, and notes
+    that it has left."""
+    lease, call = asking.get(), answering.get()
 
     async def look(event: str, _: Any) -> None:
         # Between headers and body others have their turn, and a server waits for the body.
         if event.endswith(("send_request_headers.started", "send_request_body.started")):
-            waiting = lease()
+            waiting = lease() if lease is not None else None
             if waiting is not None:
                 await waiting
+        elif call is not None and event.endswith("send_request_body.complete"):
+            call.taken = True
 
     request.extensions["trace"] = look
 
@@ -226,12 +232,12 @@ def explain(error: Exception, label: str, timeout_s: float) -> ModelError:
         away.unreached = True
         return away
     if isinstance(error, (openai.APITimeoutError, TimeoutError)):
-        return ModelFailed(
-            f"{label} did not answer within {timeout_s:g} s: 'timeout_s' of the card is the limit"
-        )
+        slow = ModelFailed(f"{label} did not answer within {timeout_s:g} s")
+        slow.timed_out = True
+        return slow
     if isinstance(error, openai.APIConnectionError):
         return ModelUnavailable(f"{label} cannot be reached: {cause or error}")
-    if isinstance(error, openai.APIStatusError):
+    if isinstance(error, openai.APIError):
         return _explain_status(error, label)
     if isinstance(error, ModelBehaviorError):
         if "finish_reason='length'" in str(error):
@@ -246,8 +252,22 @@ def explain(error: Exception, label: str, timeout_s: float) -> ModelError:
     )
 
 
-def _explain_status(error: openai.APIStatusError, label: str) -> ModelError:
-    status = error.status_code
+#: What servers call an error in the middle of a stream, where they give it no number.
+KINDS_OF_ERROR = {
+    "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "insufficient_quota": 429,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "overloaded_error": 529,
+}
+
+
+def _explain_status(error: openai.APIError, label: str) -> ModelError:
+    status = status_of(error)
     text = f"{label} answered {status}: {words_of(error)}"
     if status in (401, 403):
         if label.startswith("server/"):
@@ -256,7 +276,9 @@ def _explain_status(error: openai.APIStatusError, label: str) -> ModelError:
     no_quota = "insufficient_quota" in (str(error.code), str(error.type))
     if status == 402 or (status == 429 and no_quota):
         return ModelLocked(f"{text}. Check the plan and the quota")
-    later_s = retry_after_s(error.response.headers)
+    later_s = None
+    if isinstance(error, openai.APIStatusError):
+        later_s = retry_after_s(error.response.headers)
     if status == 429:
         return ModelBusy(text, later_s)
     if status in (502, 503, 504, 529):
@@ -268,7 +290,19 @@ def _explain_status(error: openai.APIStatusError, label: str) -> ModelError:
     return ModelRefused(text)
 
 
-def words_of(error: openai.APIStatusError) -> str:
+def status_of(error: openai.APIError) -> int:
+    """Return the status of an answer, or what it would be of an error that is stated in a stream
+    after a 200; 500 for one that says nothing of the kind."""
+    if isinstance(error, openai.APIStatusError):
+        return error.status_code
+    body = error.body if isinstance(error.body, Mapping) else {}
+    said = [str(body.get(key)) for key in ("status", "code", "type")]
+    numbers = (int(one) for one in said if one.isdecimal() and 400 <= int(one) < 600)
+    kinds = (KINDS_OF_ERROR[one] for one in said if one in KINDS_OF_ERROR)
+    return [*numbers, *kinds, 500][0]
+
+
+def words_of(error: openai.APIError) -> str:
     """Return what the server said, which `str(error)` leaves out where it is no JSON."""
     body = error.body
     if isinstance(body, Mapping):
@@ -276,7 +310,8 @@ def words_of(error: openai.APIStatusError) -> str:
         if isinstance(inner, Mapping):
             return str(inner.get("message", inner))[:500]
         return str(inner)[:500]
-    return (body if isinstance(body, str) and body else error.response.text or "no message")[:300]
+    text = error.response.text if isinstance(error, openai.APIStatusError) else ""
+    return (body if isinstance(body, str) and body else text or "no message")[:300]
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -43,7 +43,10 @@ class Front(pydantic.BaseModel):
     temperature: float = pydantic.Field(0.7, ge=0, le=2)
     max_tokens: int = pydantic.Field(5000, ge=1)
     concurrency: int | None = pydantic.Field(None, ge=1, le=100_000)
-    timeout_s: float = pydantic.Field(120.0, gt=0)
+    #: Seconds that one answer may take, its first token, and each one after another.
+    timeout_s: float = pydantic.Field(600.0, gt=0)
+    first_token_s: float = pydantic.Field(300.0, gt=0)
+    token_timeout_s: float = pydantic.Field(60.0, gt=0)
     #: What becomes of an answer that the model did not end: by default, prose goes on with a mark,
     #: and JSON fails.
     cut: Literal["accept", "retry", "fail"] | None = None

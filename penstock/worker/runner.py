@@ -32,6 +32,7 @@ from penstock.errors import ModelError, ModelMisbehaved, ModelRefused
 from penstock.models.journalled import JournalledModel
 from penstock.models.names import Target
 from penstock.models.providers import Providers
+from penstock.models.streams import Limit, Limits
 from penstock.models.thinking import thinking_of
 from penstock.project.cards import Card
 from penstock.project.chains import StageSpec
@@ -94,7 +95,9 @@ class _Asking:
             name=card.name,
             instructions=self.own + self.form,
             model_settings=ModelSettings(
-                temperature=card.front.temperature, max_tokens=card.front.max_tokens
+                temperature=card.front.temperature,
+                max_tokens=card.front.max_tokens,
+                include_usage=True,
             ),
             output_type=CardOutput(card) if output is not None else None,
         )
@@ -109,6 +112,12 @@ class _Asking:
         mine = copy.copy(self._first)
         mine.model = model
         return mine
+
+
+def limits_of(card: Card) -> Limits:
+    """How long an answer for `card` may take, and where that is said."""
+    keys = ("timeout_s", "first_token_s", "token_timeout_s")
+    return Limits(*(Limit(getattr(card.front, key), f"'{key}' in {card.file}") for key in keys))
 
 
 def agent_step(
@@ -133,7 +142,7 @@ def agent_step(
         if card.front.recall is not None:
             parts = {**parts, **await look_up(card.front.recall, work, spec.reads)}
         inner = providers.model(provider, seed=work.event.trace_id, writes=spec.makes, parts=parts)
-        model = JournalledModel(inner, provider, work.calls, card.front.timeout_s)
+        model = JournalledModel(inner, provider, work.calls, limits_of(card))
         mine = now.agent_for(model)
         mine.instructions = instructions + now.form
         mine.tools = [_journalled(tool, work) for tool in tools]

@@ -9,12 +9,16 @@ from agents import Model, ModelResponse, ModelSettings, ModelTracing, Tool, Usag
 from openai.types.responses import ResponseOutputMessage, ResponseOutputText
 
 from penstock.broker.embedded.journal import EmbeddedJournal
+from penstock.conditions import UP
+from penstock.errors import ModelFailed
 from penstock.journal import Calls
-from penstock.models.gate import Gates
+from penstock.models.gate import Gates, run_of_call
 from penstock.models.journalled import JournalledModel
 from penstock.models.names import Target
-from penstock.models.providers import Provider
-from penstock.signals import Signals
+from penstock.models.providers import Provider, Providers
+from penstock.models.streams import Limit, Limits
+from penstock.signals import SettingRefused, Signals
+from tests.servers import ScriptedServer
 from tests.unit.conftest import Opener, messages, open_store
 from tests.unit.stores import IDEA, STEP
 
@@ -54,20 +58,21 @@ class Desk:
 
     def __init__(self, journal: EmbeddedJournal, message: Any) -> None:
         self.journal, self.message = journal, message
-        self.model = Counting()
+        self.model: Model = Counting()
         target = Target("server", "m", "http://127.0.0.1:1/v1", "key")
         self.provider = Provider(target, Gates(Signals()))
+        self.limits = Limits(*[Limit(10, "the test")] * 3)
 
     async def ask(
         self, tools: Sequence[Tool] = (), anew: Sequence[str] = (), replay: int = 0
     ) -> tuple[str, str]:
         """The answer, and the name of the call."""
         calls = Calls(self.journal, STEP, self.message, anew, replay)
-        model = JournalledModel(self.model, self.provider, calls, 10)
+        model = JournalledModel(self.model, self.provider, calls, self.limits)
         response = await model.get_response(
             "Answer.",
             "What is the weather?",
-            ModelSettings(max_tokens=50),
+            ModelSettings(max_tokens=50, include_usage=True),
             list(tools),
             None,
             [],
@@ -118,5 +123,124 @@ def test_an_answer_that_was_judged_unusable_is_asked_for_anew_once_a_replay(work
         assert (await desk.ask(replay=1))[0] == "answer 1", "nothing was wrong with it"
         for replay, expected in ((1, "answer 2"), (1, "answer 2"), (2, "answer 3")):
             assert await desk.ask(anew=[name], replay=replay) == (expected, name)
+
+    work(body)
+
+
+# -- how a server is asked that does not stream as others do
+
+
+class Counter(Desk):
+    """A step that asks the scripted server, each time something else, and what was heard of it."""
+
+    def __init__(self, desk: Desk, server: ScriptedServer) -> None:
+        super().__init__(desk.journal, desk.message)
+        signals = Signals()
+        self.refused: list[str] = []
+        signals.on(SettingRefused, lambda said: self.refused.append(said.setting))
+        self.providers = Providers(gates=Gates(signals))
+        self.provider = self.providers.get(Target("server", "m", server.base_url, "key"))
+        assert self.provider.model is not None
+        self.model = self.provider.model
+
+    async def __aenter__(self) -> "Counter":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.providers.close()
+
+    async def asked(self, server: ScriptedServer) -> list[tuple[Any, Any]]:
+        """How the server was asked to stream, call by call."""
+        calls = await asyncio.to_thread(server.calls)
+        return [
+            (one["request"].get("stream"), one["request"].get("stream_options")) for one in calls
+        ]
+
+
+STREAMED = (True, {"include_usage": True})
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "refused", "then"),
+    [
+        (400, "'stream_options' is not supported", "stream_options", (True, None)),
+        (
+            422,
+            "body.stream_options: Extra inputs are not permitted",
+            "stream_options",
+            (True, None),
+        ),
+        (400, "this server cannot stream", "stream", (None, None)),
+        (400, "Streaming is not supported", "stream", (None, None)),
+        (400, "verify your organization to stream this model", "stream", (None, None)),
+    ],
+)
+def test_a_server_that_refuses_to_stream_is_asked_without_and_that_is_remembered(
+    work: Any, scripted: ScriptedServer, status: int, said: str, refused: str, then: Any
+) -> None:
+    async def body(desk: Desk) -> None:
+        async with Counter(desk, scripted) as counter:
+            scripted.script(
+                [{"fault": "status", "status": status, "body": {"error": {"message": said}}}]
+            )
+            await counter.ask()
+            await counter.ask([function_tool(before)])
+            assert await counter.asked(scripted) == [STREAMED, then, then]
+            assert counter.refused == [refused]
+
+    work(body)
+
+
+def test_many_calls_that_find_out_at_once_that_a_server_cannot_stream_are_all_answered(
+    work: Any, scripted: ScriptedServer
+) -> None:
+    async def body(desk: Desk) -> None:
+        async with Counter(desk, scripted) as counter:
+            error = {"error": {"message": "stream: not here"}}
+            scripted.script([{"fault": "status", "status": 400, "body": error, "times": 3}])
+            tools = [function_tool(before, name_override=f"t{n}") for n in range(3)]
+            await asyncio.gather(*(counter.ask([tool]) for tool in tools))
+            asked = await counter.asked(scripted)
+            assert asked.count(STREAMED) == asked.count((None, None)) == 3
+            assert counter.refused == ["stream"]
+
+    work(body)
+
+
+def test_one_body_to_a_request_for_a_stream_is_an_answer_and_no_property_of_the_server(
+    work: Any, scripted: ScriptedServer
+) -> None:
+    async def body(desk: Desk) -> None:
+        async with Counter(desk, scripted) as counter:
+            scripted.script([{"fault": "whole"}])
+            assert "Scripted answer" in (await counter.ask())[0]
+            await counter.ask([function_tool(before)])
+            assert await counter.asked(scripted) == [STREAMED, STREAMED]
+
+    work(body)
+
+
+@pytest.mark.parametrize(
+    ("after", "limits", "said"),
+    [
+        (0, (9, 0.2, 9), "gave no token within 0.2 s: first"),
+        (2, (9, 9, 0.2), "fell silent for 0.2 s after 2 tokens: token"),
+        (2, (0.2, 9, 9), "did not answer within 0.2 s: total"),
+    ],
+)
+def test_a_server_that_takes_too_long_is_no_outage(
+    work: Any, scripted: ScriptedServer, after: int, limits: tuple[float, ...], said: str
+) -> None:
+    async def body(desk: Desk) -> None:
+        async with Counter(desk, scripted) as counter:
+            counter.limits = Limits(*map(Limit, limits, ("total", "first", "token")))
+            for run in ("one", "two", "three"):
+                run_of_call.set(run)
+                scripted.script([{"fault": "silent", "after": after}])
+                with pytest.raises(ModelFailed, match=f"{said} is the limit") as caught:
+                    await counter.ask()
+                assert caught.value.counts and not caught.value.gated
+            assert {one.state for one in counter.provider.gates.conditions} == {UP}
+            assert "Scripted answer" in (await counter.ask())[0]
 
     work(body)

@@ -2,7 +2,8 @@
 
 Run as `python tests/servers/scripted.py --port 0 --log FILE`; prints `{"port": N}` when it listens.
 
-    POST /v1/chat/completions   an answer with the request's hash; JSON when that was asked for
+    POST /v1/chat/completions   an answer with the request's hash; JSON when that was asked for; as
+                                events, word by word, to a request with `stream`
     POST /v1/embeddings         a vector of each input's words; meets `status`, `timeout` and `html`
     POST /script                a list of faults for requests to come, see `Fault`
     GET  /calls                 the last calls that were asked, each with its request
@@ -32,6 +33,7 @@ import re
 import sys
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
@@ -59,10 +61,18 @@ FAULTS = {
     "empty-choices": "200 without any choice",
     "bad-json-output": "an answer whose content, `content` when given, fits no schema",
     "answer": "an answer with `content`, with `reasoning` where that is given, and `finish_reason`",
+    "whole": "the ordinary answer as one body, also to a request with `stream`",
+    "silent": "`after` tokens of a stream, then comments only, until the client leaves; with"
+    " `seconds`, or when they are released, the rest",
+    "stated": "`after` tokens of a stream, then the error `body`",
+    "unended": "`after` tokens of a stream, then its end",
 }
 
 #: Faults whose answer a client can use, and so has to pay for.
-PAID_FAULTS = {"none", "timeout", "no-usage", "bad-json-output", "answer"}
+PAID_FAULTS = {"none", "timeout", "no-usage", "bad-json-output", "answer", "whole"}
+
+#: Seconds between the comments of a stream that is silent.
+COMMENT_S = 0.05
 
 
 class BadScript(ValueError):
@@ -85,6 +95,7 @@ class Fault:
     content: str = "This is not the JSON that was asked for."
     reasoning: str | None = None
     finish_reason: str = "stop"
+    after: int = 0
 
     @classmethod
     def read(cls, entry: Any) -> Fault:
@@ -167,8 +178,8 @@ class ScriptedModel:
         try:
             asked = await request.json()
             messages = asked["messages"]
-            if not isinstance(messages, list) or not messages or asked.get("stream"):
-                return error_response(400, "needs a list of messages, and cannot stream")
+            if not isinstance(messages, list) or not messages:
+                return error_response(400, "needs a list of messages")
         except (ValueError, KeyError, TypeError):
             return error_response(400, "needs a JSON object with messages")
         fault = self.next_fault(last_user_text(messages), first_system_text(messages))
@@ -187,17 +198,45 @@ class ScriptedModel:
         if fault.fault == "html":
             return web.Response(text="<html>Bad gateway</html>", content_type="text/html")
         try:
-            body = json.dumps(completion(asked, call, fault)).encode()
+            made = completion(asked, call, fault)
         except (BadScript, KeyError, TypeError, AttributeError) as bad:
             return error_response(400, f"no instance can be made of the schema: {bad!r}")
+        body, kind = json.dumps(made).encode(), "application/json"
         if fault.fault == "truncated-json":
-            return web.Response(body=body[: len(body) // 2], content_type="application/json")
+            return web.Response(body=body[: len(body) // 2], content_type=kind)
+        if asked.get("stream") and fault.fault != "whole":
+            events = list(events_of(made, asked))
+            if fault.fault in ("silent", "stated", "unended"):
+                return await self.send_in_parts(request, events, fault)
+            body, kind = b"".join(events), "text/event-stream"
         if fault.fault == "cut":
-            return await send_half(request, body)
+            return await send_half(request, body, kind)
         if fault.fault in PAID_FAULTS and epoch == self.epoch and is_connected(request):
             call.answered = True
             self.append("answered", call)
-        return web.Response(body=body, content_type="application/json")
+        return web.Response(body=body, content_type=kind)
+
+    async def send_in_parts(
+        self, request: web.Request, events: list[bytes], fault: Fault
+    ) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_type = "text/event-stream"
+        await response.prepare(request)
+        # The first says who speaks, and is no token.
+        await response.write(b"".join(events[: 1 + fault.after]))
+        if fault.fault == "stated":
+            await response.write(event_of(fault.body) + event_of("[DONE]"))
+        if fault.fault == "silent":
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(fault.seconds):
+                    released = asyncio.ensure_future(self.released.wait())
+                    try:
+                        while not (await asyncio.wait([released], timeout=COMMENT_S))[0]:
+                            await response.write(b": still here\n\n")
+                    finally:
+                        released.cancel()
+            await response.write(b"".join(events[1 + fault.after :]))
+        return response
 
     async def embed(self, request: web.Request) -> web.StreamResponse:
         asked = await request.json()
@@ -309,6 +348,35 @@ def completion(asked: dict[str, Any], call: Call, fault: Fault) -> dict[str, Any
     return body
 
 
+def events_of(made: dict[str, Any], asked: dict[str, Any]) -> Iterator[bytes]:
+    """A completion as the events of a stream: who speaks, each word, the end, and what was used
+    where that is asked for."""
+    chunk = {**made, "object": "chat.completion.chunk"}
+    usage = chunk.pop("usage", None)
+    for choice in made["choices"]:
+
+        def event(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+            choices = [{"index": 0, "delta": delta, "finish_reason": finish_reason}]
+            return event_of({**chunk, "choices": choices})
+
+        yield event({"role": "assistant", "content": ""})
+        for key in ("reasoning_content", "content"):
+            said = choice["message"].get(key)
+            words = (
+                re.findall(r"\S+\s*|\s+", said) if isinstance(said, str) else [said] * bool(said)
+            )
+            for word in words:
+                yield event({key: word})
+        yield event({}, choice["finish_reason"])
+    if usage is not None and (asked.get("stream_options") or {}).get("include_usage"):
+        yield event_of({**chunk, "choices": [], "usage": usage})
+    yield event_of("[DONE]")
+
+
+def event_of(data: Any) -> bytes:
+    return b"data: %s\n\n" % (data if isinstance(data, str) else json.dumps(data)).encode()
+
+
 def answer_text(asked: dict[str, Any], key: str) -> str:
     """The answer to a request, the same for the same key: a sentence, or JSON when asked for."""
     short = key[:8]
@@ -407,9 +475,9 @@ def status_response(fault: Fault) -> web.Response:
     return web.json_response(fault.body, status=fault.status, headers=fault.headers)
 
 
-async def send_half(request: web.Request, body: bytes) -> web.StreamResponse:
+async def send_half(request: web.Request, body: bytes, kind: str) -> web.StreamResponse:
     response = web.StreamResponse()
-    response.content_type = "application/json"
+    response.content_type = kind
     response.content_length = len(body)
     await response.prepare(request)
     await response.write(body[: len(body) // 2])

@@ -8,7 +8,13 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from penstock.conditions import DOWN, UP, Condition
-from penstock.errors import ModelBusy, ModelFailed, ModelLocked, ModelUnavailable, Unavailable
+from penstock.errors import (
+    ModelBusy,
+    ModelFailed,
+    ModelLocked,
+    ModelUnavailable,
+    Unavailable,
+)
 from penstock.models.gate import FIRST_PROBE_S, LAST_PROBE_S, Outage, run_of_call
 from penstock.signals import ProviderDown, ProviderUp, Signal, Signals
 from tests.unit.conftest import run_leaping
@@ -155,6 +161,19 @@ def test_one_run_that_fails_and_fails_is_no_outage():
         outage = new()
         for _ in range(20):
             assert not fail(outage, "poison", error=BAD)
+
+    leaping(body)
+
+
+def test_calls_that_were_taken_and_took_too_long_are_no_outage_however_many_runs_made_them():
+    async def body() -> None:
+        outage, slow = new(), ModelFailed("'timeout_s' in bot.md is the limit")
+        slow.timed_out = True
+        for run in "abcdef":
+            assert not fail(outage, run, error=slow)
+        assert not fail(outage, "g", error=BAD), "and they are no evidence beside others"
+        assert fail(outage, "h", error=BAD)
+        assert fail(outage, "i", error=slow), "nor that it is up"
 
     leaping(body)
 
