@@ -10,7 +10,6 @@ PenstockError
 │   ├── NotFound               a run, a pipeline or a file that is not there
 │   └── RunBegunBefore         a trace id that was used for another run
 ├── ProjectError             the author of cards, chains and steps
-│   ├── CardError
 │   ├── ChainError
 │   └── StepError
 ├── EventError               one event: it becomes a dead letter
@@ -39,10 +38,15 @@ def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
 
     It names the most similar of `known`, after `prefix`. Empty when none is similar.
     """
+    close = closest(word, known)
+    return f" Did you mean '{prefix}{close}'?" if close is not None else ""
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """Return the most similar of `known`, or None when none is similar."""
     import difflib  # only where something is wrong: commands do not pay for it
 
-    close = difflib.get_close_matches(word, known, n=1)
-    return f" Did you mean '{prefix}{close[0]}'?" if close else ""
+    return next(iter(difflib.get_close_matches(word, known, n=1)), None)
 
 
 class PenstockError(click.ClickException):
@@ -89,10 +93,6 @@ class RunBegunBefore(OperatorError):
 
 class ProjectError(PenstockError):
     """A card, a chain or a step cannot be used."""
-
-
-class CardError(ProjectError):
-    """A card in agents/ cannot be used."""
 
 
 class ChainError(ProjectError):

@@ -34,8 +34,12 @@ def new(context: Context, name: str) -> None:
 def check(context: Context) -> int:
     project = context.project
     if context.as_json:
-        put(json.dumps({"problems": project.problems, "pipelines": list(project.chains)}))
-    elif project.problems:
+        found = {"problems": project.problems, "warnings": project.warnings}
+        put(json.dumps(found | {"pipelines": list(project.chains)}))
+        return 1 if project.problems else 0
+    for warning in project.warnings:
+        say(f"Warning: {warning}", style="yellow")
+    if project.problems:
         for problem in project.problems:
             say(problem, style="red")
         say(f"{len(project.problems)} to mend.", style="red")

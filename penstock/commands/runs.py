@@ -19,6 +19,7 @@ from penstock.conditions import Condition
 from penstock.errors import PenstockError, SettingsError
 from penstock.models import LABEL, wrote_offline
 from penstock.record.events import as_text
+from penstock.record.values import read_json
 from penstock.runs.runs import CANCELLED, DEAD, DONE, Run
 from penstock.worker.health import what_is_down, who_works_elsewhere
 
@@ -234,7 +235,7 @@ def read_runs(file: str, check: Callable[[Begun], object]) -> list[Begun]:
         if not line.strip():
             continue
         try:
-            parts = json.loads(line)
+            parts = read_json(line)
         except ValueError as exc:
             raise SettingsError(f"{file}:{number}: not JSON: {exc}") from exc
         if not isinstance(parts, dict):

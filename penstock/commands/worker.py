@@ -134,6 +134,7 @@ def greeting(app: PenstockApp) -> list[str]:
     lines.append(f"broker     {settings.redact(settings.broker_url)}")
     log = app.event_log.path if settings.event_log else "off (PENSTOCK_EVENT_LOG)"
     lines.append(f"event log  {log}")
+    lines += (f"warning    {warning}" for warning in app.project.warnings)
     return lines
 
 

@@ -22,12 +22,6 @@ class Outcome(pydantic.BaseModel):
     at_most: Annotated[int, pydantic.Field(ge=1, le=1000)] | None = None
     then: str | None = None
 
-    @pydantic.model_validator(mode="after")
-    def _an_end_for_a_bound(self) -> "Outcome":
-        if self.then is not None and self.at_most is None:
-            raise ValueError("'then' says where it goes after 'at_most' rounds: give both")
-        return self
-
 
 @dataclasses.dataclass(frozen=True)
 class Branches:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import pydantic
 from frontmatter.default_handlers import YAMLHandler
 
-from penstock.errors import CardError, ModelMisbehaved
-from penstock.project.documents import Document
+from penstock.errors import ModelMisbehaved
+from penstock.project.documents import Document, read_text
+from penstock.project.schemas import check_schema, validator_of
 from penstock.record.notes import KINDS, Kind
 
 if TYPE_CHECKING:
@@ -60,21 +61,6 @@ class Front(pydantic.BaseModel):
     #: Tasks that are answered in prose all the same.
     prose: list[str] = []
 
-    @pydantic.field_validator("output")
-    @classmethod
-    def _is_a_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
-        if schema is None:
-            return None
-        import jsonschema  # a tenth of a second, for cards that have one
-
-        try:
-            jsonschema.Draft202012Validator.check_schema(schema)
-        except jsonschema.SchemaError as exc:
-            raise ValueError(f"not a JSON Schema: {exc.message}") from exc
-        if schema.get("type") != "object":
-            raise ValueError("the schema of an agent's output begins with 'type: object'")
-        return schema
-
 
 @dataclasses.dataclass(frozen=True)
 class Card:
@@ -88,7 +74,11 @@ class Card:
     common: str
     tasks: dict[str, str]
     hash: str
-    file: pathlib.Path
+    document: Document = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def file(self) -> pathlib.Path:
+        return self.document.file
 
     @property
     def label(self) -> str:
@@ -108,9 +98,7 @@ class Card:
 
     @functools.cached_property
     def validator(self) -> "jsonschema.Draft202012Validator":
-        import jsonschema
-
-        return jsonschema.Draft202012Validator(self.front.output or {})
+        return validator_of(self.front.output or {})
 
     def check_output(self, value: Any) -> None:
         """Raises `ModelMisbehaved` that names the place where `value` breaks the card's schema."""
@@ -124,40 +112,47 @@ class Card:
 
 
 def read_card(file: pathlib.Path) -> Card:
-    """The card in `file`. Raises `CardError` with file, line and key."""
+    """The card in `file`. What is wrong with it is noted in its document."""
+    text, unreadable = "", ""
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise CardError(f"{file}: cannot be read: {exc}") from exc
+        text = read_text(file)
+    except ValueError as exc:
+        unreadable = str(exc)
     handler = YAMLHandler()
-    body = text.lstrip("\ufeff")
+    front_text, body, first_line = "", text.lstrip("\ufeff"), 1
     if handler.detect(body):
         try:
             front_text, body = handler.split(body)
-        except ValueError as exc:
-            raise CardError(f"{file}:1: the front matter has no closing '---' line") from exc
-        # The handler takes the first mark and the empty lines after it away.
-        first_line = 1 + text[: text.index(front_text)].count("\n")
-    else:
-        front_text, first_line = "", 1
-    document = Document(file, front_text, CardError, first_line)
-    front = document.check(Front)
+            # The handler takes the first mark and the empty lines after it away.
+            first_line = 1 + text[: text.index(front_text)].count("\n")
+        except ValueError:
+            unreadable = "the front matter has no closing '---' line"
+    document = Document(file, front_text, first_line)
+    if unreadable:
+        document.spoil(unreadable)
+    front = document.check(Front) or Front.model_validate({})
+    if front.output is not None:
+        check_schema(front.output, document)
     common, *sections = TASK.split(body)
     tasks: dict[str, str] = {}
-    for task, section in zip(sections[::2], sections[1::2], strict=True):
-        if task in tasks:
-            raise CardError(f"{file}: two sections are for the task '{task}'; one is enough")
-        tasks[task] = section.strip()
+    for found, section in zip(TASK.finditer(body), sections[1::2], strict=True):
+        if found[1] in tasks:
+            document.note(
+                f"two sections are for the task '{found[1]}'; one is enough",
+                line=1 + text.count("\n") - body.count("\n", found.start()),
+            )
+        tasks.setdefault(found[1], section.strip())
     for task in front.prose:
         if task not in tasks:
-            raise document.fail(f"'prose' names '{task}', which is no task of this card", "prose")
-    if not common.strip() and not tasks and not front.instructions_from:
-        raise CardError(f"{file}: there are no instructions below the front matter")
+            document.note(f"'prose' names '{task}', which is no task of this card", "prose")
+    if not (common.strip() or tasks or front.instructions_from or document.spoilt()):
+        line = 1 + text.count("\n") - body.count("\n")
+        document.note("there are no instructions below the front matter", line=line)
     return Card(
         name=file.stem,
         front=front,
         common=common.strip(),
         tasks=tasks,
         hash=hashlib.sha256(text.encode()).hexdigest()[:12],
-        file=file,
+        document=document,
     )

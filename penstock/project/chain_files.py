@@ -2,25 +2,25 @@
 
 import pathlib
 
-from penstock.errors import ChainError
 from penstock.project.chains import Chain
 from penstock.project.checks import check_chain
-from penstock.project.documents import Document
+from penstock.project.documents import Document, read_text
 
 
-def read_chain(file: pathlib.Path) -> Chain:
-    """The chain in `file`, checked by itself. Raises `ChainError` with file, line and key."""
+def read_chain(file: pathlib.Path) -> tuple[Chain | None, Document]:
+    """The chain in `file`, where its document makes one, checked by itself. What is wrong with it
+    is noted in the document."""
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ChainError(f"{file}: cannot be read: {exc}") from exc
-    document = Document(file, text, ChainError)
+        document = Document(file, read_text(file))
+    except ValueError as exc:
+        document = Document(file, "")
+        document.spoil(str(exc))
+        return None, document
     read = document.check(Chain)
-    stages = [
-        stage.within(read.pipeline, read.telemetry, document.where("stages", index))
-        for index, stage in enumerate(read.stages)
-    ]
+    if read is None:
+        return None, document
+    stages = [stage.within(read.pipeline, read.telemetry) for stage in read.stages]
     chain = read.model_copy(update={"stages": stages})
     chain._file = file
     check_chain(chain, document)
-    return chain
+    return chain, document

@@ -51,33 +51,14 @@ class StageSpec(pydantic.BaseModel):
 
     _pipeline: str = ""
     _telemetry: str | None = None
-    _where: str = ""
 
-    @pydantic.model_validator(mode="after")
-    def _one_thing_to_do(self) -> "StageSpec":
-        if (self.agent is None) == (self.step is None):
-            raise ValueError("a stage has either 'agent: CARD' or 'step: NAME', one of the two")
-        for key in ("task", "again"):
-            if getattr(self, key) and self.step:
-                raise ValueError(f"'{key}' goes with 'agent', not with 'step'")
-        if (self.by is None) != (self.outcomes is None):
-            raise ValueError("'by: FIELD' and 'outcomes' go together")
-        if self.outcomes is not None and (self.writes is not None or self.part is None):
-            raise ValueError(
-                "with 'outcomes' a stage needs 'part: NAME', what its answer is called whichever"
-                " way it goes, and has no 'writes' of its own"
-            )
-        if self.check and self.step:
-            raise ValueError("'check' goes with 'agent'; a step can check for itself")
-        return self
-
-    def within(self, pipeline: str, telemetry: str | None = None, where: str = "") -> "StageSpec":
-        """The stage as part of `pipeline`, with a name. `where` is its file and line, for people;
-        `telemetry` the chain's topic for what its agents did."""
+    def within(self, pipeline: str, telemetry: str | None = None) -> "StageSpec":
+        """The stage as part of `pipeline`, with a name. `telemetry` is the chain's topic for what
+        its agents did."""
         doer = f"{self.agent}_{self.task}" if self.task else self.agent or self.step
         name = self.name or f"{pipeline}_{doer}_{self.reads}".replace(".", "_")
         made = self.model_copy(update={"name": name})
-        made._pipeline, made._where = pipeline, where
+        made._pipeline = pipeline
         made._telemetry = telemetry if self.agent is not None else None
         return made
 
@@ -88,10 +69,6 @@ class StageSpec(pydantic.BaseModel):
     @functools.cached_property  # asked for by each event; a private attribute is slow
     def telemetry(self) -> str | None:
         return self._telemetry
-
-    @property
-    def where(self) -> str:
-        return self._where
 
     @property
     def branches(self) -> Branches | None:

@@ -1,91 +1,133 @@
 """What must fit together in a chain: its topics, its stages' turns, its loops, its governor."""
 
-from penstock.errors import ChainError, did_you_mean
-from penstock.project.chains import Chain, GovernorSpec, StageSpec
-from penstock.project.documents import Document
+import graphlib
+import itertools
+from collections.abc import Iterator
+
+from penstock.errors import ChainError, closest, did_you_mean
+from penstock.project.chains import Chain, StageSpec
+from penstock.project.documents import Document, KeyPath
 
 
 def check_chain(chain: Chain, document: Document) -> None:
-    """Raises `ChainError` with file, line and key for what does not fit together in `chain`."""
-    written = {topic for stage in chain.stages for topic in stage.targets}
-    parts = [*chain.topics, *(stage.makes for stage in chain.stages if stage.makes)]
-    for entry in chain.entries:
-        if entry not in chain.topics:
-            raise _undeclared(document, chain, entry, "entry")
+    """Everything that does not fit together in `chain` is noted in its `document`."""
+    for index, stage in enumerate(chain.stages):
+        _check_stage(stage, document, "stages", index)
+    # Of a name that is no topic, and of the topic that it was probably meant for, that is enough.
+    said = {
+        one
+        for topic, path in _named(chain)
+        if topic not in chain.topics
+        for one in (topic, _note_undeclared(chain, topic, document, *path) or topic)
+    }
+    written = {topic for stage in chain.stages for topic in stage.targets} | said
+    read = {stage.reads for stage in chain.stages} | said
     begins = " and ".join(f"'{entry}'" for entry in chain.entries)
     for index, stage in enumerate(chain.stages):
-        named: list[tuple[str | None, tuple[str, ...]]] = [(stage.reads, ("reads",))]
-        named.append((stage.writes, ("writes",)))
-        for name, way in (stage.branches.outcomes if stage.branches else {}).items():
-            named.append((way.writes, ("outcomes", name, "writes")))
-            named.append((way.then, ("outcomes", name, "then")))
-        for topic, key in named:
-            if topic is not None and topic not in chain.topics:
-                raise _undeclared(document, chain, topic, "stages", index, *key)
         if stage.reads not in written and stage.reads not in chain.entries:
             hint = did_you_mean(stage.reads, written)
-            raise document.fail(
+            document.note(
                 f"stage '{stage.name}' reads '{stage.reads}', which no stage writes and which is"
                 f" not the entry ({begins}).{hint}",
-                "stages",
-                index,
-                "reads",
+                *("stages", index, "reads"),
             )
-        for part in stage.carries or ():
-            if part not in parts:
-                raise _undeclared(document, chain, part, "stages", index, "carries")
     for entry in chain.entries:
-        if all(stage.reads != entry for stage in chain.stages):
-            raise document.fail(f"no stage reads the entry, '{entry}'", "stages")
+        if entry not in read:
+            document.note(f"no stage reads the entry, '{entry}'", "stages")
+    for topic in chain.topics:
+        if topic not in written | read and topic != chain.telemetry:
+            document.note(f"no stage reads or writes '{topic}'", "topics", topic)
     names = [stage.name for stage in chain.stages]
     for index, name in enumerate(names):
         if name in names[:index]:
-            raise document.fail(
+            document.note(
                 f"two stages are named '{name}': give one of them another 'name'", "stages", index
             )
     _check_order(chain, document)
-    if chain.telemetry is not None and chain.telemetry not in chain.topics:
-        raise _undeclared(document, chain, chain.telemetry, "telemetry")
-    circle = _find_circle(chain)
-    if circle:
+    for circle in _circles(chain):
         index = next(
             i
             for i, stage in enumerate(chain.stages)
             if stage.reads == circle[-2] and circle[-1] in _onward(stage)
         )
-        raise document.fail(
+        document.note(
             f"a cycle without an exit: {' -> '.join(circle)}. Every run would go round for ever."
             " A way back needs an end: {writes: TOPIC, at_most: 3, then: ANOTHER}.",
-            "stages",
-            index,
-            "outcomes" if chain.stages[index].branches else "writes",
+            *("stages", index, "outcomes" if chain.stages[index].branches else "writes"),
         )
-    if chain.governor is not None:
-        _check_governor(chain, chain.governor, document)
+    _check_meetings(chain, document)
+    governor = chain.governor
+    if governor is not None and governor.topic not in read:
+        document.note(
+            f"no stage reads '{governor.topic}', so nothing of it is ever finished",
+            *("governor", "topic"),
+        )
     if chain.seed is not None:
         try:
-            chain.read_parts(chain.seed)
+            if chain.topics.keys() >= set(chain.entries):
+                chain.read_parts(chain.seed)
         except ChainError as exc:
-            raise document.fail(f"seed: {exc.message}", "seed") from exc
+            document.note(f"seed: {exc.message}", "seed")
     elif chain.start == "manual":
-        raise document.fail("'start: manual' is about the seed, and there is none", "start")
+        document.note("'start: manual' is about the seed, and there is none", "start")
     elif chain.every_s:
-        raise document.fail("'every_s' starts runs from 'seed', and there is none", "every_s")
-    used = {*written, *(stage.reads for stage in chain.stages), chain.telemetry}
-    for topic in chain.topics:
-        if topic not in used:
-            raise document.fail(f"no stage reads or writes '{topic}'", "topics", topic)
+        document.note("'every_s' starts runs from 'seed', and there is none", "every_s")
 
 
-def _check_governor(chain: Chain, governor: GovernorSpec, document: Document) -> None:
-    if governor.topic not in chain.topics:
-        raise _undeclared(document, chain, governor.topic, "governor", "topic")
-    if all(stage.reads != governor.topic for stage in chain.stages):
-        raise document.fail(
-            f"no stage reads '{governor.topic}', so nothing of it is ever finished",
-            "governor",
-            "topic",
+def _check_stage(stage: StageSpec, document: Document, *path: str | int) -> None:
+    """The keys of a stage go together."""
+    if (stage.agent is None) == (stage.step is None):
+        document.note("a stage has either 'agent: CARD' or 'step: NAME', one of the two", *path)
+    for key in ("task", "again"):
+        if getattr(stage, key) and stage.step:
+            document.note(f"'{key}' goes with 'agent', not with 'step'", *path, key)
+    if stage.check and stage.step:
+        document.note("'check' goes with 'agent'; a step can check for itself", *path, "check")
+    if (stage.by is None) != (stage.outcomes is None):
+        document.note("'by: FIELD' and 'outcomes' go together", *path)
+    elif stage.outcomes is not None and (stage.writes is not None or stage.part is None):
+        document.note(
+            "with 'outcomes' a stage needs 'part: NAME', what its answer is called whichever way it"
+            " goes, and has no 'writes' of its own",
+            *path,
         )
+    for name, way in (stage.outcomes or {}).items():
+        if way.then is not None and way.at_most is None:
+            document.note(
+                "'then' says where it goes after 'at_most' rounds: give both",
+                *(*path, "outcomes", name),
+            )
+
+
+def _named(chain: Chain) -> Iterator[tuple[str, KeyPath]]:
+    """Each topic that the chain names outside of `topics`, and each part that it carries, with the
+    key that does."""
+    for entry in chain.entries:
+        yield entry, ("entry",)
+    if chain.telemetry is not None:
+        yield chain.telemetry, ("telemetry",)
+    if chain.governor is not None:
+        yield chain.governor.topic, ("governor", "topic")
+    for index, stage in enumerate(chain.stages):
+        path: KeyPath = ("stages", index)
+        yield stage.reads, (*path, "reads")
+        if stage.writes is not None:
+            yield stage.writes, (*path, "writes")
+        for name, way in (stage.outcomes or {}).items():
+            for key, topic in (("writes", way.writes), ("then", way.then)):
+                if topic is not None:
+                    yield topic, (*path, "outcomes", name, key)
+        for at, part in enumerate(stage.carries or ()):
+            if all(part != other.makes for other in chain.stages):
+                yield part, (*path, "carries", at)
+
+
+def _note_undeclared(chain: Chain, topic: str, document: Document, *path: str | int) -> str | None:
+    """Note that `topic` is none. Returns the one that was probably meant."""
+    known = ", ".join(chain.topics)
+    hint = did_you_mean(topic, chain.topics)
+    document.note(f"'{topic}' is not one of the topics ({known}).{hint}", *path)
+    return closest(topic, chain.topics)
 
 
 def _check_order(chain: Chain, document: Document) -> None:
@@ -95,28 +137,19 @@ def _check_order(chain: Chain, document: Document) -> None:
             continue
         if stage.after not in ahead:
             hint = did_you_mean(stage.after, ahead)
-            raise document.fail(
+            document.note(
                 f"'{stage.after}' is not one of the stages ({', '.join(ahead)}).{hint}",
-                "stages",
-                index,
-                "after",
+                *("stages", index, "after"),
             )
         line = [stage.name]
-        while (next_ := ahead[line[-1]]) is not None and next_ in ahead:
+        while (next_ := ahead.get(line[-1])) is not None:
             line.append(next_)
             if next_ in line[:-1]:
-                raise document.fail(
+                document.note(
                     f"stages that wait for each other: {' after '.join(line)}. None would begin.",
-                    "stages",
-                    index,
-                    "after",
+                    *("stages", index, "after"),
                 )
-
-
-def _undeclared(document: Document, chain: Chain, topic: str, *path: str | int) -> Exception:
-    known = ", ".join(chain.topics)
-    hint = did_you_mean(topic, chain.topics)
-    return document.fail(f"'{topic}' is not one of the topics ({known}).{hint}", *path)
+                return
 
 
 def _onward(stage: StageSpec) -> list[str]:
@@ -124,22 +157,62 @@ def _onward(stage: StageSpec) -> list[str]:
     return stage.targets if stage.branches is None else stage.branches.unbounded
 
 
-def _find_circle(chain: Chain) -> list[str]:
-    """The topics of a cycle, first and last the same, or nothing."""
-    onward: dict[str, list[str]] = {}
+def _circles(chain: Chain) -> Iterator[list[str]]:
+    """The topics of each cycle, first and last the same, from the one that the chain names first.
+    Each is another way back."""
+    before: dict[str, list[str]] = {}
     for stage in chain.stages:
-        onward.setdefault(stage.reads, []).extend(_onward(stage))
-    done: set[str] = set()
+        for topic in _onward(stage):
+            before.setdefault(topic, []).append(stage.reads)
+    order = list(dict.fromkeys([*chain.topics, *before, *(stage.reads for stage in chain.stages)]))
+    while True:
+        try:
+            graphlib.TopologicalSorter(before).prepare()
+            return
+        except graphlib.CycleError as exc:
+            *circle, _ = exc.args[1]
+        first = min(range(len(circle)), key=lambda at: order.index(circle[at]))
+        circle = [*circle[first:], *circle[: first + 1]]
+        before[circle[-1]] = [topic for topic in before[circle[-1]] if topic != circle[-2]]
+        yield circle
 
-    def visit(topic: str, path: list[str]) -> list[str]:
-        if topic in path:
-            return [*path[path.index(topic) :], topic]
-        if topic in done:
-            return []
-        for after in onward.get(topic, ()):
-            if found := visit(after, [*path, topic]):
-                return found
-        done.add(topic)
-        return []
 
-    return next((found for topic in onward if (found := visit(topic, []))), [])
+def _check_meetings(chain: Chain, document: Document) -> None:
+    """Warn of two stages that write one topic in one run, as they follow from an event that several
+    stages read: no later one waits for both, each of the two is gone on with. A chain that wants
+    each of its ideas judged means that, so it is no mistake."""
+    readers: dict[str, list[int]] = {}
+    writers: dict[str, list[int]] = {}
+    for index, stage in enumerate(chain.stages):
+        readers.setdefault(stage.reads, []).append(index)
+        for topic in stage.targets:
+            writers.setdefault(topic, []).append(index)
+    warned: set[tuple[int, int, str]] = set()
+    for fork, first in readers.items():
+        ways = [_downstream(chain, index, fork, readers) for index in first]
+        for topic in readers if len(ways) > 1 else ():
+            for one, other in itertools.combinations(writers.get(topic, ()), 2):
+                apart = {(one in way) - (other in way) for way in ways}
+                if {1, -1} <= apart and (one, other, topic) not in warned:
+                    warned.add((one, other, topic))
+                    names = " and ".join(f"'{chain.stages[at].name}'" for at in (one, other))
+                    document.warn(
+                        f"{names} both write '{topic}' in a run, as both follow from '{fork}': what"
+                        f" comes after '{topic}' is done once for each of them. If that is not"
+                        " meant, let one read what the other writes",
+                        *("stages", other),
+                    )
+
+
+def _downstream(chain: Chain, first: int, fork: str, readers: dict[str, list[int]]) -> set[int]:
+    """The stages that an event of `fork` may come to by the stage `first`, that one included, until
+    it is on `fork` again."""
+    found: set[int] = set()
+    line = [first]
+    while line:
+        index = line.pop()
+        if index not in found:
+            found.add(index)
+            for topic in chain.stages[index].targets:
+                line += readers.get(topic, ()) if topic != fork else ()
+    return found

@@ -2,16 +2,19 @@
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import re
+from collections.abc import Callable
 
 from penstock.broker.contract import Pipeline, Plan
-from penstock.errors import ChainError, ProjectError, SettingsError, did_you_mean
+from penstock.errors import ChainError, ProjectError, SettingsError, closest, did_you_mean
 from penstock.models.names import split
 from penstock.project.branches import OTHERWISE, Branches
 from penstock.project.cards import Card, read_card
 from penstock.project.chain_files import read_chain
 from penstock.project.chains import Chain, StageSpec
+from penstock.project.documents import Document
 from penstock.project.modules import load_steps
 from penstock.project.taken_names import hidden_sdk
 from penstock.steps import Registry, built_in
@@ -30,6 +33,8 @@ class Project:
     chains: dict[str, Chain]
     registry: Registry
     problems: list[str]
+    #: What works, and hardly anybody means.
+    warnings: list[str] = dataclasses.field(default_factory=list)
     #: The files of steps/ that could not be run, and what was said of each.
     broken: dict[pathlib.Path, str] = dataclasses.field(default_factory=dict)
 
@@ -61,6 +66,11 @@ class Project:
             raise ChainError(f"there is no pipeline '{name}'.{hint} Pipelines here: {known}.")
         return self.chains[name]
 
+    def take(self, document: Document) -> None:
+        """What is wrong with `document` is wrong with the project."""
+        self.problems += document.problems
+        self.warnings += document.warnings
+
     def require_sound(self) -> None:
         """Raises `ProjectError` with all the problems, when there are any."""
         if self.problems:
@@ -75,14 +85,12 @@ def read_project(root: pathlib.Path) -> Project:
     if hidden is not None:
         project.problems.append(hidden)
     for file in sorted((root / "agents").glob("*.md")):
-        try:
-            project.cards[file.stem] = read_card(file)
-        except ProjectError as exc:
-            project.problems.append(exc.message)
+        project.cards[file.stem] = read_card(file)
     project.broken = load_steps(root, project.registry)
-    project.problems += dict.fromkeys(project.broken.values())
     for card in project.cards.values():
         _check_front(card, project)
+        project.take(card.document)
+    project.problems += dict.fromkeys(project.broken.values())
     files = sorted((root / "topics").glob("*.yaml")) + sorted((root / "topics").glob("*.yml"))
     if not files:
         project.problems.append(
@@ -91,98 +99,108 @@ def read_project(root: pathlib.Path) -> Project:
             " penstock new NAME"
         )
     for file in files:
-        try:
-            chain = read_chain(file)
-            _check_against_others(chain, project)
-            project.chains[chain.name] = chain
-        except ProjectError as exc:
-            if exc.message not in project.problems:
-                project.problems.append(exc.message)
+        chain, document = read_chain(file)
+        if chain is not None:
+            _check_against_others(chain, document, project)
+            project.chains.setdefault(chain.name, chain)
+        project.take(document)
     return project
 
 
-def _check_against_others(chain: Chain, project: Project) -> None:
+def _check_against_others(chain: Chain, document: Document, project: Project) -> None:
     for other in project.chains.values():
         if other.name == chain.name:
-            raise ChainError(f"{chain.file}: the pipeline '{chain.name}' is also in {other.file}")
-        shared = sorted(set(other.topics) & set(chain.topics))
-        if shared:
-            raise ChainError(
-                f"{chain.file}: the topic '{shared[0]}' belongs to '{other.name}' ({other.file});"
-                " a topic belongs to one pipeline"
-            )
+            document.note(f"the pipeline '{chain.name}' is also in {other.file}", "pipeline")
+            return  # all of its topics and stages may be, too
+        for topic in chain.topics:
+            if topic in other.topics:
+                document.note(
+                    f"the topic '{topic}' belongs to '{other.name}' ({other.file}); a topic belongs"
+                    " to one pipeline",
+                    *("topics", topic),
+                )
     taken = {stage.name for stage in project.stages}
-    for stage in chain.stages:
+    for index, stage in enumerate(chain.stages):
+        note = functools.partial(_note_stage, document, index)
         if stage.name in taken:
-            raise ChainError(f"{stage.where}: another pipeline has a stage '{stage.name}'")
+            note(f"another pipeline has a stage '{stage.name}'")
         if stage.agent is not None:
-            _check_card(stage, project)
-        step = stage.check or stage.step
-        if step is not None and step not in project.registry.steps:
+            _check_card(stage, project, note)
+        for step in filter(None, (stage.check, stage.step)):
             known = project.registry.steps
-            raise _missing(
-                step,
-                project,
-                f"{stage.where}: there is no step '{step}'.{did_you_mean(step, known)}"
-                f" Steps: {', '.join(sorted(known))}. Register one in steps/*.py with @step.",
-            )
+            if step not in known and not _is_in_broken(step, project):
+                note(
+                    f"there is no step '{step}'.{did_you_mean(step, known)}"
+                    f" Steps: {', '.join(sorted(known))}. Register one in steps/*.py with @step."
+                )
 
 
-def _check_card(stage: StageSpec, project: Project) -> None:
+def _note_stage(document: Document, index: int, message: str) -> None:
+    document.note(message, "stages", index)
+
+
+def _check_card(stage: StageSpec, project: Project, note: Callable[[str], None]) -> None:
     assert stage.agent is not None
     card = project.cards.get(stage.agent)
-    file = project.root / "agents" / f"{stage.agent}.md"
     if card is None:
-        if file.exists():
-            raise ChainError(f"{stage.where}: the card '{stage.agent}' cannot be used, see above")
-        raise ChainError(
-            f"{stage.where}: the card {file} is missing.{did_you_mean(stage.agent, project.cards)}"
+        file = project.root / "agents" / f"{stage.agent}.md"
+        note(f"the card {file} is missing.{did_you_mean(stage.agent, project.cards)}")
+        return
+    if card.document.spoilt():
+        return
+    missing = [task for task in (stage.task, stage.again) if task and task not in card.tasks]
+    for task in missing:
+        note(
+            f"{card.file} has no section '## Task: {task}'.{did_you_mean(task, card.tasks)}"
+            f" Tasks there: {', '.join(card.tasks) or 'none'}."
         )
-    for task in (stage.task, stage.again):
-        if task is not None and task not in card.tasks:
-            raise ChainError(
-                f"{stage.where}: {card.file} has no section '## Task: {task}'."
-                f"{did_you_mean(task, card.tasks)} Tasks there: {', '.join(card.tasks) or 'none'}."
-            )
+    if missing:
+        return
     if not card.instructions(stage.task) and not card.front.instructions_from:
-        raise ChainError(f"{stage.where}: {card.file} has no instructions for this stage")
+        note(f"{card.file} has no instructions for this stage")
     if stage.branches is not None:
         for task in dict.fromkeys((stage.task, stage.again or stage.task)):
-            _check_outcomes(stage, stage.branches, card, task)
+            _check_outcomes(stage.branches, card, task, note)
 
 
-def _check_outcomes(stage: StageSpec, branches: Branches, card: Card, task: str | None) -> None:
+def _check_outcomes(
+    branches: Branches, card: Card, task: str | None, note: Callable[[str], None]
+) -> None:
     """What decides a branch is in the card's schema, and each of its values has a way. Nothing is
     said of schemas that are put together from others."""
     schema = card.output_for(task)
     if schema is None:
-        raise ChainError(
-            f"{stage.where}: 'by: {branches.by}' needs an answer in JSON, and {card.file} has no"
-            f" 'output'{f' for the task {task!r}' if task else ''}"
-        )
+        if not card.document.spoilt("output"):
+            note(
+                f"'by: {branches.by}' needs an answer in JSON, and {card.file} has no 'output'"
+                f"{f' for the task {task!r}' if task else ''}"
+            )
+        return
     fields = schema.get("properties")
     if not isinstance(fields, dict) or not schema.keys().isdisjoint(("$ref", "allOf", "anyOf")):
         return
     if branches.by not in fields:
-        raise ChainError(
-            f"{stage.where}: 'by: {branches.by}' is no field of the output of {card.file}"
+        note(
+            f"'by: {branches.by}' is no field of the output of {card.file}"
             f" ({', '.join(fields)}).{did_you_mean(branches.by, fields)}"
         )
+        return
     field = fields[branches.by]
     values = [str(one) for one in field.get("enum", ())] if isinstance(field, dict) else []
     if not values:
         return
     for name in branches.outcomes:
         if name not in values and name != OTHERWISE:
-            raise ChainError(
-                f"{stage.where}: '{name}' is no value of '{branches.by}' in {card.file}"
+            note(
+                f"'{name}' is no value of '{branches.by}' in {card.file}"
                 f" ({', '.join(values)}).{did_you_mean(name, values)}"
             )
+    gone = {*branches.outcomes, *(closest(name, values) for name in branches.outcomes)}
     for value in values:
-        if value not in branches.outcomes and OTHERWISE not in branches.outcomes:
-            raise ChainError(
-                f"{stage.where}: '{branches.by}' of {card.file} can be '{value}', and no outcome"
-                f" says where that goes. Add it, or '{OTHERWISE}'"
+        if value not in gone and OTHERWISE not in branches.outcomes:
+            note(
+                f"'{branches.by}' of {card.file} can be '{value}', and no outcome says where that"
+                f" goes. Add it, or '{OTHERWISE}'"
             )
 
 
@@ -193,25 +211,21 @@ def _check_front(card: Card, project: Project) -> None:
         try:
             split(model)
         except SettingsError as exc:
-            project.problems.append(f"{card.file}: {exc.message}")
-    for tool in card.front.tools:
-        if tool not in project.registry.tools:
-            known = project.registry.tools
-            error = _missing(
-                tool,
-                project,
-                f"{card.file}: there is no tool '{tool}'.{did_you_mean(tool, known)}"
+            card.document.note(exc.message, "model")
+    for index, tool in enumerate(card.front.tools):
+        known = project.registry.tools
+        if tool not in known and not _is_in_broken(tool, project):
+            card.document.note(
+                f"there is no tool '{tool}'.{did_you_mean(tool, known)}"
                 f" Tools: {', '.join(sorted(known)) or 'none'}. Register one with @tool.",
+                *("tools", index),
             )
-            if error.message not in project.problems:
-                project.problems.append(error.message)
 
 
-def _missing(name: str, project: Project, message: str) -> ChainError:
-    """What is wrong when there is no `name`: where it is in a file that could not be run, that, and
-    nothing more, as it was said."""
-    for file, said in project.broken.items():
+def _is_in_broken(name: str, project: Project) -> bool:
+    """Whether `name` is in a file that could not be run: that was said, and is enough."""
+    for file in project.broken:
         with contextlib.suppress(OSError):
             if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", file.read_text(errors="replace")):
-                return ChainError(said)
-    return ChainError(message)
+                return True
+    return False

@@ -14,6 +14,7 @@ import msgspec
 from penstock.errors import JobRefused, did_you_mean
 from penstock.record.events import NAMESPACE, Event, derive_id, first_event
 from penstock.record.file_names import check_name
+from penstock.record.values import read_json
 
 PIPELINE = "jobs"
 HIGH, LOW = "high", "low"
@@ -78,8 +79,8 @@ def read_job(name: str, job: Mapping[str, Any] | bytes | bytearray | str) -> Job
     read: Any = job
     if isinstance(job, bytes | bytearray | str):
         try:
-            read = msgspec.json.decode(job)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            read = read_json(job)
+        except ValueError as exc:
             raise JobRefused(f"job '{name}': not JSON: {exc}") from exc
     _check_keys(name, read, "", ("system_prompt", "params"))
     params = read["params"]

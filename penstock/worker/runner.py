@@ -69,7 +69,7 @@ class CardOutput(AgentOutputSchemaBase):
         try:
             value = storable(json.loads(_inner_json(json_str)))
             self.card.check_output(value)
-        except (ValueError, ModelMisbehaved) as exc:
+        except (ValueError, RecursionError, ModelMisbehaved) as exc:
             raise ModelBehaviorError(f"not the JSON that was asked for: {exc}") from exc
         return value
 

@@ -84,6 +84,8 @@ def test_a_file_begins_one_run_a_line_and_wait_follows_them_all(busy: Place) -> 
 #: A line, and what is wrong with it.
 BAD_LINES = {
     '{"premise": "cut': "not JSON: Unterminated string",
+    '{"premise": "a cat", "premise": "a dog"}': "the key 'premise' stands twice in one object",
+    '{"premise": ' + "[" * 100_000: "not JSON: more than 100 levels, one in the other",
     '["premise"]': 'expected an object like {"premise": "..."}',
     '{"topic": "a cat"}': "a run of 'story' begins with 'premise'",
     '{"premise": "a cat", "hero": "Tim"}': "'story' has no part 'hero'",

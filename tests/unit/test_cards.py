@@ -1,10 +1,11 @@
 """Cards: what an agent is told, and what is said about a card that cannot be used."""
 
+import itertools
 import pathlib
 
 import pytest
 
-from penstock.errors import CardError, ModelMisbehaved
+from penstock.errors import ModelMisbehaved
 from penstock.project.cards import Card, read_card
 
 FULL = """\
@@ -47,16 +48,21 @@ def write(tmp_path):
 
 @pytest.fixture
 def read(write):
-    return lambda text: read_card(write(text))
+    def read_(text: str) -> Card:
+        card = read_card(write(text))
+        assert card.document.problems == []
+        return card
+
+    return read_
 
 
 @pytest.fixture
 def refused(write):
     def refused_(text: str) -> str:
         file = write(text)
-        with pytest.raises(CardError) as caught:
-            read_card(file)
-        return caught.value.message.replace(str(file), "judge.md")
+        said = "\n".join(read_card(file).document.problems)
+        assert said
+        return said.replace(str(file), "judge.md")
 
     return refused_
 
@@ -177,21 +183,24 @@ def test_front_matter_that_is_not_closed_is_refused(refused):
 
 @pytest.mark.parametrize("text", ["", "---\nabout: x\n---\n\n  \n"])
 def test_a_card_without_instructions_is_refused(refused, text):
-    assert refused(text) == "judge.md: there are no instructions below the front matter"
+    said = refused(text)
+    assert said.endswith(": there are no instructions below the front matter")
 
 
 def test_two_sections_for_one_task_are_refused_with_its_name(refused):
     message = refused("Tell.\n## Task: a\nx\n## Task: b\ny\n## Task: a\nz\n")
-    assert message == "judge.md: two sections are for the task 'a'; one is enough"
+    assert message == "judge.md:6: two sections are for the task 'a'; one is enough"
 
 
 def test_a_file_that_cannot_be_read_is_refused_with_its_name(tmp_path):
     file = tmp_path / "judge.md"
-    with pytest.raises(CardError, match=r"judge\.md: cannot be read: .*No such file"):
-        read_card(file)
+    (said,) = read_card(file).document.problems
+    assert said.startswith(f"{file}:1: cannot be read: ") and "No such file" in said
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(CardError, match=r"judge\.md: cannot be read: .*utf-8"):
-        read_card(file)
+    (said,) = read_card(file).document.problems
+    assert said.startswith(f"{file}:1: cannot be read: ") and "utf-8" in said
+    file.write_bytes(b"x" * 1_000_001)
+    assert read_card(file).document.problems == [f"{file}:1: larger than 1,000,000 bytes"]
 
 
 def test_an_answer_that_fits_the_schema_is_taken(read):
@@ -217,3 +226,98 @@ def test_an_answer_that_breaks_the_schema_is_refused_with_the_place(read, answer
 
 def test_a_card_without_a_schema_takes_any_answer(read):
     read("Tell.").check_output({"anything": [1, None]})
+
+
+def test_everything_that_is_wrong_with_a_card_is_said_at_once_in_the_order_of_the_file(refused):
+    said = refused("""\
+---
+modl: gpt
+temperature: hot
+output:
+  type: object
+  properties:
+    score: {type: nummer}
+    text: {type: string, minLength: -1}
+    link: {$ref: "#/$defs/lnk"}
+prose: [a, b]
+recall: {limit: 0}
+---
+Tell.
+## Task: a
+x
+## Task: a
+y
+""")
+    expected = [
+        "2: unknown key 'modl'. Did you mean 'model'?",
+        "3: 'temperature' is 'hot': ",
+        "7: not a JSON Schema: 'nummer' is not valid",
+        "8: not a JSON Schema: -1 is less than the minimum of 0",
+        "9: $ref: '#/$defs/lnk' leads to nothing in this schema",
+        "10: 'prose' names 'b', which is no task of this card",
+        "11: 'recall.limit' is 0: ",
+        "16: two sections are for the task 'a'; one is enough",
+    ]
+    for found, begin in itertools.zip_longest(said.split("\n"), expected, fillvalue=""):
+        assert found.removeprefix("judge.md:").startswith(begin)
+
+
+SCHEMA = """\
+---
+output:
+  type: object
+  properties: {one: %s}
+  $defs:
+    leaf: {type: string}
+    tree: {type: object, properties: {left: {$ref: "#/$defs/tree"}}}
+    maybe: {anyOf: [{type: "null"}, {$ref: "#/$defs/node"}]}
+    node: {type: object, required: [next], properties: {next: {$ref: "#/$defs/maybe"}}}
+---
+Tell.
+"""
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        '{$ref: "#/$defs/leaf"}',
+        '{$ref: "#/$defs/tree"}',
+        '{$ref: "#/$defs/node"}',
+        '{type: array, items: {$ref: "#"}}',
+        "{type: object, properties: {$ref: {type: string}, $id: {type: string}}}",
+        '{enum: [{$ref: "http://127.0.0.1:1/x"}]}',
+    ],
+)
+def test_a_schema_may_refer_to_what_is_in_it_and_hold_itself_where_an_answer_ends(read, one):
+    read(SCHEMA % one).check_output({})
+
+
+@pytest.mark.parametrize(
+    ("one", "key", "problem"),
+    [
+        ('{$ref: "http://127.0.0.1:1/x.json"}', "$ref: 'http", "leads out of this schema, and not"),
+        ('{$ref: "https://json-schema.org/draft/2020-12/schema"}', "$ref", "nothing is fetched"),
+        ('{$ref: "file:///etc/passwd"}', "$ref: 'file", "leads out of this schema"),
+        ('{$ref: "other.json#/a"}', "$ref", "leads out of this schema"),
+        ('{$ref: ""}', "$ref: ''", "leads out of this schema"),
+        ('{items: {anyOf: [{not: {$ref: "ftp://x/y"}}]}}', "$ref", "leads out of this schema"),
+        ('{$ref: "#/$defs/none"}', "$ref", "leads to nothing"),
+        ('{$ref: "#name"}', "$ref", "leads to nothing"),
+        ('{$ref: "#/properties/one"}', "$ref", "leads back to itself"),
+        ('{anyOf: [{type: string}, {$ref: "#/properties/one"}]}', "$ref", "leads back to itself"),
+        (
+            '{type: object, required: [a], properties: {a: {$ref: "#/properties/one"}}}',
+            "$ref",
+            "no answer would end",
+        ),
+        ('{$id: "http://127.0.0.1:1/", type: string}', "'$id'", "nothing is fetched"),
+        ("{$anchor: a, type: string}", "'$anchor'", "nothing is fetched"),
+        ('{$dynamicRef: "#a"}', "'$dynamicRef'", "nothing is fetched"),
+        ("{$dynamicAnchor: a}", "'$dynamicAnchor'", "nothing is fetched"),
+    ],
+)
+def test_a_schema_that_refers_to_what_is_not_in_it_or_never_ends_is_refused(
+    refused, one, key, problem
+):
+    said = refused(SCHEMA % one)
+    assert said.startswith(f"judge.md:4: {key}") and problem in said and "\n" not in said

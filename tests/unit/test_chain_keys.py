@@ -3,9 +3,9 @@
 from penstock.project.chains import Chain
 from penstock.project.project import read_project
 from tests.unit.conftest import CHAIN, make_project
-from tests.unit.test_chains import read, refused
+from tests.unit.test_chains import read, read_any, refused
 
-__all__ = ["read", "refused"]
+__all__ = ["read", "read_any", "refused"]
 
 TOLD = CHAIN.replace("stages:", "  told: What was done\ntelemetry: told\nstages:", 1)
 

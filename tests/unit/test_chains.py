@@ -1,5 +1,8 @@
 """Chains: a pipeline as data, and what is said about one that would not work."""
 
+import itertools
+import re
+
 import pytest
 
 from penstock.errors import ChainError, StepFailed
@@ -20,28 +23,42 @@ stages:
 
 
 @pytest.fixture
-def read(tmp_path):
-    def read_(text: str) -> Chain:
+def read_any(tmp_path):
+    def read_(text: str) -> tuple[Chain | None, list[str]]:
         file = tmp_path / "tale.yaml"
         file.write_text(text)
-        return read_chain(file)
+        chain, document = read_chain(file)
+        return chain, [said.replace(f"{tmp_path}/", "") for said in document.problems]
 
     return read_
 
 
 @pytest.fixture
-def refused(read, tmp_path):
+def read(read_any):
+    def read_(text: str) -> Chain:
+        chain, said = read_any(text)
+        assert said == []
+        return chain
+
+    return read_
+
+
+@pytest.fixture
+def refused(read_any):
     def refused_(text: str) -> str:
-        with pytest.raises(ChainError) as caught:
-            read(text)
-        return caught.value.message.replace(f"{tmp_path}/", "")
+        said = read_any(text)[1]
+        assert said
+        return "\n".join(said)
 
     return refused_
 
 
-def stages(*lines: str) -> str:
-    """A chain of the topics a to d with these stages, the first of them on line 8."""
-    head = "pipeline: tale\ntopics:\n  a: A\n  b: B\n  c: C\n  d: D\nstages:\n"
+def stages(*lines: str, topics: str = "") -> str:
+    """A chain of these stages, the first of them on line 8, and of those of the topics a to d that
+    they or `topics` name."""
+    used = re.findall(r"\b[a-d]\b", " ".join(lines)) + list(topics)
+    named = "".join(f"  {'' if one in used else '# '}{one}: {one.upper()}\n" for one in "abcd")
+    head = f"pipeline: tale\ntopics:\n{named}stages:\n"
     return head + "".join(f"  - {{{line}}}\n" for line in lines)
 
 
@@ -69,9 +86,8 @@ def test_a_stage_is_named_after_what_it_does_unless_it_has_a_name(read):
     assert read(dotted).stages[0].name == "p_x_a_b"
 
 
-def test_a_stage_knows_its_line_and_what_it_does(read, tmp_path):
+def test_a_stage_knows_what_it_does(read):
     first, second, third = read(SOUND).stages
-    assert second.where == f"{tmp_path}/tale.yaml:8"
     assert (first.does, second.does, third.does) == ("teller", "teller (polish)", "present")
     assert (second.carries, third.concurrency) == (["idea"], 2)
     assert (first.carries, first.concurrency) == (None, None)
@@ -97,8 +113,8 @@ def test_a_topic_that_nobody_writes_cannot_be_read(refused):
 
 
 def test_an_entry_that_nobody_reads_is_refused(refused):
-    message = refused(stages("reads: b, step: x, writes: b") + "entry: a\n")
-    assert message == "tale.yaml:7: no stage reads the entry, 'a'"
+    message = refused(stages("reads: b, step: x, writes: a") + "entry: a\n")
+    assert message.startswith("tale.yaml:7: no stage reads the entry, 'a'")
 
 
 def test_two_stages_of_one_name_are_refused_with_the_way_out(refused):
@@ -121,7 +137,8 @@ def test_two_stages_may_read_one_topic_and_two_may_write_one(read):
 
 
 def test_a_topic_that_nobody_reads_or_writes_is_refused_where_it_stands(refused):
-    said = refused(stages("reads: a, step: x, writes: b", "reads: b, step: y, writes: c"))
+    text = stages("reads: a, step: x, writes: b", "reads: b, step: y, writes: c", topics="d")
+    said = refused(text)
     assert said == "tale.yaml:6: no stage reads or writes 'd'"
 
 
@@ -187,8 +204,9 @@ def test_a_seed_is_checked_as_a_run_is(refused, read):
 
 
 def test_a_file_that_cannot_be_read_is_refused_with_its_name(tmp_path):
-    with pytest.raises(ChainError, match=r"none\.yaml: cannot be read"):
-        read_chain(tmp_path / "none.yaml")
+    chain, document = read_chain(tmp_path / "none.yaml")
+    (said,) = document.problems
+    assert chain is None and said.startswith(f"{tmp_path}/none.yaml:1: cannot be read: ")
 
 
 def test_what_begins_a_run_is_checked(read):
@@ -307,11 +325,11 @@ def test_a_chain_may_have_two_entries_and_a_run_begins_with_one_of_them(read):
 
 
 def test_each_of_several_entries_must_be_a_topic_that_somebody_reads(refused):
-    text = stages("reads: a, step: x, writes: c")
+    text = stages("reads: a, step: x, writes: c", topics="b")
     assert "no stage reads the entry, 'b'" in refused(
         text.replace("stages", "entry: [a, b]\nstages")
     )
-    assert "tale.yaml:7: 'q' is not one of" in refused(
+    assert "tale.yaml:7: 'q' is not one of the topics (a, b, c)" in refused(
         text.replace("stages", "entry: [a, q]\nstages")
     )
     assert "'entry" in refused(text.replace("stages", "entry: []\nstages"))
@@ -338,3 +356,106 @@ def test_a_stage_may_wait_for_its_turn_after_another(read, refused):
 def test_a_check_goes_with_an_agent(refused):
     said = refused(stages("reads: a, step: x, check: y"))
     assert "'check' goes with 'agent'" in said
+
+
+def test_everything_that_is_wrong_with_a_chain_is_said_at_once_in_the_order_of_the_file(read_any):
+    chain, said = read_any("""\
+pipeline: a tale
+topics: {a: A, b: B, c: C, d: D}
+entry: aa
+stages:
+  - {reads: a, agnt: x, writes: bb, concurrency: 0}
+  - {reads: b, step: y, by: verdict, writes: q}
+  - step: z
+    reads: b
+    part: p
+    by: verdict
+    outcomes:
+      PASS: {wrties: c}
+      FAIL: {writes: b, then: a}
+  - {step: w, writes: c, after: nobody}
+  - text
+governor: {topic: r, limit: many}
+seed: {b: x}
+every_s: soon
+""")
+    expected = [
+        "1: 'pipeline' is 'a tale': String should match pattern",
+        "2: no stage reads or writes 'd'",
+        "3: 'aa' is not one of the topics (a, b, c, d). Did you mean 'a'?",
+        "5: unknown key 'stages.0.agnt'. Did you mean 'agent'?",
+        "5: 'stages.0.concurrency' is 0: ",
+        "5: 'bb' is not one of the topics (a, b, c, d). Did you mean 'b'?",
+        "6: 'by: FIELD' and 'outcomes' go together",
+        "6: 'q' is not one of the topics (a, b, c, d).",
+        "11: a cycle without an exit: b -> b.",
+        "12: unknown key 'stages.2.outcomes.PASS.wrties'. Did you mean 'writes'?",
+        "13: 'then' says where it goes after 'at_most' rounds: give both",
+        "14: the key 'stages.3.reads' is missing.",
+        "14: 'nobody' is not one of the stages (",
+        "15: 'stages.4' is 'text': Input should be a valid dictionary",
+        "16: 'governor.limit' is 'many': Input should be a valid integer",
+        "16: 'r' is not one of the topics (a, b, c, d).",
+        "18: 'every_s' is 'soon': Input should be a valid number",
+    ]
+    for found, begin in itertools.zip_longest(said, expected, fillvalue=""):
+        assert found.removeprefix("tale.yaml:").startswith(begin)
+    assert chain is not None and [stage.agent for stage in chain.stages] == ["x", *4 * [None]]
+
+
+@pytest.mark.parametrize(
+    ("lines", "met"),
+    [
+        (
+            ("reads: a, step: x, writes: b", "reads: a, step: y, writes: b", "reads: b, step: z"),
+            "b",
+        ),
+        (
+            (
+                "reads: a, step: x, writes: b",
+                "reads: a, step: y, writes: c",
+                "reads: b, step: z, writes: d",
+                "reads: c, step: z, writes: d",
+                "reads: d, step: w",
+            ),
+            "d",
+        ),
+    ],
+)
+def test_a_chain_whose_branches_meet_is_told_that_what_follows_is_done_twice(tmp_path, lines, met):
+    (tmp_path / "tale.yaml").write_text(stages(*lines))
+    _, document = read_chain(tmp_path / "tale.yaml")
+    assert document.problems == []
+    (said,) = document.warnings
+    assert f"both write '{met}' in a run, as both follow from 'a'" in said
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        # Nobody reads where they meet; one of two ways; two entries; a way back.
+        ("reads: a, step: x, writes: b", "reads: a, step: y, writes: b"),
+        (
+            "reads: a, step: x, by: v, part: p, outcomes: {P: {writes: b}, F: {writes: c}}",
+            "reads: b, step: y, writes: d",
+            "reads: c, step: z, writes: d",
+            "reads: d, step: w",
+        ),
+        (
+            "reads: a, step: x, writes: b",
+            "reads: a, step: show",
+            "reads: b, step: y, by: v, part: p, outcomes: {F: {writes: a, at_most: 2, then: c}}",
+            "reads: c, step: z",
+        ),
+    ],
+)
+def test_ways_of_which_a_run_takes_one_may_meet(tmp_path, lines):
+    (tmp_path / "tale.yaml").write_text(stages(*lines))
+    _, document = read_chain(tmp_path / "tale.yaml")
+    assert (document.problems, document.warnings) == ([], [])
+
+
+def test_a_chain_of_a_thousand_stages_is_checked(read):
+    topics = "".join(f"  t{number}:\n" for number in range(1001))
+    lines = "".join(f"- {{reads: t{n}, step: x, writes: t{n + 1}}}\n" for n in range(1000))
+    assert len(read(f"pipeline: long\ntopics:\n{topics}stages:\n{lines}").stages) == 1000

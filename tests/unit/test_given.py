@@ -8,6 +8,7 @@ import pytest
 
 from penstock.errors import StepFailed
 from penstock.project.cards import Card, Front, Recall
+from penstock.project.documents import Document
 from penstock.record.events import first_event
 from penstock.worker.prompts import given_parts, instructions_for, look_up, write_prompt
 
@@ -17,9 +18,8 @@ EVENT = first_event(
 
 
 def card(**front: Any) -> Card:
-    return Card(
-        name="c", front=Front(**front), common="", tasks={}, hash="", file=pathlib.Path("c.md")
-    )
+    document = Document(pathlib.Path("c.md"), "")
+    return Card(name="c", front=Front(**front), common="", tasks={}, hash="", document=document)
 
 
 def test_instructions_come_from_a_part_or_from_a_field_of_what_the_stage_reads():

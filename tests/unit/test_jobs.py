@@ -44,6 +44,9 @@ def test_a_job_is_read_from_an_object_and_from_its_json():
     [
         (b"{", "job 'j': not JSON: "),
         (b"\xff", "job 'j': not JSON: "),
+        (b"[" * 100_000, "job 'j': not JSON: more than 100 levels, one in the other"),
+        (b'{"a": ' + b"[" * 200 + b"]" * 200 + b"}", "job 'j': not JSON: more than 100 levels"),
+        (b'{"params": 1, "params": 2}', "job 'j': not JSON: the key 'params' stands twice"),
         ([], "job 'j': the job is a list, and not an object with system_prompt and params"),
         (None, "job 'j': the job is null"),
         ({"system_prompt": "x"}, "job 'j': the field 'params' is missing"),

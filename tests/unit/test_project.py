@@ -70,15 +70,18 @@ def test_a_folder_without_a_chain_says_how_to_get_one(tmp_path):
 
 def test_a_missing_card_is_named_with_the_one_that_was_probably_meant(read):
     assert problems(read(CHAIN.replace("agent: teller,", "agent: tellr,"))) == [
-        "topics/tale.yaml:8: the card agents/tellr.md is missing. Did you mean 'teller'?"
+        f"topics/tale.yaml:{line}: the card agents/tellr.md is missing. Did you mean 'teller'?"
+        for line in (8, 9)
     ]
 
 
-def test_a_broken_card_is_said_once_with_its_line_and_referred_to(read):
+def test_what_a_broken_card_says_is_read_all_the_same(read):
     assert problems(read(cards={"teller": "---\ntemperature: 9\n---\nTell."})) == [
         "agents/teller.md:2: 'temperature' is 9: Input should be less than or equal to 2",
-        "topics/tale.yaml:8: the card 'teller' cannot be used, see above",
+        "topics/tale.yaml:9: agents/teller.md has no section '## Task: polish'. Tasks there: none.",
     ]
+    (said,) = problems(read(cards={"teller": "---\nabout: [\n---\nTell."}))
+    assert said.startswith("agents/teller.md:3: not YAML: "), "what its body says is not looked at"
 
 
 def test_a_missing_task_is_named_with_the_tasks_that_there_are(read):
@@ -106,7 +109,7 @@ def test_a_missing_tool_is_named_with_the_tools_that_there_are(read):
     card = CARD.replace("about: Tells it", "tools: [lok]")
     (problem,) = problems(read(cards={"teller": card}, steps={"loud": STEP}))
     assert problem == (
-        "agents/teller.md: there is no tool 'lok'. Did you mean 'look'?"
+        "agents/teller.md:2: there is no tool 'lok'. Did you mean 'look'?"
         " Tools: look. Register one with @tool."
     )
     (problem,) = problems(read(cards={"teller": card}))
@@ -157,16 +160,19 @@ def test_steps_are_the_projects_own(read, tmp_path):
 @pytest.mark.parametrize(
     ("second", "expected"),
     [
-        (CHAIN, "topics/two.yaml: the pipeline 'tale' is also in topics/tale.yaml"),
+        (CHAIN, ["topics/two.yaml:1: the pipeline 'tale' is also in topics/tale.yaml"]),
         (
             CHAIN.replace("pipeline: tale", "pipeline: fable"),
-            "topics/two.yaml: the topic 'draft' belongs to 'tale' (topics/tale.yaml);"
-            " a topic belongs to one pipeline",
+            [
+                f"topics/two.yaml:{line}: the topic '{topic}' belongs to 'tale' (topics/tale.yaml);"
+                " a topic belongs to one pipeline"
+                for line, topic in ((4, "idea"), (5, "draft"), (6, "text"))
+            ],
         ),
         (
             "pipeline: fable\ntopics: {a: A}\n"
             "stages: [{reads: a, step: present, name: tale_present_text}]\n",
-            "topics/two.yaml:3: another pipeline has a stage 'tale_present_text'",
+            ["topics/two.yaml:3: another pipeline has a stage 'tale_present_text'"],
         ),
     ],
 )
@@ -174,8 +180,8 @@ def test_two_chains_that_collide_are_refused_and_the_first_stays(tmp_path, secon
     root = make_project(tmp_path)
     (root / "topics" / "two.yaml").write_text(second)
     project = read_project(root)
-    assert problems(project) == [expected]
-    assert list(project.chains) == ["tale"]
+    assert problems(project) == expected
+    assert project.chains["tale"].file == root / "topics" / "tale.yaml"
 
 
 def test_all_problems_are_said_at_once_and_the_rest_is_read_on(read):
@@ -185,7 +191,6 @@ def test_all_problems_are_said_at_once_and_the_rest_is_read_on(read):
         steps={"bad": "import nowhere\n"},
     )
     assert len(project.problems) == 3
-    assert list(project.cards) == ["teller"]
     with pytest.raises(ProjectError) as caught:
         project.require_sound()
     assert caught.value.message == "\n".join(project.problems)
@@ -269,11 +274,23 @@ def test_a_branch_by_an_agent_that_answers_in_prose_is_refused(read):
 def test_a_model_of_no_provider_is_said_when_the_card_is_read(read, model):
     cards = {"teller": CARD, "unused": f"---\nmodel: {model}\n---\nTell it.\n"}
     (said,) = problems(read(cards=cards))
-    assert said.startswith(f"agents/unused.md: model '{model}': ")
+    assert said.startswith(f"agents/unused.md:2: model '{model}': ")
     assert "is not a provider" in said and "http://HOST:PORT/v1#NAME" in said
 
 
 def test_a_tool_that_is_not_there_is_said_also_of_a_card_that_nobody_uses_yet(read):
     cards = {"teller": CARD, "unused": "---\ntools: [lok]\n---\nLook.\n"}
     (said,) = problems(read(cards=cards, steps={"loud": STEP}))
-    assert said.startswith("agents/unused.md: there is no tool 'lok'. Did you mean 'look'?")
+    assert said.startswith("agents/unused.md:2: there is no tool 'lok'. Did you mean 'look'?")
+
+
+def test_what_only_hardly_anybody_means_is_no_problem(read):
+    meeting = (
+        CHAIN.replace("reads: draft, agent", "reads: idea, agent")
+        .replace("task: polish, writes: text", "task: polish, writes: draft")
+        .replace("reads: text, step: present", "reads: draft, step: present, writes: text")
+    )
+    project: Project = read(meeting)
+    project.require_sound()
+    (warning,) = project.warnings
+    assert "topics/tale.yaml:9: 'tale_teller_idea' and 'tale_teller_polish_idea' both" in warning
