@@ -35,6 +35,7 @@ def run_as_dict(run: Run) -> dict[str, Any]:
         "trace_id": run.trace_id,
         "pipeline": run.pipeline,
         "state": run.state,
+        "answer": run.answer,
         "events": [
             {
                 "topic": entry.topic,
@@ -136,13 +137,25 @@ def show_run(run: Run, as_json: bool) -> int:
 
 
 def show_answer(run: Run) -> None:
-    """The run's last part on stdout, labelled when no model wrote it."""
-    usage = run.last.event.usage
-    put(f"✅ Final {run.pipeline.title()} Output for Trace ID {run.trace_id}:")
-    if usage is not None and wrote_offline(usage.model):
-        put(f"({LABEL})")
-    put("")
-    put(as_text(run.answer))
+    """What the run was for, on stdout, labelled when no model wrote it, and what was made of that
+    since; or why there is nothing of it."""
+    result = run.result
+    title = run.pipeline.title()
+    if result is not None:
+        put(f"✅ Final {title} Output for Trace ID {run.trace_id}:")
+        usage = result.entry.event.usage
+        if usage is not None and wrote_offline(usage.model):
+            put(f"({LABEL})")
+        put("")
+        put(as_text(result.value))
+        for one in run.comments:
+            put(f"\n{one.name}:\n{as_text(one.value)}")
+    else:
+        named = run.chain.result if run.chain is not None else None
+        made = f", and made no '{named}'" if named else "; no topic has what it made"
+        put(f"✅ {title} is done for Trace ID {run.trace_id}{made}.")
+    for end in run.ends:
+        (say if result is not None else put)(f"{end}.")
     if run.is_cut:
         say(f"Done, cut off: see penstock trace {run.trace_id}", style="yellow")
 

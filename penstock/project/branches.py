@@ -42,6 +42,19 @@ class Branches:
         found = [w.writes if w.at_most is None else w.then for w in self.outcomes.values()]
         return list(dict.fromkeys(topic for topic in found if topic is not None))
 
+    def ends(self, stage: str, rounds: Mapping[str, int]) -> list[str]:
+        """The outcomes that end a run after these `rounds`."""
+        return [
+            name
+            for name, way in self.outcomes.items()
+            if (way.then if self._is_over(way, f"{stage}/{name}", rounds) else way.writes) is None
+        ]
+
+    @staticmethod
+    def _is_over(way: Outcome, name: str, rounds: Mapping[str, int]) -> bool:
+        """Whether the way was gone as often as it may be."""
+        return way.at_most is not None and rounds.get(name, 0) >= way.at_most
+
     def choose(
         self, stage: str, value: Any, rounds: Mapping[str, int]
     ) -> tuple[str | None, dict[str, int]]:
@@ -59,9 +72,9 @@ class Branches:
                 )
             name = OTHERWISE
         way = self.outcomes[name]
+        gone = f"{stage}/{name}"
+        if self._is_over(way, gone, rounds):
+            return way.then, dict(rounds)
         if way.at_most is None:
             return way.writes, dict(rounds)
-        gone = rounds.get(f"{stage}/{name}", 0)
-        if gone >= way.at_most:
-            return way.then, dict(rounds)
-        return way.writes, {**rounds, f"{stage}/{name}": gone + 1}
+        return way.writes, {**rounds, gone: rounds.get(gone, 0) + 1}

@@ -127,6 +127,9 @@ class Chain(pydantic.BaseModel):
     every_s: Annotated[float, pydantic.Field(ge=0)] = 0.0
     governor: GovernorSpec | None = None
     telemetry: TopicName | None = None
+    #: The part that its runs are for, or the topic whose event holds that; by default, what was
+    #: made last.
+    result: str | None = None
 
     _file: pathlib.Path = pathlib.Path()
 

@@ -44,6 +44,17 @@ def check_chain(chain: Chain, document: Document) -> None:
                 f"two stages are named '{name}': give one of them another 'name'", "stages", index
             )
     _check_order(chain, document)
+    if chain.result is not None:
+        parts = [stage.makes for stage in chain.stages if stage.makes]
+        topics = [topic for stage in chain.stages for topic in stage.targets]
+        made = dict.fromkeys([*parts, *topics])
+        made.pop(chain.telemetry or "", None)
+        if chain.result not in made:
+            document.note(
+                f"'{chain.result}' is nothing that a stage makes ({', '.join(made) or 'none'})."
+                f"{did_you_mean(chain.result, made)}",
+                "result",
+            )
     for circle in _circles(chain):
         index = next(
             i

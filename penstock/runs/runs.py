@@ -2,11 +2,12 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from penstock.broker.contract import Broker, Found
 from penstock.errors import MalformedEvent, NotFound
-from penstock.project.chains import Chain
+from penstock.project.chains import Chain, StageSpec
 from penstock.project.project import Project
 from penstock.record import cancels, events
 from penstock.record import dead_letters as dead_letter_records
@@ -29,17 +30,30 @@ class Entry:
 
 
 @dataclasses.dataclass(frozen=True)
+class Made:
+    """A part that an agent or a step made, and the event that holds it. `decides` says that it
+    chose a branch of the chain."""
+
+    name: str
+    entry: Entry
+    decides: bool = False
+
+    @property
+    def value(self) -> Any:
+        return self.entry.event.parts[self.name]
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """One journey through a pipeline, as the topics tell it: its events in the order in which
-    they were made, and its dead letters."""
+    they were made, and its dead letters. `chain` is the pipeline's, as it is now."""
 
     trace_id: str
     pipeline: str
     entries: tuple[Entry, ...]
     dead_letters: tuple[DeadLetter, ...]
     cancelled: bool = False
-    #: The pipeline's topic for what its agents did, which is no part of what they made.
-    telemetry: str | None = None
+    chain: Chain | None = None
 
     @property
     def state(self) -> str:
@@ -52,21 +66,84 @@ class Run:
         return DEAD if self.dead_letters else DONE
 
     @property
-    def last(self) -> Entry:
-        """The event that was made last, telemetry left aside."""
-        made = (entry for entry in reversed(self.entries) if entry.topic != self.telemetry)
-        return next(made, self.entries[-1])
+    def made(self) -> list[Made]:
+        """What agents and steps made, in its order: neither what was submitted, nor telemetry."""
+        stages = {stage.name: stage for stage in self.chain.stages} if self.chain else {}
+        found = []
+        for entry in self.entries:
+            event = entry.event
+            # A fork begins with an event that was made, and has no parent in its run.
+            if self._is_telemetry(entry) or (event.parent_id is None and event.usage is None):
+                continue
+            stage = stages.get(event.stage)
+            names = (stage.makes if stage else "", entry.topic, next(reversed(event.parts)))
+            name = next(name for name in names if name in event.parts)
+            found.append(Made(name, entry, stage is not None and stage.branches is not None))
+        return found
+
+    @property
+    def result(self) -> Made | None:
+        """What the run was for: the part that its chain names, or that made the last event on the
+        topic that it names. Without a name, the part that was made last by an agent or a step whose
+        answer decided no branch, or else the last decision. None when nothing was made of that."""
+        made = self.made
+        name = self.chain.result if self.chain is not None else None
+        if name is not None:
+            of_it = [one for one in made if one.name == name]
+            # Of a fork, or a run whose first events are deleted, later events still hold it.
+            of_it = of_it or [one for one in made if name in one.entry.event.parts]
+            if of_it:
+                return dataclasses.replace(of_it[-1], name=name)
+            while made and made[-1].entry.topic != name:
+                made.pop()
+        plain = (one for one in reversed(made) if not one.decides)
+        return next(plain, made[-1] if made else None)
 
     @property
     def answer(self) -> Any:
-        """The part that was made last."""
-        parts = self.last.event.parts
-        return parts.get(self.last.topic, next(reversed(parts.values()), None))
+        """The value of the run's `result`."""
+        return None if self.result is None else self.result.value
+
+    @property
+    def comments(self) -> list[Made]:
+        """Where the chain names its result, what was made since, decisions left aside."""
+        result, made = self.result, self.made
+        if result is None or self.chain is None or self.chain.result is None:
+            return []
+        since = made[[one.entry for one in made].index(result.entry) + 1 :]
+        last = {one.name: one for one in since if not one.decides and one.name != result.name}
+        return list(last.values())
+
+    @property
+    def ends(self) -> list[str]:
+        """Where the run ended early, and of one that made nothing also at what last step, a
+        sentence each: of these no event says what was made."""
+        anything = bool(self.made)
+        return [
+            f"'{stage.name}' ({stage.does}) {_end(stage, entry)}"
+            for entry in self.entries
+            for stage in self._ended_by(entry)
+            if stage.targets or not anything
+        ]
+
+    def _ended_by(self, entry: Entry) -> Iterator[StageSpec]:
+        """The stages that have finished the event of `entry` and written nothing from it."""
+        children = self.children(entry.event.id)
+        for stage in self.chain.stages if self.chain is not None else ():
+            if stage.reads != entry.topic or stage.name in entry.waits_for:
+                continue
+            if not any(
+                one.event.stage == stage.name and one.topic in stage.targets for one in children
+            ):
+                yield stage
 
     @property
     def is_cut(self) -> bool:
         """Whether a model stopped before the end of something in it."""
         return any(entry.event.usage and entry.event.usage.cut for entry in self.entries)
+
+    def _is_telemetry(self, entry: Entry) -> bool:
+        return self.chain is not None and entry.topic == self.chain.telemetry
 
     def children(self, parent_id: str | None) -> list[Entry]:
         known = {entry.event.id for entry in self.entries}
@@ -126,10 +203,8 @@ class Runs:
             dead = tuple(dead_letters.get(trace_id, ()))
             pipeline = events_[0].event.pipeline if events_ else dead[0].pipeline
             known = self.project.chains.get(pipeline)
-            telemetry = None if known is None else known.telemetry
-            runs.append(
-                Run(trace_id, pipeline, tuple(events_), dead, trace_id in cancelled, telemetry)
-            )
+            is_cancelled = trace_id in cancelled
+            runs.append(Run(trace_id, pipeline, tuple(events_), dead, is_cancelled, known))
         return runs
 
     def _entry(self, record: Found, readers: list[str]) -> list[Entry]:
@@ -162,6 +237,17 @@ class Runs:
             dead_letter = dead_letter_records.load(record.value)
             found[dead_letter.id] = (record, dead_letter)
         return sorted(found.values(), key=lambda pair: pair[1].failed)
+
+
+def _end(stage: StageSpec, entry: Entry) -> str:
+    if stage.branches is not None:
+        ways = stage.branches.ends(stage.name, entry.event.rounds)
+        return f"ended it by the outcome {' or '.join(map(repr, ways))}, which writes nothing"
+    if stage.check is not None:
+        return f"was not asked: the check '{stage.check}' ended it"
+    if stage.writes is not None:
+        return f"gave nothing for '{stage.writes}', which ended it"
+    return "was its last step, which writes no topic"
 
 
 def _once(entries: list[Entry]) -> list[Entry]:

@@ -23,6 +23,8 @@ def test_a_pipeline_of_one_yaml_and_two_cards_runs(place: Place) -> None:
 
     assert "poet" in screen.err and "judge" in screen.err
     assert "✅ Final Haiku Output for Trace ID" in screen.out and LABEL in screen.out
+    haiku, verdict = screen.out.split("\nverdict:\n")
+    assert "Write one haiku" in haiku and "You are given a haiku" in verdict
 
 
 def test_an_answer_goes_back_as_often_as_the_chain_allows_and_then_on(place: Place) -> None:
@@ -35,6 +37,7 @@ def test_an_answer_goes_back_as_often_as_the_chain_allows_and_then_on(place: Pla
     # The offline model's replies are too long, however often it is asked.
     assert topics == ["news", "headline", "news", "headline", "news", "headline", "front_page"]
     assert trace["state"] == "done"
+    assert trace["answer"] == trace["events"][-1]["parts"]["headline"]
     assert trace["events"][-1]["parts"]["measure"]["verdict"] == "TOO_LONG"
 
 

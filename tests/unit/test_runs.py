@@ -219,30 +219,3 @@ def test_what_is_left_of_a_run_hangs_from_the_root():
     run = Run(TRACE, "tale", (entry(DRAFT), entry(TEXT)), ())
     assert [e.event for e in run.children(None)] == [DRAFT]
     assert [e.event for e in run.children(DRAFT.id)] == [TEXT]
-
-
-def test_the_answer_is_the_part_that_was_made_last():
-    run = Run(TRACE, "tale", (entry(IDEA, "idea"), entry(DRAFT, "draft")), ())
-    assert run.answer == "once"
-    renamed = Run(TRACE, "tale", (entry(DRAFT, "renamed since"),), ())
-    assert renamed.answer == "once"
-    assert Run(TRACE, "tale", (entry(event("submit"), "idea"),), ()).answer is None
-
-
-def test_telemetry_is_never_the_answer():
-    told = event("tale_teller_idea", IDEA, 9.0, told={"kind": "agent"})
-    entries = (entry(IDEA, "idea"), entry(DRAFT, "draft"), entry(told, "told"))
-    assert Run(TRACE, "tale", entries, (), telemetry="told").answer == "once"
-    alone = Run(TRACE, "tale", (entry(told, "told"),), (), telemetry="told")
-    assert alone.answer == {"kind": "agent"}, "the governor's own"
-
-
-def test_a_run_knows_the_telemetry_of_its_pipeline(tmp_path, open_store, open_broker):
-    text = CHAIN.replace("stages:", "  told: What was done\ntelemetry: told\nstages:", 1)
-    desk = Desk(open_store(), read_project(make_project(tmp_path / "told", text)))
-    desk.store.create("told", 3)
-    desk.put("idea", IDEA)
-    desk.finish("idea", ("draft", DRAFT))
-    desk.put("told", event("tale_teller_idea", IDEA, 9.0, told={"kind": "agent"}))
-    run = desk.runs(open_broker()).read(TRACE)
-    assert (len(run.entries), run.telemetry, run.answer) == (3, "told", "once")
