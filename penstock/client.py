@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from penstock.broker import open_broker
-from penstock.broker.contract import Beginning, Found, Location, Row
+from penstock.broker.contract import Beginning, Found, Location, Row, Unread
 from penstock.errors import ChainError, JobRefused, MalformedEvent, NotFound, SettingsError
 from penstock.jobs.status import JobStatus, PushedJob, pushes_of, status_of
 from penstock.programs import Plain, Stream, in_any_program
@@ -173,14 +173,63 @@ class Client:
     @in_any_program
     async def cancel(self, trace_id: str) -> Run:
         """The run is to end where it is: a worker cuts off its calls, at once or when one starts,
-        and none takes it up again. The run as it was. Raises `NotFound`, or `SettingsError` when it
-        is over."""
+        and none takes it up again. The run as it is then. Raises `NotFound`, or `SettingsError`
+        when it is over."""
         run = await self.read(trace_id)
         if run.state != RUNNING:
             raise SettingsError(f"run {run.trace_id} is over: it is {run.state}")
-        value = msgspec.json.encode({"at": time.time()})
-        await asyncio.to_thread(self.broker.cancel, run.trace_id.encode(), value)
-        return run
+
+        def cancel() -> None:
+            self._cancel(run.trace_id.encode())
+            self._let_go(run.trace_id.encode(), [one.topic for one in self.unread()])
+
+        await asyncio.to_thread(cancel)
+        return await self.read(trace_id)
+
+    @in_any_program
+    async def cancel_unread(self, topic: str) -> list[str]:
+        """The runs end whose events wait on `topic`, which no stage reads any more; their keys.
+        Raises `NotFound` when nothing waits there."""
+        unread = self.unread()
+        if topic not in {one.topic for one in unread}:
+            there = ", ".join(f"'{one.topic}'" for one in unread) or "none"
+            raise NotFound(
+                f"nothing waits on '{topic}' for stages that no chain has any more. Topics where"
+                f" something does: {there}"
+            )
+
+        def cancel() -> list[str]:
+            keys = dict.fromkeys(found.key for found in self._waiting(topic, None) if found.key)
+            for key in keys:
+                self._cancel(key)
+            self._let_go(None, [topic])
+            return [key.decode(errors="replace") for key in keys]
+
+        return await asyncio.to_thread(cancel)
+
+    def unread(self) -> list[Unread]:
+        """What waits on topics that no stage reads any more."""
+        with self.broker.snapshot():
+            return self.broker.unread()
+
+    def _cancel(self, key: bytes) -> None:
+        self.broker.cancel(key, msgspec.json.encode({"at": time.time()}))
+
+    def _waiting(self, topic: str, key: bytes | None) -> list[Found]:
+        """What waits on `topic`, which no stage reads any more."""
+        with self.broker.snapshot():
+            waiting = (one.stages for one in self.broker.unread() if one.topic == topic)
+            stages = next(waiting, ())
+            return [
+                found
+                for found in self.broker.find(topic, key)
+                if not all(self.broker.is_done(name, found) for name in stages)
+            ]
+
+    def _let_go(self, key: bytes | None, topics: list[str]) -> None:
+        waiting = [found for topic in topics for found in self._waiting(topic, key)]
+        if waiting:
+            self.broker.let_go(waiting)
 
     def push_job(
         self,

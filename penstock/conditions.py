@@ -2,7 +2,8 @@
 
 import msgspec
 
-UP, DOWN, STARTING = "up", "down", "starting"
+#: With WARNING the work goes on, and somebody should look.
+UP, DOWN, STARTING, WARNING = "up", "down", "starting", "warning"
 
 
 class Condition(msgspec.Struct, frozen=True):

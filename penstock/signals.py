@@ -624,6 +624,39 @@ class StageJoined(Signal, frozen=True):
         return f"{self.name} is new on '{self.topic}', which nobody read, and takes all of it up"
 
 
+class StageLeft(Signal, frozen=True):
+    """The stage `name` is gone from `topic`, which others read. Kafka does not know how many events
+    it had not finished (None)."""
+
+    action: ClassVar[str] = "stage_left"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    topic: str
+    unfinished: int | None = None
+
+    def __str__(self) -> str:
+        gone = f"{self.name} does not read '{self.topic}' any more"
+        if self.unfinished == 0:
+            return f"{gone}, and had finished all that was there"
+        count = "" if self.unfinished is None else f" ({self.unfinished} events)"
+        return (
+            f"{gone}: what it had not finished there{count} is left undone (to send a run on from"
+            " there: rerun)"
+        )
+
+
+class EventsUnread(Signal, frozen=True):
+    """Events wait on a topic that no stage reads any more."""
+
+    action: ClassVar[str] = "events_unread"
+    level: ClassVar[int] = logging.WARNING
+    topic: str
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 class WorkerSuspended(Signal, frozen=True):
     """This worker stood still for longer than its lease."""
 

@@ -63,6 +63,23 @@ class Found:
 
 
 @dataclasses.dataclass(frozen=True)
+class Unread:
+    """Events of `topic` that wait for `stages`, which no chain has any more. No stage reads it."""
+
+    topic: str
+    stages: tuple[str, ...]
+    count: int
+
+    def __str__(self) -> str:
+        wait = "event waits" if self.count == 1 else "events wait"
+        return (
+            f"{self.count} {wait} on '{self.topic}' for {', '.join(self.stages)}, which no chain"
+            " has any more. Name the topic in a chain again, as an entry that a stage reads, until"
+            f" it is worked off, or end these runs: penstock cancel --topic {self.topic}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class Pipeline:
     """A pipeline's topics. All have the same number of partitions, so that a run stays in one.
     `file` is its chain's, for messages."""
@@ -87,6 +104,11 @@ class Plan:
     def stages(self) -> list[str]:
         """The names of all stages."""
         return [name for names in self.readers.values() for name in names]
+
+    def gone(self, known: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
+        """Return those of the topics `known`, with the stages that read them once, that no stage
+        reads now."""
+        return {topic: tuple(names) for topic, names in known.items() if topic not in self.readers}
 
     @property
     def cancels(self) -> str:
@@ -139,6 +161,13 @@ class Broker(Protocol):
 
     def is_done(self, stage: str, record: Found) -> bool:
         """Return whether `stage` has finished `record`."""
+
+    def unread(self) -> list[Unread]:
+        """Return what waits on topics that no stage reads any more, as of the `snapshot`."""
+
+    def let_go(self, records: Sequence[Found]) -> None:
+        """Finish `records`, of topics that no stage reads, for the stages that read them once.
+        Raises `BrokerUnavailable`."""
 
     def snapshot(self) -> AbstractContextManager[None]:
         """Inside, everything is read as it was at one moment or later: an output of a step that is
@@ -227,6 +256,10 @@ class Membership(Protocol):
     async def lag(self, topic: str) -> int:
         """Return how many events of `topic` are not finished by all stages that read it, those in
         flight included. Raises `BrokerUnavailable`."""
+
+    async def unread(self) -> list[Unread]:
+        """Return what waits on topics that no stage reads any more, in this worker's partitions.
+        Raises `BrokerUnavailable`."""
 
     async def retire(self, before_s: float) -> int:
         """Delete what belongs to finished runs and is older than `before_s` (seconds since 1970),

@@ -92,7 +92,12 @@ SECTIONS = {
             "cancel",
             "runs:cancel",
             "End a run where it is: its calls are cut off, and no worker takes it up again.",
-            click.Argument(["trace_id"]),
+            click.Argument(["trace_id"], required=False),
+            click.Option(
+                ["--topic"],
+                metavar="NAME",
+                help="Not one, but all that wait on a topic which no stage reads any more.",
+            ),
             as_json,
         ),
         Command(

@@ -58,7 +58,8 @@ async def look(context: Context) -> AsyncIterator[Finding]:
         yield False, "install", exc.message
     for what, folder in (("data", settings.data), ("logs", settings.logs)):
         yield folder_is_well(what, folder)
-    yield await asyncio.to_thread(_broker, context)
+    for finding in await asyncio.to_thread(_broker, context):
+        yield finding
     targets: dict[Target, list[str]] = {}
     for name, card in project.cards.items():
         try:
@@ -104,13 +105,14 @@ async def _memory(context: Context) -> Finding:
     return status.state == "up", "memory", settings.redact(str(status))
 
 
-def _broker(context: Context) -> Finding:
+def _broker(context: Context) -> list[Finding]:
     try:
         with context.client() as client:
             well, said = client.broker.check()
+            unread = client.unread() if well else []
     except PenstockError as exc:
-        return False, "broker", exc.message
-    return well, "broker", said
+        return [(False, "broker", exc.message)]
+    return [(well, "broker", said), *((False, "topics", str(one)) for one in unread)]
 
 
 async def _model(context: Context, target: Target, names: list[str]) -> Finding:

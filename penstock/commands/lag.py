@@ -32,6 +32,7 @@ def lag(context: Context) -> None:
     context.project.require_sound()
     with context.client() as client:
         rows = read_lags(client, context.project)
+        unread = client.unread()
     if context.as_json:
         put(
             json.dumps(
@@ -44,6 +45,10 @@ def lag(context: Context) -> None:
                     }
                     for pipeline, topic, count, state in rows
                 ]
+                + [
+                    {"pipeline": None, "topic": one.topic, "lag": one.count, "governor": None}
+                    for one in unread
+                ]
             )
         )
         return
@@ -53,3 +58,5 @@ def lag(context: Context) -> None:
             sign = "🛑 " if state.state == THROTTLED else ""
             held = f"  {sign}{state.state} (limit {state.limit})"
         put(f"{pipeline:<16} {topic:<24} {count:>8}{held}")
+    for one in unread:
+        put(f"{'-':<16} {one.topic:<24} {one.count:>8}  🛑 {one}")

@@ -273,11 +273,19 @@ async def rerun(context: Context, trace_id: str, topic: str, wait: bool) -> int:
         return await show_begun(context, client, pipeline, [fork], wait)
 
 
-async def cancel(context: Context, trace_id: str) -> None:
+async def cancel(context: Context, trace_id: str | None, topic: str | None) -> None:
+    if (trace_id is None) == (topic is None):
+        raise SettingsError("which run? Give its trace id, or --topic: one of the two")
     async with context.client() as client:
+        if topic is not None:
+            for ended in await client.cancel_unread(topic):
+                said = {"trace_id": ended, "state": CANCELLED}
+                put(json.dumps(said) if context.as_json else f"run {ended} is cancelled")
+            return
+        assert trace_id is not None
         run = await client.cancel(trace_id)
         there = client.worker_running()
-        if there:
+        if there and run.state != CANCELLED:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CANCEL_S):
                     run = await client.wait(run.trace_id)

@@ -182,13 +182,18 @@ class Runs:
         entries: dict[str, list[Entry]] = {}
         dead_letters: dict[str, list[DeadLetter]] = {}
         with self.broker.snapshot():
-            for chain in chains:
-                for topic in chain.topics:
-                    readers = [stage.name for stage in chain.stages if stage.reads == topic]
-                    for record in self.broker.find(topic, key):
-                        for entry in self._entry(record, readers):
-                            by = record.key.decode(errors="replace")
-                            entries.setdefault(by, []).append(entry)
+            readers: dict[str, list[str]] = {
+                topic: [stage.name for stage in chain.stages if stage.reads == topic]
+                for chain in chains
+                for topic in chain.topics
+            }
+            # What was on its way when a chain was edited is not over.
+            readers |= {one.topic: list(one.stages) for one in self.broker.unread()}
+            for topic, names in readers.items():
+                for record in self.broker.find(topic, key):
+                    for entry in self._entry(record, names):
+                        by = record.key.decode(errors="replace")
+                        entries.setdefault(by, []).append(entry)
             found = self.dead_letters(key)
             cancelled = {
                 record.key.decode(errors="replace")

@@ -24,6 +24,7 @@ from penstock.settings import Settings
 from penstock.signals import RetentionPutOff, RunsDeleted, Shown, Signal, Signals, write_to_log
 from penstock.worker.clients import Clients
 from penstock.worker.console import show
+from penstock.worker.drift import Drift
 from penstock.worker.env import Env
 from penstock.worker.faust_parts import Boot, RawSchema, Tables
 from penstock.worker.health import HealthFile
@@ -75,6 +76,7 @@ class PenstockApp(faust.App):
         self.clients = Clients(settings, self.gates)
         self.readiness = Readiness(project.registry, settings, self.gates, self.signals)
         self.life = Life(lambda: self.should_stop, self.sleep)
+        self.drift = Drift(self.broker.unread, self.life, self.signals)
         self.event_log = EventLog(
             settings.logs,
             max_bytes=settings.event_log_bytes,
@@ -86,6 +88,7 @@ class PenstockApp(faust.App):
             self._declare(spec)
         self._declare_cancels()
         self.task(self.delete_finished_runs)
+        self.task(self.drift.watch_topics)
         for watch in self.broker.background():
             self.task(watch)
         self.on_rebalance_complete.connect(self._assigned)
@@ -131,6 +134,7 @@ class PenstockApp(faust.App):
         yield self.broker.condition
         yield from self.readiness.conditions
         yield from self.clients.conditions
+        yield from self.drift.conditions
 
     # -- the broker
 

@@ -109,3 +109,40 @@ def test_a_stage_that_was_renamed_or_joined_by_another_pays_for_nothing_again(
         place.wait_for(third)
         assert worker.stop() == 0
     assert (tmp_path / "asked").read_text().split() == ["first", "second", "third", "third"]
+
+
+@pytest.mark.timeout(120)
+def test_what_waits_on_a_topic_that_was_renamed_is_said_wherever_somebody_looks(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTES", str(tmp_path))
+    project = tmp_path / "project"
+    for name, text in {"steps/tell.py": STEPS, "topics/tale.yaml": CHAIN}.items():
+        (project / name).parent.mkdir(parents=True)
+        (project / name).write_text(text)
+    place = Place(tmp_path / "place", PENSTOCK_PROJECT=str(project), PENSTOCK_EVENT_LOG="off")
+    first, second = (
+        place.run("submit", "tale", "first", "--json").json()["trace_id"] for _ in range(2)
+    )
+    chain = project / "topics" / "tale.yaml"
+    chain.write_text(CHAIN.replace("idea", "premise"))
+    waits = "2 events wait on 'idea' for teller, which no chain has any more"
+    with place.worker() as worker:
+        worker.wait_for(waits)
+        assert waits in place.run("lag").out
+        assert f"topics     {waits}" in place.show("doctor").ended(1).out
+        assert "waits for teller" in place.run("trace", first).out
+        wait_until(lambda: waits in place.show("status").out, "the status")
+        place.run("cancel", first)
+        assert place.trace(first)["state"] == "cancelled"
+        assert worker.stop() == 0
+    old = CHAIN.replace("idea", "premise").replace("name: teller", "name: narrator")
+    old += "  - {reads: idea, step: tell, name: teller, writes: text}\nentry: [premise, idea]\n"
+    chain.write_text(old.replace("topics: {", "topics: {idea: As it was, "))
+    with place.worker() as worker:
+        place.wait_for(second)
+        assert worker.stop() == 0
+    assert (tmp_path / "asked").read_text().split() == ["first"]
+    chain.write_text(CHAIN.replace("idea", "premise"))
+    assert place.run("lag").out.count("idea") == 0
+    assert "nothing waits on 'idea'" in place.fails("cancel", "--topic", "idea")

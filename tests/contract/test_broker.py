@@ -3,6 +3,7 @@ read, journal, replay, retention, lag, check."""
 
 import asyncio
 import contextlib
+import dataclasses
 import pathlib
 import uuid
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from penstock.broker import open_broker
-from penstock.broker.contract import Row
+from penstock.broker.contract import Row, Unread
 from penstock.conditions import UP
 from penstock.errors import RunBegunBefore
 from penstock.record import dead_letters as deadletters
@@ -244,6 +245,28 @@ def test_a_run_that_is_cancelled_before_it_begins_is_not_paid_for(house, trace_i
     house.begin(trace_id)
     house.wait_until_over(trace_id)
     assert house.asked(trace_id) == 0
+
+
+# -- chains that were edited
+
+
+def test_what_waits_for_a_stage_that_is_gone_is_known_and_can_be_let_go(house, trace_id):
+    gate = house.hold(trace_id)
+    house.begin(trace_id)
+    assert gate.entered.wait(60)
+    edited = dataclasses.replace(house.plan, readers={house.draft: (house.printer,)})
+    with contextlib.closing(open_broker(house.settings, edited)) as fresh:
+        assert unread(fresh) == [Unread(house.idea, (house.teller,), 1)]
+        assert unread(house.broker) == []
+        fresh.let_go(house.found(house.idea, trace_id, fresh))
+        assert unread(fresh) == []
+    house.soon(gate.open)
+    house.wait_until_over(trace_id)
+
+
+def unread(broker: Any) -> Any:
+    with broker.snapshot():
+        return broker.unread()
 
 
 # -- the journal

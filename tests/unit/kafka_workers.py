@@ -30,7 +30,7 @@ from penstock.record import dead_letters as deadletters
 from penstock.record import events
 from penstock.record.dead_letters import DeadLetter
 from penstock.record.events import Event, first_event
-from penstock.signals import DeadLettered, Signals
+from penstock.signals import DeadLettered, Signal, Signals, StageJoined, StageLeft
 from penstock.steps import Work
 from penstock.worker.stage import Stage
 from penstock.worker.stages import Stages
@@ -109,6 +109,10 @@ class Worker:
         self.letters: list[DeadLetter] = []
         signals = Signals()
         signals.on(DeadLettered, lambda signal: self.letters.append(signal.dead_letter))
+        #: What it said of a chain that was edited.
+        self.edited: list[Signal] = []
+        for kind in (StageJoined, StageLeft):
+            signals.on(kind, self.edited.append)
         topics = list(plan.readers)
         self.consumer = Consumer(cluster.kafka, process, topics, self._deliver)
         self.journal = KafkaJournal(

@@ -5,10 +5,14 @@ import time
 import pytest
 from faust.types import TP
 
-from penstock.broker.contract import Pipeline, Plan
-from penstock.broker.embedded.renames import introduce
+from penstock.broker.contract import Beginning, Found, Pipeline, Plan, Unread
+from penstock.broker.embedded.broker import EmbeddedBroker
+from penstock.broker.embedded.renames import introduce, let_go, unread
 from penstock.broker.embedded.retention import delete_finished
 from penstock.broker.embedded.store import Store
+from penstock.record.events import Event, dump, first_event
+from penstock.settings import Settings
+from penstock.signals import StageJoined
 from tests.unit.conftest import Opener
 
 IDEA = TP("idea", 0)
@@ -70,6 +74,7 @@ def test_of_several_that_have_vanished_all_is_taken_over_and_nothing_is_lost(sto
     store.commit_now()
     recorded(store, "counter/event/call", "teller/event/call-2")
     printer, narrator = introduce(store, {"idea": ["printer", "narrator"]})
+    assert isinstance(printer, StageJoined) and isinstance(narrator, StageJoined)
     assert printer.replaces == narrator.replaces == ("teller", "counter")
     assert unfinished(store, "printer") == unfinished(store, "narrator") == [2, 4, 5]
     assert journal(store) == [
@@ -84,7 +89,7 @@ def test_of_two_others_it_is_the_slower_one(store):
     store.finish("counter", IDEA, 2)
     store.commit_now()
     (one,) = introduce(store, {"idea": ["counter", "printer", "teller"]})
-    assert one.source == "teller"
+    assert isinstance(one, StageJoined) and one.source == "teller"
     assert unfinished(store, "printer") == [2, 4, 5]
 
 
@@ -117,4 +122,55 @@ def test_a_new_file_introduces_nobody(open_store):
     store = open_store()
     store.create("idea", 2)
     assert introduce(store, {"idea": ["teller"]}) == []
-    assert introduce(store, {"idea": ["narrator"]})[0].replaces == ("teller",)
+    assert introduce(store, {"idea": ["narrator"]}) == [
+        StageJoined("narrator", "idea", "teller", ("teller",))
+    ]
+
+
+def plan_of(**readers: tuple[str, ...]) -> Plan:
+    return Plan("tale", (Pipeline("tale", "tale.yaml", tuple(readers)),), readers)
+
+
+def test_what_waits_on_a_topic_that_no_stage_reads_any_more_is_named_until_it_is_done(store):
+    (one,) = unread(store, plan_of(story=("teller",)))
+    assert (one.topic, one.stages, one.count) == ("idea", ("teller",), 3)
+    assert "3 events wait on 'idea' for teller, which no chain has any more" in str(one)
+    assert "penstock cancel --topic idea" in str(one)
+    assert unread(store, PLAN) == []
+    assert unfinished(store, "teller") == [2, 4, 5]  # named again, it goes on where it was
+
+
+def test_a_topic_that_no_stage_has_ever_read_is_nobodys_backlog(store):
+    store.append(TP("draft", 0), 0, b"k", b"v")
+    store.commit_now()
+    assert [one.topic for one in unread(store, plan_of(story=("teller",)))] == ["idea"]
+
+
+def test_what_was_begun_before_any_worker_waits_for_its_stages_by_name(tmp_path):
+    broker = EmbeddedBroker(Settings(data=tmp_path), PLAN)
+    event = first_event("tale", {"idea": "a snail"})
+    broker.begin([Beginning("idea", event.id, event.key, dump(event))])
+    assert unread(broker.store, plan_of(story=("teller",))) == [Unread("idea", ("teller",), 1)]
+    broker.close()
+
+
+def test_what_is_let_go_is_finished_for_the_stages_that_are_gone(store):
+    recorded(store, "teller/5e/call", "narrator/5e/call")
+    found = [Found("idea", 0, offset, 0, b"k", b"v") for offset in (2, 4)]
+    event = Event(id="5e", trace_id="k", pipeline="tale", stage="submit", parts={}, created=0.0)
+    let_go(store, [*found, Found("idea", 0, 5, 0, b"k", dump(event))])
+    assert unfinished(store, "teller") == []
+    assert unread(store, plan_of(story=("teller",))) == []
+    assert journal(store) == ["narrator/5e/call"]
+
+
+def test_a_stage_that_leaves_a_topic_to_others_says_what_it_leaves_undone(store):
+    introduce(store, {"idea": ["teller", "counter"]})
+    store.finish("counter", IDEA, 2)
+    store.commit_now()
+    (one,) = introduce(store, {"idea": ["teller"]})
+    assert (
+        "counter does not read 'idea' any more: what it had not finished there (2 events)"
+        in str(one)
+    )
+    assert introduce(store, {"idea": ["teller"]}) == []

@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
-from penstock.broker.contract import Beginning, Found, Location, Plan, Row
+from penstock.broker.contract import Beginning, Found, Location, Plan, Row, Unread
+from penstock.broker.embedded import renames
 from penstock.broker.embedded.file import SHIFT, damaged
 from penstock.broker.embedded.store import Store
 from penstock.broker.embedded.writer import KNOWN
 from penstock.broker.tp import TP
-from penstock.errors import PenstockError
+from penstock.errors import BrokerUnavailable, PenstockError
 from penstock.record.events import content_of
 from penstock.settings import Settings
 
@@ -69,7 +70,7 @@ class EmbeddedBroker:
         siblings = next((one.topics for one in self.plan.pipelines if topic in one.topics), ())
         there = (self.store.partitions(name) for name in siblings)
         count = next((count for count in there if count), self.settings.partitions)
-        self.store.create(topic, count)
+        self.store.create(topic, count, self.plan.readers.get(topic, ()))
 
     # -- reading
 
@@ -110,6 +111,16 @@ class EmbeddedBroker:
     def is_done(self, stage: str, record: Found) -> bool:
         tp = TP(record.topic, record.partition)
         return self.store.position(stage, tp).is_done(record.offset)
+
+    def unread(self) -> list[Unread]:
+        self.store.refresh()
+        return renames.unread(self.store, self.plan)
+
+    def let_go(self, records: Sequence[Found]) -> None:
+        try:
+            renames.let_go(self.store, records)
+        except sqlite3.Error as exc:
+            raise BrokerUnavailable(self.store.explain(exc)) from exc
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -9,10 +9,10 @@ from typing import Any
 
 import faust
 
-from penstock.broker.contract import Location, Plan, Stages
+from penstock.broker.contract import Location, Plan, Stages, Unread
 from penstock.broker.embedded.crash_file import FileSuspects
 from penstock.broker.embedded.journal import EmbeddedJournal
-from penstock.broker.embedded.renames import introduce
+from penstock.broker.embedded.renames import introduce, unread
 from penstock.broker.embedded.retention import delete_finished
 from penstock.broker.embedded.store import Store
 from penstock.broker.embedded.transport import Transport
@@ -22,7 +22,7 @@ from penstock.conditions import DOWN, UP, Condition
 from penstock.errors import BrokerUnavailable, ChainError, DatabaseUnusable
 from penstock.record.events import begun_before, content_of
 from penstock.settings import Settings
-from penstock.signals import CrashFound, Signals, StageJoined
+from penstock.signals import CrashFound, Signals, StageJoined, StageLeft
 
 #: More records than anybody reads from one partition at once.
 MANY = 10**9
@@ -53,7 +53,7 @@ class SoleWorker:
         self._journal: EmbeddedJournal | None = None
         #: How many events were in flight when the last worker died.
         self._left_behind = 0
-        self._introduced: list[StageJoined] = []
+        self._introduced: list[StageJoined | StageLeft] = []
 
     def faust_settings(self) -> dict[str, Any]:
         return {"broker": self.settings.broker_url}
@@ -185,6 +185,9 @@ class SoleWorker:
             readers = self.plan.readers.get(topic, ())
             count += max((store.position(name, tp).unfinished(end) for name in readers), default=0)
         return count
+
+    async def unread(self) -> list[Unread]:
+        return unread(self.store, self.plan)
 
     async def retire(self, before_s: float) -> int:
         gone: set[bytes] = set()

@@ -2,6 +2,7 @@
 
 import pathlib
 import sqlite3
+from collections.abc import Sequence
 
 from penstock.broker.embedded.file import connect, explain
 from penstock.broker.embedded.writer import Writer
@@ -36,8 +37,9 @@ class Topics:
         """Return every topic of the file with its number of partitions."""
         return dict(self.read_db.execute("select name, partitions from topic order by name"))
 
-    def create(self, topic: str, partitions: int) -> None:
-        """Make `topic`, unless it exists; then it keeps its partitions."""
+    def create(self, topic: str, partitions: int, readers: Sequence[str] = ()) -> None:
+        """Make `topic`, unless it exists; then it keeps its partitions. `readers` have finished
+        nothing of it: what is appended before any worker is there waits for them by name."""
         if self.partitions(topic) is not None:
             return
 
@@ -46,6 +48,10 @@ class Topics:
             db.executemany(
                 "insert or ignore into part (topic, part) values (?, ?)",
                 [(topic, part) for part in range(partitions)],
+            )
+            db.executemany(
+                "insert or ignore into position select ?, id, 0, x'' from part where topic = ?",
+                [(reader, topic) for reader in readers],
             )
 
         try:

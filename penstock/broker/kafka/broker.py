@@ -5,9 +5,11 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+import uuid
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
@@ -17,10 +19,11 @@ from aiokafka.errors import (
 )
 from faust.types import TP
 
-from penstock.broker.contract import ONE_WORKER, Beginning, Found, Location, Plan, Row
+from penstock.broker.contract import ONE_WORKER, Beginning, Found, Location, Plan, Row, Unread
 from penstock.broker.kafka import topics as kafka_topics
 from penstock.broker.kafka.connection import check_access, connection
-from penstock.broker.kafka.records import journal_of
+from penstock.broker.kafka.progress import Stretch
+from penstock.broker.kafka.records import journal_of, reader_key, stretch_key
 from penstock.broker.kafka.view import View
 from penstock.errors import BrokerUnavailable, PenstockError
 from penstock.settings import Settings
@@ -94,6 +97,32 @@ class KafkaBroker:
 
     def is_done(self, stage: str, record: Found) -> bool:
         return self.view.is_done(stage, record)
+
+    def unread(self) -> list[Unread]:
+        found = []
+        for topic, names in self.plan.gone(self.view.known_readers()).items():
+            records = self.view.find(topic, None)
+            counts = {
+                name: sum(not self.is_done(name, record) for record in records) for name in names
+            }
+            waiting = tuple(sorted(name for name, count in counts.items() if count))
+            if waiting:
+                found.append(Unread(topic, waiting, max(counts.values())))
+        return found
+
+    def let_go(self, records: Sequence[Found]) -> None:
+        known = self.view.known_readers()
+        offsets: dict[tuple[str, TP], list[int]] = {}
+        for record in records:
+            for name in known.get(record.topic, ()):
+                tp = TP(record.topic, record.partition)
+                offsets.setdefault((name, tp), []).append(record.offset)
+        rows: list[tuple[Row, int | None]] = []
+        for (name, tp), finished in offsets.items():
+            key = stretch_key(name, tp.topic, uuid.uuid4().hex[:8])
+            stretch = msgspec.json.encode(Stretch(0, 0, [], sorted(finished)))
+            rows.append((Row(self.journal_topic, key, stretch), tp.partition))
+        self._call(self._append(rows))
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -172,8 +201,9 @@ class KafkaBroker:
         there = await self._assigned()
         if not there:
             return
-        read = [tp for tp in there if tp.topic != self.journal_topic]
         await self._read_to([tp for tp in there if tp.topic == self.journal_topic])
+        there = await self._assigned()  # the journal names topics that no stage reads any more
+        read = [tp for tp in there if tp.topic != self.journal_topic]
         group = self.plan.app_id
         committed = await self._admin.list_consumer_group_offsets(group, partitions=read)
         marks = self.view.held_back()
@@ -181,9 +211,15 @@ class KafkaBroker:
         self.view.take_over(marks, {TP(*tp): found.offset for tp, found in committed.items()})
 
     async def _assigned(self) -> list[TopicPartition]:
+        described = await self._admin.describe_topics([*self.plan.topics, self.journal_topic])
+        gone = self.plan.gone(self.view.known_readers()).keys() - set(self.plan.topics)
+        if gone:
+            # All are listed: to ask for one that is missing makes it on some brokers.
+            listed = await self._admin.describe_topics()
+            described = [*described, *(topic for topic in listed if topic["topic"] in gone)]
         there = [
             TopicPartition(topic["topic"], one["partition"])
-            for topic in await self._admin.describe_topics([*self.plan.topics, self.journal_topic])
+            for topic in described
             for one in topic["partitions"]
         ]
         async with self._reading:
@@ -238,7 +274,9 @@ class KafkaBroker:
     async def _append(self, rows: Sequence[tuple[Row, int | None]]) -> list[Location]:
         await self._started()
         there = {found["topic"] for found in await self._admin.describe_topics()}
-        if any(row.topic not in there for row, _ in rows):
+        missing = {row.topic for row, _ in rows} - there
+        beside: list[tuple[Row, int | None]] = []
+        if missing:
             # No worker has been here yet; the runs wait for it.
             await kafka_topics.declare(
                 self._connection,
@@ -248,14 +286,26 @@ class KafkaBroker:
                 self._settings.replication,
                 self._settings.max_event_bytes,
             )
+            beside = await self._readers_of(missing)
         producer = await self._producing()
         sending = []
-        for row, partition in rows:
+        for row, partition in [*rows, *beside]:
             if row.topic in self.plan.one_worker:
                 partition = ONE_WORKER
             sending.append(await producer.send(row.topic, row.value, row.key, partition))
         sent = [await one for one in sending]
-        return [Location(record.partition, record.offset) for record in sent]
+        return [Location(one.partition, one.offset) for one in sent[: len(rows)]]
+
+    async def _readers_of(self, topics: Collection[str]) -> list[tuple[Row, int | None]]:
+        """Return the journal's records of who reads `topics`, which are new: what is sent before
+        any worker is there waits for them by name."""
+        (journal,) = await self._admin.describe_topics([self.journal_topic])
+        return [
+            (Row(self.journal_topic, reader_key(name, topic), b"1"), one["partition"])
+            for topic in topics
+            for name in self.plan.readers.get(topic, ())
+            for one in journal["partitions"]
+        ]
 
     async def _producing(self) -> Any:
         if self._producer is None:

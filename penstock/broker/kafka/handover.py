@@ -12,6 +12,7 @@ from penstock.broker.kafka.journal import KafkaJournal, Member
 from penstock.signals import (
     PartitionsLost,
     ProgressNotTaken,
+    Signal,
     Signals,
     SuspectsFound,
     WorkerSuspended,
@@ -46,6 +47,8 @@ class Handover:
         self._member = member
         #: True from the time when partitions are given up until they are assigned again.
         self._giving_up = False
+        #: What was said of the chains' changes: each partition is new here once.
+        self._edited: set[Signal] = set()
         #: What was last said of suspects.
         self._said: SuspectsFound | None = None
 
@@ -78,7 +81,10 @@ class Handover:
         """Read the journal and the cancelled runs of the partitions into memory. Raises
         `KafkaError`."""
         journal = self.journal
-        await journal.load()
+        for signal in await journal.load():
+            if signal not in self._edited:
+                self._edited.add(signal)
+                self._signals.emit(signal)
         partitions = {tp.partition for tp in self._member().assignment()}
         await journal.log.read(
             journal.plan.cancels, partitions, lambda _, key, __: self.stages.cancelled.add(key)

@@ -15,7 +15,7 @@ import dataclasses
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -33,17 +33,19 @@ from penstock.broker.kafka.records import (
     FIRSTS,
     IDS,
     OWNER,
-    STRETCH,
     Begun,
     Known,
     Part,
     identify,
     journal_of,
     step_of,
+    stretch_key,
 )
+from penstock.broker.kafka.renames import introduce
 from penstock.broker.kafka.suspects import Careful, KafkaSuspects
 from penstock.journal import CLAIMS, Locations, Output, claimed_at
 from penstock.record.events import begun_before, content_of
+from penstock.signals import StageJoined, StageLeft
 
 log = logging.getLogger(__name__)
 
@@ -128,9 +130,9 @@ class KafkaJournal:
 
     # -- which partitions are ours
 
-    async def load(self) -> None:
+    async def load(self) -> list[StageJoined | StageLeft]:
         """Read the journal of every partition that is new here, and forget those that are gone.
-        Raises `KafkaError`."""
+        Returns what an edited chain has changed in them. Raises `KafkaError`."""
         member = self._member()
         generation = member.generation
         if member.missed_generation:
@@ -162,7 +164,7 @@ class KafkaJournal:
                 time.monotonic() - started,
             )
         if generation != member.generation:
-            return  # the group has rebalanced meanwhile, and this is called again
+            return []  # the group has rebalanced meanwhile, and this is called again
         dead = {partition for partition, part in new.items() if part.owners - {self._name}}
         careful = dead | {partition for partition, part in new.items() if part.marks}
         if careful:
@@ -184,10 +186,35 @@ class KafkaJournal:
                 self.delete([(partition, name) for name in new[partition].owners - {self._name}])
         await self._sign(wanted, b"1")
         if generation != member.generation:
-            return
+            return []
+        edited: dict[StageJoined | StageLeft, None] = {}
+        for partition, part in new.items():
+            signals, rows = introduce(part, self.plan.readers)
+            edited |= dict.fromkeys(signals)
+            await self.log.send([(self.topic, *row, partition) for row in rows])
+        if generation != member.generation:
+            return []
         self._parts |= new
         async with self._given:
             self._given.notify_all()
+        return list(edited)
+
+    def gone(self) -> Iterator[tuple[TP, str, Collection[Stretch]]]:
+        """Yield, in this worker's partitions, each topic that no stage reads any more with a stage
+        that did and what that one has finished."""
+        for partition, part in self._parts.items():
+            for topic, names in self.plan.gone(part.known_readers()).items():
+                for name in names:
+                    stretches = part.stretches.get((name, topic), {})
+                    yield TP(topic, partition), name, list(stretches.values())
+
+    def finish_below(self, stage: str, tp: TP, offset: int) -> None:
+        """Record that `stage`, which is gone, has finished what is below `offset` in `tp`."""
+        part, key = self._parts.get(tp.partition), stretch_key(stage, tp.topic, "committed")
+        if part is not None:
+            row = (key, _encode(Stretch(0, offset, [], [])))
+            part.take(*row)
+            self.keep(tp.partition, *row)
 
     @property
     def _name(self) -> bytes:
@@ -447,7 +474,7 @@ class KafkaJournal:
             self.room.open(CROWDED_OUT)
 
     def _stretch_key(self, stage: str, tp: TP) -> bytes:
-        return STRETCH + f"{stage}|{tp.topic}|{self.owner}-{self._epoch}".encode()
+        return stretch_key(stage, tp.topic, f"{self.owner}-{self._epoch}")
 
     async def _keep_answer(self, partition: int, part: Part, key: bytes, answer: bytes) -> None:
         if self.held.is_lost():

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from penstock.broker.contract import Unread
 from penstock.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -57,14 +58,58 @@ class Lag:
             await self._start()
             (described,) = await self._admin.describe_topics([topic])
             tps = [TopicPartition(topic, one["partition"]) for one in described["partitions"]]
-            ends = await self._consumer.end_offsets(tps)
-            found = await self._admin.list_consumer_group_offsets(self.group, partitions=tps)
-            firsts = await self._consumer.beginning_offsets(tps)
+            ends, firsts, commits = await self._ask_for(tps)
         except (KafkaError, OSError) as exc:
             await self.close()
-            raise BrokerUnavailable(f"Kafka does not say how far its topics are: {exc}") from exc
-        commits = {tp: found[tp].offset if tp in found else -1 for tp in tps}
+            raise _unavailable(exc) from exc
         return unfinished(self.journal, stages, ends, commits, firsts)
+
+    async def unread(self) -> list[Unread]:
+        """Return what waits in this worker's partitions on topics that no stage reads any more.
+        Raises `BrokerUnavailable`."""
+        gone = list(self.journal.gone())
+        if not gone:
+            return []
+        async with self._one_at_a_time:
+            try:
+                await self._start()
+                # All are listed: to ask for one that is missing makes it on some brokers.
+                there = {found["topic"] for found in await self._admin.describe_topics()}
+                tps = [TopicPartition(*tp) for tp in {tp for tp, *_ in gone} if tp.topic in there]
+                ends, firsts, commits = await self._ask_for(tps)
+            except (KafkaError, OSError) as exc:
+                await self.close()
+                raise _unavailable(exc) from exc
+        counts: dict[str, dict[str, int]] = {}
+        for tp, stage, stretches in gone:
+            if tp not in ends:
+                continue
+            if commits[tp] > 0 and not any(one.is_done(commits[tp] - 1) for one in stretches):
+                # Kafka forgets a group's commits of topics that no member reads.
+                self.journal.finish_below(stage, tp, commits[tp])
+            count = sum(
+                not any(one.is_done(offset) for one in stretches)
+                for offset in range(max(firsts[tp], commits[tp]), ends[tp])
+            )
+            if count:
+                by_stage = counts.setdefault(tp.topic, {})
+                by_stage[stage] = by_stage.get(stage, 0) + count
+        return [
+            Unread(topic, tuple(sorted(by_stage)), max(by_stage.values()))
+            for topic, by_stage in sorted(counts.items())
+        ]
+
+    async def _ask_for(
+        self, tps: Sequence[TopicPartition]
+    ) -> tuple[dict[TP, int], dict[TP, int], dict[TP, int]]:
+        """Return the ends, the first offsets and the group's commits (-1: none) of `tps`."""
+        if not tps:
+            return {}, {}, {}
+        ends = await self._consumer.end_offsets(tps)
+        found = await self._admin.list_consumer_group_offsets(self.group, partitions=tps)
+        firsts = await self._consumer.beginning_offsets(tps)
+        commits = {tp: found[tp].offset if tp in found else -1 for tp in tps}
+        return ends, firsts, commits
 
     async def _start(self) -> None:
         if self._admin is not None:
@@ -83,6 +128,10 @@ class Lag:
         admin, consumer, self._admin, self._consumer = self._admin, self._consumer, None, None
         if admin is not None:
             await _close(admin, consumer)
+
+
+def _unavailable(exc: Exception) -> BrokerUnavailable:
+    return BrokerUnavailable(f"Kafka does not say how far its topics are: {exc}")
 
 
 async def _close(admin: Any, consumer: Any) -> None:

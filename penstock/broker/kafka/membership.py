@@ -14,7 +14,7 @@ from aiokafka.errors import (
     KafkaError,
 )
 
-from penstock.broker.contract import Location, Plan, Stages
+from penstock.broker.contract import Location, Plan, Stages, Unread
 from penstock.broker.kafka import topics as kafka_topics
 from penstock.broker.kafka.clients import ShutdownBudget
 from penstock.broker.kafka.connection import check_access, connection, credentials
@@ -224,6 +224,9 @@ class GroupMember:
 
     async def lag(self, topic: str) -> int:
         return await self._lag.of(topic, self.plan.readers.get(topic, ()))
+
+    async def unread(self) -> list[Unread]:
+        return await self._lag.unread()
 
     async def retire(self, before_s: float) -> int:
         """Delete from the beginning of each partition that this worker has. A run's events may go

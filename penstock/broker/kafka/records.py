@@ -9,6 +9,7 @@ A key begins with the kind of its record. A record without a value deletes:
     b|EVENT                    a run that a worker began
     o|OWNER                    a worker that has the partition
     m|STAGE|TOPIC|OFFSET       an event that is in flight, and may have been so at a crash
+    r|STAGE|TOPIC              a stage that reads the topic, or did before a chain was edited
 """
 
 import collections
@@ -21,8 +22,9 @@ import msgspec
 from penstock.broker.kafka.progress import Stretch
 
 #: The kinds, in this order: a recorded answer, a stretch of finished offsets, ids of finished
-#: events, ids of finished first events, a run that a worker began, a worker, a suspect.
+#: events, ids of finished first events, a run that a worker began, a worker, a suspect, a stage.
 CALL, STRETCH, IDS, FIRSTS, BEGUN, OWNER, MARK = b"c|", b"p|", b"i|", b"f|", b"b|", b"o|", b"m|"
+READER = b"r|"
 #: A longer id is cut, and its length added. Penstock makes none: only other programs can.
 ID_CHARS = 64
 
@@ -151,6 +153,16 @@ class Part:
     begun: dict[bytes, Begun] = dataclasses.field(default_factory=dict)
     owners: set[bytes] = dataclasses.field(default_factory=set)
     marks: dict[bytes, Mark] = dataclasses.field(default_factory=dict)
+    #: The stages that read each topic, or did once.
+    readers: dict[str, dict[str, None]] = dataclasses.field(default_factory=dict)
+
+    def known_readers(self) -> dict[str, list[str]]:
+        """Return the stages that read each topic, or did once. Journals of earlier versions say so
+        of those only that have finished something."""
+        known = {topic: dict(names) for topic, names in self.readers.items()}
+        for stage, topic in self.stretches:
+            known.setdefault(topic, {})[stage] = None
+        return {topic: list(names) for topic, names in known.items() if names}
 
     def begun_with(self, id_: str) -> str | None:
         """Return the content of the run that began with the event `id_`, "" where the content is
@@ -179,6 +191,8 @@ class Part:
             found = self.stretches.setdefault((stage, topic), {})
             if value is None:
                 found.pop(key, None)
+                if not found:
+                    del self.stretches[stage, topic]
             else:
                 found[key] = _stretch.decode(value)
         elif kind in (IDS, FIRSTS):
@@ -203,11 +217,26 @@ class Part:
                 self.owners.discard(key)
             else:
                 self.owners.add(key)
+        elif kind == READER:
+            stage, topic = rest.decode().split("|")
+            readers = self.readers.setdefault(topic, {})
+            if value is None:
+                readers.pop(stage, None)
+            else:
+                readers[stage] = None
         elif kind == MARK:
             if value is None:
                 self.marks.pop(key, None)
             else:
                 self.marks[key] = _mark.decode(value)
+
+
+def reader_key(stage: str, topic: str) -> bytes:
+    return READER + f"{stage}|{topic}".encode()
+
+
+def stretch_key(stage: str, topic: str, owner: str) -> bytes:
+    return STRETCH + f"{stage}|{topic}|{owner}".encode()
 
 
 def step_of(key: bytes) -> bytes:

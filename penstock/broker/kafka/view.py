@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from penstock.broker.contract import Found
-from penstock.broker.kafka.records import CALL, Part, id_of
+from penstock.broker.kafka.records import CALL, READER, Part, id_of
 from penstock.broker.tp import TP
 
 
@@ -30,13 +30,23 @@ class View:
         id_ = (record.topic, id_of(record))
         if id_ not in self._ids or record.topic in self._repeated:
             self._ids.add(id_)
-            self._found[record.topic].setdefault(record.key, []).append(record)
+            self._found.setdefault(record.topic, {}).setdefault(record.key, []).append(record)
 
     def add_mark(self, partition: int, key: bytes, value: bytes | None) -> None:
         """Add a record of the journal. It counts from the next `take_over` on."""
         self.count += 1
-        if not key.startswith(CALL):
+        if key.startswith(READER):
+            self._parts.setdefault(partition, Part()).take(key, value)  # it calls nothing done
+        elif not key.startswith(CALL):
             self._untaken.append((partition, key, value))
+
+    def known_readers(self) -> dict[str, list[str]]:
+        """Return the stages that read each topic, or did before a chain was edited."""
+        known: dict[str, dict[str, None]] = {}
+        for part in self._parts.values():
+            for topic, names in part.known_readers().items():
+                known.setdefault(topic, {}).update(dict.fromkeys(names))
+        return {topic: list(names) for topic, names in known.items()}
 
     def held_back(self) -> list[tuple[int, bytes, bytes | None]]:
         """Return the journal's records that were added since the last call, for `take_over`."""
@@ -56,7 +66,7 @@ class View:
         self._committed = dict(committed)
 
     def find(self, topic: str, key: bytes | None, start: int = 0) -> list[Found]:
-        by_key = self._found[topic]
+        by_key = self._found.get(topic, {})
         keys = by_key if key is None else [key] if key in by_key else []
         return [found for one in keys for found in by_key[one] if found.offset >= start]
 
