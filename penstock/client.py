@@ -31,7 +31,7 @@ from penstock.record import events
 from penstock.record.beginnings import encode, log_begun
 from penstock.record.dead_letters import DeadLetter
 from penstock.record.event_log import EventLog
-from penstock.record.events import Event, as_text, derive_id, first_event
+from penstock.record.events import Event, as_text, as_trace_id, derive_id, first_event
 from penstock.record.jobs import (
     LOW,
     PIPELINE,
@@ -417,8 +417,8 @@ if TYPE_CHECKING:
         """A client inside `with`, where nothing is awaited."""
 
 
-def _checked(trace_id: str) -> str:
+def _checked(trace_id: str | uuid.UUID) -> str:
     try:
-        return str(uuid.UUID(trace_id))
+        return as_trace_id(trace_id)
     except ValueError as exc:
         raise SettingsError(f"{trace_id!r} is not a trace id: it is a UUID") from exc

@@ -159,8 +159,8 @@ def _check_card(stage: StageSpec, project: Project, note: Callable[[str], None])
     if not card.instructions(stage.task) and not card.front.instructions_from:
         note(f"{card.file} has no instructions for this stage")
     if stage.branches is not None:
-        for task in dict.fromkeys((stage.task, stage.again or stage.task)):
-            _check_outcomes(stage.branches, card, task, note)
+        for way in dict.fromkeys((stage.task, stage.again or stage.task)):
+            _check_outcomes(stage.branches, card, way, note)
 
 
 def _check_outcomes(

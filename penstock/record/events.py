@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import re
 import time
 import uuid
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -12,6 +13,17 @@ from penstock.errors import MalformedEvent, RunBegunBefore
 
 #: The namespace of everything that Penstock derives rather than draws.
 NAMESPACE = uuid.UUID("6a5d2c1e-7a54-4d8e-9d0c-3f6f0a1f5b11")
+
+
+#: How a trace id is written on topics: other spellings of a UUID would be other keys.
+TRACE_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: Characters of an event's id. Ours have 36.
+ID_CHARS = 64
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_CHARS)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+#: Seconds since 1970 UTC. What is larger than the bound was meant as milliseconds.
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,24 +45,24 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     is for: other stages that read the topic had finished it.
     """
 
-    id: str
+    id: Id
     trace_id: str
     pipeline: str
     stage: str
-    parts: dict[str, Any]
-    created: float
+    parts: Annotated[dict[str, Any], msgspec.Meta(min_length=1)]
+    created: Seconds
     parent_id: str | None = None
     agent: str | None = None
     card: str | None = None
     usage: Usage | None = None
-    attempt: int = 0
-    replay: int = 0
+    attempt: Count = 0
+    replay: Count = 0
     only: str | None = None
     #: Of a replay, the calls whose recorded answers cannot be used.
     anew: list[str] = []
     forked_from: str | None = None
     #: How often each way back was gone, by stage and outcome: see `penstock.project.branches`.
-    rounds: dict[str, int] = {}
+    rounds: dict[str, Count] = {}
 
     @property
     def key(self) -> bytes:
@@ -67,9 +79,35 @@ def load(raw: bytes | None) -> Event:
     if not raw:
         raise MalformedEvent("the record is empty")
     try:
-        return _decoder.decode(raw)
+        event = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedEvent(f"not an event: {exc}") from exc
+    if TRACE_ID.fullmatch(event.trace_id) is None:
+        raise MalformedEvent(
+            f"not an event: its trace_id is {event.trace_id!r:.80}, and not a UUID in lower case"
+            " with hyphens, so nobody could look at the run or cancel it"
+        )
+    return event
+
+
+def require_key(event: Event, key: bytes | None) -> None:
+    """Check that `event` stands under the key of its run. Raises `MalformedEvent`."""
+    if key != event.key:
+        found = "no key" if key is None else f"the key {key.decode(errors='replace')!r:.80}"
+        raise MalformedEvent(
+            f"the record has {found}, and its event the trace_id {event.trace_id}: a record's key"
+            " is the trace_id, else nobody could look at the run or cancel it"
+        )
+
+
+def as_trace_id(text: object) -> str:
+    """`text`, any spelling of a UUID, as trace ids are written. Raises `ValueError`."""
+    said = str(text)
+    trace_id = str(uuid.UUID(said))
+    # It takes spaces and underscores among the digits.
+    if trace_id.replace("-", "") not in said.lower().replace("-", ""):
+        raise ValueError(f"{said!r} is no UUID")
+    return trace_id
 
 
 def dump(event: Event) -> bytes:
@@ -123,20 +161,20 @@ _content = msgspec.json.Decoder(_Content)
 
 def content_of(raw: bytes) -> str:
     """Return a digest of what the first event in `raw` begins its run with, whenever, and in
-    whatever order of its parts; "" where its id says more than the trace id, as a job's does: such
-    an id tells contents apart by itself."""
+    whatever order of its parts. An id that says more than the trace id, as a job's does, tells
+    contents of its run apart by itself: then it is one of the run."""
     event = _content.decode(raw)
-    if event.id != derive_id(event.trace_id, event.stage, event.pipeline):
-        return ""
-    parts = msgspec.json.encode(msgspec.json.decode(event.parts), order="sorted")
-    return hashlib.blake2b(parts, digest_size=8).hexdigest()
+    content = event.trace_id.encode()
+    if event.id == derive_id(event.trace_id, event.stage, event.pipeline):
+        content = msgspec.json.encode(msgspec.json.decode(event.parts), order="sorted")
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def begun_before(trace_id: str) -> RunBegunBefore:
     """What to say to whoever begins a run of that id anew, with other content."""
     return RunBegunBefore(
         f"run {trace_id} was begun before with other parts, and is not begun again. Leave the trace"
-        " id out for a new run, or give it one of its own"
+        " id out for a new run, or give it one of its own, and its first event an id of its own"
     )
 
 

@@ -206,8 +206,12 @@ class Runs:
         for trace_id in dict.fromkeys([*entries, *dead_letters]):
             events_ = sorted(_once(entries.get(trace_id, [])), key=lambda one: one.event.created)
             dead = tuple(dead_letters.get(trace_id, ()))
-            pipeline = events_[0].event.pipeline if events_ else dead[0].pipeline
+            pipeline = dead[0].pipeline if dead else ""
             known = self.project.chains.get(pipeline)
+            if events_:
+                # Not as the event says: another program may have written it.
+                known = next(one for one in chains if events_[0].topic in one.topics)
+                pipeline = known.name
             is_cancelled = trace_id in cancelled
             runs.append(Run(trace_id, pipeline, tuple(events_), dead, is_cancelled, known))
         return runs
@@ -215,6 +219,7 @@ class Runs:
     def _entry(self, record: Found, readers: list[str]) -> list[Entry]:
         try:
             event = events.load(record.value)
+            events.require_key(event, record.key)
         except MalformedEvent:
             return []  # its dead letter tells of it
         waits_for = tuple(name for name in readers if not self.broker.is_done(name, record))

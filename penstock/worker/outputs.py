@@ -80,7 +80,7 @@ def _follow(
         id=id_,
         trace_id=event.trace_id,
         parent_id=event.id,
-        pipeline=event.pipeline,
+        pipeline=spec.pipeline,
         stage=spec.name,
         agent=spec.agent,
         card=answer.card,

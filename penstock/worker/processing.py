@@ -119,7 +119,9 @@ class Processing:
                 f"a record of {len(raw)} bytes on '{message.topic}'; the largest event is"
                 f" {max_bytes} (PENSTOCK_MAX_EVENT_BYTES)"
             )
-        return events.load(raw)
+        event = events.load(raw)
+        events.require_key(event, message.key)
+        return event
 
     async def _answer(
         self, event: Event, step: str, message: Any, tries: Tries, env: Env

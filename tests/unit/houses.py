@@ -1,6 +1,7 @@
 """A stage on a real embedded store and without a worker, and what it is given."""
 
 import asyncio
+import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, cast
 
@@ -147,8 +148,13 @@ def take(stage: Stage, found: Iterable[Any]) -> None:
         stage._take(message)
 
 
-def idea(text: str = "a snail", trace_id: str = TRACE) -> Event:
-    return first_event("tale", {"idea": text}, trace_id)
+def idea(text: str = "a snail", run: str = "") -> Event:
+    """What begins `run`; without one, the run of `TRACE`."""
+    return first_event("tale", {"idea": text}, trace_of(run) if run else TRACE)
+
+
+def trace_of(run: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, run))
 
 
 async def tell(work: Work) -> str:

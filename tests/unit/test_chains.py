@@ -36,8 +36,9 @@ def read_any(tmp_path):
 @pytest.fixture
 def read(read_any):
     def read_(text: str) -> Chain:
+        chain: Chain | None
         chain, said = read_any(text)
-        assert said == []
+        assert said == [] and chain is not None
         return chain
 
     return read_

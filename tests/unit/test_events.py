@@ -7,7 +7,14 @@ import pytest
 
 from penstock.errors import MalformedEvent
 from penstock.record import events
-from penstock.record.events import Event, Usage, derive_id, first_event, seed_trace_id
+from penstock.record.events import (
+    Event,
+    Usage,
+    as_trace_id,
+    derive_id,
+    first_event,
+    seed_trace_id,
+)
 
 TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
@@ -75,6 +82,62 @@ def test_what_is_no_event_is_refused_with_the_place(raw, expected):
     with pytest.raises(MalformedEvent) as caught:
         events.load(raw)
     assert expected in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "trace_id",
+    [
+        "order-17", "", " " + TRACE, TRACE + "\n", TRACE.upper(), f"{{{TRACE}}}",
+        TRACE.replace("-", ""), f"urn:uuid:{TRACE}", TRACE.replace("0", "\u0660"),
+    ],
+)  # fmt: skip
+def test_a_trace_id_on_a_topic_has_one_spelling(trace_id):
+    raw = json.loads(events.dump(first_event("tale", {"idea": "x"}, TRACE)))
+    with pytest.raises(MalformedEvent) as caught:
+        events.load(json.dumps({**raw, "trace_id": trace_id}).encode())
+    assert caught.value.message == (
+        f"not an event: its trace_id is {trace_id!r}, and not a UUID in lower case with hyphens,"
+        " so nobody could look at the run or cancel it"
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"id": ""}, {"id": "x" * 65}, {"id": 7}, {"id": None},
+        {"trace_id": 7}, {"pipeline": None}, {"stage": None}, {"parent_id": 7},
+        {"parts": {}}, {"parts": []}, {"parts": "x"},
+        {"created": -1}, {"created": 1_795_000_000_000}, {"created": "2026-11-29"},
+        {"created": True},
+        {"attempt": -1}, {"replay": -1}, {"replay": 1.5}, {"only": 1}, {"anew": "x"},
+        {"rounds": {"a/b": -5}}, {"rounds": {"a/b": "x"}}, {"usage": "x"}, {"forked_from": 1},
+    ],
+)  # fmt: skip
+def test_fields_that_would_break_a_run_are_refused_by_name(fields):
+    raw = json.loads(events.dump(first_event("tale", {"idea": "x"}, TRACE)))
+    (name,) = fields
+    with pytest.raises(MalformedEvent, match=rf"not an event: .*`\$\.{name}") as caught:
+        events.load(json.dumps({**raw, **fields}).encode())
+    assert "Expected" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TRACE, TRACE.upper(), f"{{{TRACE}}}", TRACE.replace("-", ""), f"urn:uuid:{TRACE}",
+        uuid.UUID(TRACE),
+    ],
+)  # fmt: skip
+def test_people_may_spell_a_trace_id_as_they_like(text):
+    assert as_trace_id(text) == TRACE
+
+
+@pytest.mark.parametrize(
+    "text", ["order-17", "", 17, None, TRACE[:-1] + " ", TRACE.replace("5b-d", "5b_d"), TRACE + "0"]
+)
+def test_what_is_no_uuid_is_no_trace_id(text):
+    with pytest.raises(ValueError, match="UUID"):
+        as_trace_id(text)
 
 
 def test_the_same_work_always_makes_the_same_id():

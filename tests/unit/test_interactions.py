@@ -256,7 +256,7 @@ def test_a_file_that_somebody_removes_or_moves_is_opened_anew(tmp_path, caplog, 
         assert caplog.records == []
     else:
         assert text == "after\n"
-        assert [record.action for record in caplog.records] == ["event_log_removed"]  # type: ignore[attr-defined]
+        assert [record.action for record in caplog.records] == ["event_log_removed"]
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_with_the_way_out(tmp_path):

@@ -375,3 +375,30 @@ def test_a_suspended_worker_begins_nothing_that_another_has_begun(run):
         assert await begin(first, idea()) is None
 
     run(body)
+
+
+# -- ids of other programs
+
+
+def test_another_run_under_the_id_of_one_is_a_dead_letter_and_not_taken_for_done(run):
+    async def body(cluster: Cluster) -> None:
+        await cluster.start()
+        for _ in range(2):
+            cluster.put(msgspec.structs.replace(idea(trace_id=str(uuid.uuid4())), id="order"))
+            await cluster.settle()
+        assert len(cluster.events("text")) == 1
+        assert [letter.cause for letter in cluster.letters()] == ["RunBegunBefore"]
+
+    run(body)
+
+
+def test_ids_too_long_to_be_ids_are_told_apart_and_refused(run):
+    async def body(cluster: Cluster) -> None:
+        await cluster.start()
+        for last in "12":
+            long = "x" * 64 + last
+            cluster.put(msgspec.structs.replace(idea(trace_id=str(uuid.uuid4())), id=long))
+        await cluster.settle()
+        assert [letter.cause for letter in cluster.letters()] == ["MalformedEvent"] * 2
+
+    run(body)

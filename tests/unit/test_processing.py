@@ -32,6 +32,8 @@ SPEC = StageSpec(name="teller", reads="idea", writes="draft", step="tell").withi
 
 def message(value: Event | bytes | None, key: bytes | None = None) -> Any:
     raw = events.dump(value) if isinstance(value, Event) else value
+    if isinstance(value, Event):
+        key = key or value.key
     return types.SimpleNamespace(topic="idea", partition=2, offset=7, key=key, value=raw)
 
 

@@ -10,7 +10,7 @@ from penstock.broker.embedded.broker import EmbeddedBroker
 from penstock.broker.embedded.renames import introduce, let_go, unread
 from penstock.broker.embedded.retention import delete_finished
 from penstock.broker.embedded.store import Store
-from penstock.record.events import Event, dump, first_event
+from penstock.record.events import dump, first_event
 from penstock.settings import Settings
 from penstock.signals import StageJoined
 from tests.unit.conftest import Opener
@@ -155,9 +155,9 @@ def test_what_was_begun_before_any_worker_waits_for_its_stages_by_name(tmp_path)
 
 
 def test_what_is_let_go_is_finished_for_the_stages_that_are_gone(store):
-    recorded(store, "teller/5e/call", "narrator/5e/call")
     found = [Found("idea", 0, offset, 0, b"k", b"v") for offset in (2, 4)]
-    event = Event(id="5e", trace_id="k", pipeline="tale", stage="submit", parts={}, created=0.0)
+    event = first_event("tale", {"idea": "a snail"})
+    recorded(store, f"teller/{event.id}/call", "narrator/5e/call")
     let_go(store, [*found, Found("idea", 0, 5, 0, b"k", dump(event))])
     assert unfinished(store, "teller") == []
     assert unread(store, plan_of(story=("teller",))) == []

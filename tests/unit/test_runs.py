@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from faust.types import TP, ConsumerMessage
 
@@ -143,6 +144,19 @@ def test_other_runs_and_records_that_are_no_events_are_left_out(desk, runs):
     tp = TP("idea", desk.store.partition_of("idea", TRACE.encode()))
     for raw in (b"hello", b"\xff", b"[" * 100_000):
         desk.store.append(tp, 0, TRACE.encode(), raw)
+    desk.store.commit_now()
+    assert [entry.event for entry in runs.read(TRACE).entries] == [IDEA]
+
+
+def test_a_run_is_of_the_pipeline_on_whose_topics_it_is_whatever_its_events_say(desk, runs):
+    desk.put("idea", msgspec.structs.replace(IDEA, pipeline="orders"))
+    assert runs.read(TRACE).pipeline == "tale"
+
+
+def test_an_event_under_the_key_of_another_run_is_no_part_of_that(desk, runs):
+    desk.put("idea", IDEA)
+    tp = TP("idea", desk.store.partition_of("idea", TRACE.encode()))
+    desk.store.append(tp, 0, TRACE.encode(), events.dump(first_event("tale", {"idea": "other"})))
     desk.store.commit_now()
     assert [entry.event for entry in runs.read(TRACE).entries] == [IDEA]
 

@@ -132,14 +132,17 @@ def test_events_of_different_runs_are_processed_at_the_same_time_and_end_in_any_
     live(body)
 
 
-def test_records_without_a_key_wait_for_nobody(live):
+def test_a_record_that_is_not_under_the_key_of_its_run_is_a_dead_letter_that_says_so(live):
     async def body(house: House) -> None:
-        gate = Gate()
-        raws = [(None, events.dump(idea(str(n), f"run {n}"))) for n in range(2)]
-        take(house.stage(gate.step), await house.put(*raws))
-        await until(lambda: len(gate.begun) == 2)
-        gate.let("0", "1")
-        await house.over(2)
+        raw = events.dump(idea())
+        found = await house.put((None, raw), (b"a run", raw), (TRACE.upper().encode(), raw))
+        take(house.stage(tell), found)
+        await house.over(3)
+        messages = {letter.offset: letter.message for letter in house.letters}
+        needs = f"and its event the trace_id {TRACE}: a record's key is the trace_id"
+        assert messages[0].startswith(f"the record has no key, {needs}")
+        assert messages[1].startswith(f"the record has the key 'a run', {needs}")
+        assert messages[2].startswith(f"the record has the key '{TRACE.upper()}', {needs}")
 
     live(body)
 

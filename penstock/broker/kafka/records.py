@@ -20,13 +20,12 @@ from typing import Any
 import msgspec
 
 from penstock.broker.kafka.progress import Stretch
+from penstock.record.events import Id
 
 #: The kinds, in this order: a recorded answer, a stretch of finished offsets, ids of finished
 #: events, ids of finished first events, a run that a worker began, a worker, a suspect, a stage.
 CALL, STRETCH, IDS, FIRSTS, BEGUN, OWNER, MARK = b"c|", b"p|", b"i|", b"f|", b"b|", b"o|", b"m|"
 READER = b"r|"
-#: A longer id is cut, and its length added. Penstock makes none: only other programs can.
-ID_CHARS = 64
 
 _stretch = msgspec.json.Decoder(Stretch)
 _ids = msgspec.json.Decoder(tuple[float, list[str]])
@@ -58,7 +57,7 @@ _mark = msgspec.json.Decoder(Mark)
 
 
 class _Id(msgspec.Struct):
-    id: str
+    id: Id
     replay: int = 0
     parent_id: str | None = None
 
@@ -82,10 +81,9 @@ def identify(message: Any) -> tuple[str, bool]:
         read = _id.decode(message.value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return f"{message.topic}-{message.partition}-{message.offset}", False
-    id_ = read.id if len(read.id) <= ID_CHARS else f"{read.id[:ID_CHARS]}+{len(read.id)}"
     if read.replay:
-        return f"{id_}~{read.replay}", False
-    return id_, read.parent_id is None
+        return f"{read.id}~{read.replay}", False
+    return read.id, read.parent_id is None
 
 
 #: When each record was written, its key, its ids; the oldest first.
