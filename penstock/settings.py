@@ -130,6 +130,11 @@ class Settings:
     sandbox_s: float = _setting(10.0, "seconds that a program has in the sandbox", _seconds)
     sandbox_mb: int = _setting(256, "megabytes of memory that it has", _whole(64, 65_536))
     concurrency: int = _setting(200, "events in flight per stage", _whole(1, 100_000))
+    calls_at_once: int = _setting(
+        0,
+        "calls of one model in flight at first; 0: 2 of ollama/ and local/, of others all that come",
+        _whole(0, 100_000),
+    )
     attempts: int = _setting(5, "tries of an event before it is a dead letter", _whole(1, 100))
     drain_s: float = _setting(20.0, "seconds that a stopping worker waits for calls", _seconds)
     event_log: bool = _setting(True, "write logs/broker_interactions.json", _switch)

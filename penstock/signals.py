@@ -508,6 +508,19 @@ class ProviderBusy(Signal, frozen=True):
         )
 
 
+class ProviderSlow(Signal, frozen=True):
+    """A call took too long beside others: `at_once` may be in flight from here on."""
+
+    action: ClassVar[str] = "provider_slow"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    at_once: int
+
+    def __str__(self) -> str:
+        calls = "1 call" if self.at_once == 1 else f"{self.at_once} calls"
+        return f"{self.name} is slow: {calls} at once from here on, and one more with each answer"
+
+
 class SettingRefused(Signal, frozen=True):
     """A model refuses `setting`, and is asked without it, or with `instead`."""
 

@@ -2,15 +2,17 @@
 
 An event's tries are for what is wrong with the event. When what it calls is away, every event would
 burn its tries for nothing; when it is busy, every refusal would be answered by another call. So
-there are two gates, and evidence decides which one closes. `Outage`: it is down. Nobody calls but a
-probe now and then, each with another event, until one is answered. `Pace`: it is busy. Calls go out
-by a rate that it took. What is neither is bad: one call that fails while others are answered uses
-up its own tries, and nobody waits for it.
+there are three gates, and evidence decides which one closes. `Outage`: it is down. Nobody calls but
+a probe now and then, each with another event, until one is answered. `Pace`: it is busy. Calls go
+out by a rate that it took. `AtOnce`: it is slow. Fewer calls are in flight at once. What is none of
+these is bad: one call that fails while others are answered uses up its own tries, and nobody waits
+for it.
 """
 
 import asyncio
 import contextlib
 import contextvars
+import math
 import random
 import time
 from collections import deque
@@ -20,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 from penstock.backoff import Backoff
 from penstock.conditions import DOWN, UP, Condition
 from penstock.errors import ModelBusy, ModelFailed, ModelLocked, Unavailable
-from penstock.signals import ProviderBusy, ProviderDown, ProviderUp, Signals
+from penstock.signals import ProviderBusy, ProviderDown, ProviderSlow, ProviderUp, Signals
 
 #: Different runs whose calls failed, with no success between them, after which it is down.
 DOWN_AFTER_RUNS = 2
@@ -80,15 +82,20 @@ class Gates:
 
     @contextlib.asynccontextmanager
     async def call(
-        self, what: str, name: str, explain: Callable[[Exception], Exception] = lambda error: error
+        self,
+        what: str,
+        name: str,
+        explain: Callable[[Exception], Exception] = lambda error: error,
+        at_once: int | None = None,
     ) -> AsyncIterator[None]:
         """Wait until `name`, a `what`, may be called; inside, call it once.
 
+        At the first call of it, `at_once` says how many may be in flight; None: as many as come.
         `explain` says what an error of the call means, and that is raised. What is `Unavailable`
         then is told to the gates. Only a `ModelFailed` counts against the event: anything else that
         is unavailable says that `name` is. Any other error is an answer: it is there.
         """
-        gates = self.of(what, name)
+        gates = self.of(what, name, at_once)
         try:
             # Who waited at the last may find one before it closed by now.
             for gate in (*gates, *gates[:-1]):
@@ -119,11 +126,13 @@ class Gates:
         for gate in gates:
             gate.succeeded(began)
 
-    def of(self, what: str, name: str) -> list[Gate]:
+    def of(self, what: str, name: str, at_once: int | None = None) -> list[Gate]:
         """The gates that a call of `name` passes, in their order."""
         gates = self._gates.get((what, name))
         if gates is None:
+            # Who waits at the last ones keeps its place at the first, so nobody there waits for it.
             gates = self._gates[what, name] = [
+                AtOnce(what, name, self.signals, at_once),
                 Outage(what, name, self.signals, self._jitter),
                 Pace(what, name, self.signals),
             ]
@@ -139,6 +148,73 @@ class Gates:
         """What calls wait for that only a person can mend."""
         errors = [gate.error for gates in self._gates.values() for gate in gates]
         return next((error for error in errors if isinstance(error, ModelLocked)), None)
+
+
+class AtOnce:
+    """How many calls of `name` are in flight: `limit` at first, half of them when one takes too
+    long, and one more with each answer while others wait."""
+
+    error: Unavailable | None = None
+
+    def __init__(self, what: str, name: str, signals: Signals, limit: int | None = None) -> None:
+        self.what = what
+        self.name = name
+        self.limit: float = limit or math.inf
+        self._signals = signals
+        self._calling: set[asyncio.Task[Any] | None] = set()
+        self._waiting: deque[tuple[asyncio.Task[Any] | None, asyncio.Future[None]]] = deque()
+        self._halved_at = -math.inf
+
+    @property
+    def condition(self) -> Condition | None:
+        waiting = len(self._waiting)
+        if not waiting:
+            return None
+        reason = f"{self.name} has {len(self._calling)} calls at once, {waiting} wait"
+        return Condition(self.what, UP, reason)
+
+    async def acquire(self) -> None:
+        """Wait for the caller's place, in the order of coming. Whoever has one keeps it."""
+        task = asyncio.current_task()
+        if task in self._calling:
+            return
+        me = (task, asyncio.get_running_loop().create_future())
+        self._waiting.append(me)
+        self._admit()
+        try:
+            await me[1]
+        finally:
+            if me in self._waiting:
+                self._waiting.remove(me)
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._calling) < self.limit:
+            task, goes = self._waiting.popleft()
+            if not goes.done():
+                self._calling.add(task)
+                goes.set_result(None)
+
+    def succeeded(self, began: float) -> None:
+        """There was an answer. Where there was room to spare, that says nothing about more."""
+        if len(self._calling) >= self.limit:
+            self.limit += 1
+        self.release()
+
+    def failed(self, error: Unavailable, began: float) -> bool:
+        """If it took too long beside others, there are half as many from here on; not again for
+        those that left before."""
+        at_once = min(self.limit, len(self._calling))
+        if isinstance(error, ModelFailed) and error.timed_out and began >= self._halved_at:
+            self._halved_at = asyncio.get_running_loop().time()
+            if at_once > 1:
+                self.limit = at_once // 2
+                self._signals.emit(ProviderSlow(self.name, int(self.limit)))
+        self.release()
+        return False
+
+    def release(self) -> None:
+        self._calling.discard(asyncio.current_task())
+        self._admit()
 
 
 class Waiting(NamedTuple):

@@ -29,6 +29,11 @@ class Target:
     def label(self) -> str:
         return f"{self.provider}/{self.name or 'default'}"
 
+    @property
+    def calls_at_once(self) -> int | None:
+        """How many calls it takes at once at first: few on one's own machine, which queues them."""
+        return 2 if self.provider in ("ollama", "local") else None
+
 
 def split(text: str) -> tuple[str, str]:
     """The provider and the model's name in `PROVIDER/NAME`. Raises `SettingsError` when there is no

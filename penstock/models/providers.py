@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import email.utils
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -66,6 +67,8 @@ class Provider:
     #: Settings that the model has refused: 'temperature' for one that reasons.
     refuses: set[str] = dataclasses.field(default_factory=set)
     redact: Callable[[str], str] = str
+    #: Calls in flight at first; None: as many as come.
+    calls_at_once: int | None = None
 
     @property
     def label(self) -> str:
@@ -95,7 +98,8 @@ class Provider:
     def call(self, timeout_s: float) -> contextlib.AbstractAsyncContextManager[None]:
         """Wait until it may be asked; inside, ask it once. What goes wrong is explained."""
         name = self.target.label
-        return self.gates.call("model", name, lambda error: self.explain(error, timeout_s))
+        explain = functools.partial(self.explain, timeout_s=timeout_s)
+        return self.gates.call("model", name, explain, self.calls_at_once)
 
     def explain(self, error: Exception, timeout_s: float) -> ModelError:
         """What `error` means, without the key that some servers repeat in what they say."""
@@ -107,8 +111,14 @@ class Provider:
 class Providers:
     """A provider for each target, one client each, made on the loop that uses it."""
 
-    def __init__(self, redact: Callable[[str], str] = str, gates: Gates | None = None) -> None:
+    def __init__(
+        self,
+        redact: Callable[[str], str] = str,
+        gates: Gates | None = None,
+        calls_at_once: int = 0,
+    ) -> None:
         self._redact = redact
+        self._calls_at_once = calls_at_once
         self._gates = gates or Gates(Signals())
         # With a key in the environment the SDK posts traces, prompts included, to OpenAI.
         set_trace_processors([])
@@ -120,7 +130,9 @@ class Providers:
     def get(self, target: Target) -> Provider:
         provider = self._providers.get(target)
         if provider is None:
-            provider = self._providers[target] = Provider(target, self._gates, redact=self._redact)
+            at_once = self._calls_at_once or target.calls_at_once
+            provider = Provider(target, self._gates, redact=self._redact, calls_at_once=at_once)
+            self._providers[target] = provider
             if target.provider != "offline":
                 self._connect(provider)
         return provider

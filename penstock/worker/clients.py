@@ -28,7 +28,8 @@ class Clients:
             # The SDK takes a second to import.
             from penstock.models.providers import Providers
 
-            self._providers = Providers(self._settings.redact, self._gates)
+            settings = self._settings
+            self._providers = Providers(settings.redact, self._gates, settings.calls_at_once)
         return self._providers
 
     async def memory(self) -> Memory:

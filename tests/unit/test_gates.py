@@ -55,7 +55,7 @@ class WatchedGates(Gates):
         self.heard: tuple[list[str], list[str]] = ([], [])
         self.both = [Watched(self.heard[0]), Watched(self.heard[1], closed)]
 
-    def of(self, what: str, name: str) -> Any:
+    def of(self, what: str, name: str, at_once: int | None = None) -> Any:
         return self.both
 
 
@@ -137,7 +137,7 @@ def test_each_thing_has_gates_of_its_own_from_its_first_call_on():
                 ("model", DOWN),
                 ("history", UP),
             ]
-        outage, _ = gates.of("model", "server/m")
+        _, outage, _ = gates.of("model", "server/m")
         assert isinstance(outage, Outage) and outage.is_down
         started = asyncio.get_running_loop().time()
         await call(gates)

@@ -89,7 +89,7 @@ def test_calls_go_out_in_the_order_of_their_coming_and_none_is_forgotten():
 
     async def body() -> None:
         gates = Gates(Signals())
-        _, pace = gates.of("model", "server/m")
+        *_, pace = gates.of("model", "server/m")
         assert isinstance(pace, Pace)
         pace.failed(ModelBusy("429"), 0.0)
 
@@ -110,7 +110,7 @@ def test_a_provider_that_takes_more_by_now_gets_more_and_is_free_in_the_end():
     async def body() -> None:
         gates, provider = Gates(Signals()), Provider(10, 10)
         await use(gates, provider, 50, 1)
-        _, pace = gates.of("model", "server/m")
+        *_, pace = gates.of("model", "server/m")
         assert isinstance(pace, Pace)
         condition = pace.condition
         assert condition is not None and condition.state == UP
@@ -145,7 +145,7 @@ def test_the_rate_is_what_was_taken_of_a_burst_whenever_its_calls_left_exactly()
 def test_what_is_away_is_not_busy():
     async def body() -> None:
         gates = Gates(Signals())
-        _, pace = gates.of("model", "server/m")
+        *_, pace = gates.of("model", "server/m")
         assert isinstance(pace, Pace)
         assert not pace.failed(ModelUnavailable("502"), 0.0) and pace.rate is None
 

@@ -87,7 +87,7 @@ def test_while_calls_wait_at_a_steps_gate_it_is_not_ready_and_not_asked():
         assert not await house.is_ready()
         (condition,) = house.readiness.conditions
         assert (condition.state, condition.reason) == (DOWN, "The one: away")
-        gate, _ = house.gates.of("tried", "The one")
+        _, gate, _ = house.gates.of("tried", "The one")
         gate.succeeded(asyncio.get_running_loop().time())
         assert await house.is_ready()
         assert house.readiness.conditions == [Condition("tried", UP, "it holds")]
