@@ -134,7 +134,8 @@ class Client:
         settings = self.settings
         if not begun or not settings.event_log:
             return
-        event_log = EventLog(settings.logs, max_bytes=sys.maxsize, files=0, redact=settings.redact)
+        redact = settings.redactor.json
+        event_log = EventLog(settings.logs, max_bytes=sys.maxsize, files=0, redact=redact)
         try:
             event_log.start()
         except SettingsError as exc:

@@ -97,6 +97,7 @@ class Calls:
         "_failed",
         "_made",
         "_pending",
+        "_redact",
         "_replay",
         "journal",
         "last",
@@ -111,6 +112,7 @@ class Calls:
         message: Any,
         anew: Collection[str] = (),
         replay: int = 0,
+        redact: Callable[[bytes], bytes] = bytes,
     ) -> None:
         self.journal = journal
         self.step = step
@@ -120,6 +122,8 @@ class Calls:
         #: Calls whose recorded answers cannot be used; they are made once more in this `replay`.
         self._anew = anew
         self._replay = replay
+        #: Takes secrets out of an answer, before anybody sees it.
+        self._redact = redact
         #: How often each request was made.
         self._made: dict[str, int] = {}
         #: The numbers of calls that failed, by request: the next equal request is that call again.
@@ -173,7 +177,7 @@ class Calls:
                 await lease
             token = asking.set(self.journal.lease)
             try:
-                answer = await call()
+                answer = self._redact(await call())
                 crash.at("answered")
             finally:
                 asking.reset(token)

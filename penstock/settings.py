@@ -2,14 +2,17 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from penstock.errors import SettingsError, did_you_mean
+from penstock.redaction import Redactor
 
 PREFIX = "PENSTOCK_"
 #: Names with this prefix belong to the tests and are not read by the program.
@@ -17,6 +20,8 @@ TEST_PREFIX = "PENSTOCK_TEST_"
 #: See `penstock.sandbox`.
 TIERS = ("native", "docker", "wasm")
 SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+#: What a secret is called in the query of an address.
+SECRET_NAME = re.compile("auth|code|cred|key|pass|secret|sig|token", re.IGNORECASE)
 #: Where an installed package keeps the cards and chains that it ships.
 SHARED_PROJECT = pathlib.Path(sys.prefix) / "share" / "penstock"
 
@@ -214,21 +219,34 @@ class Settings:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must never be written anywhere: long enough to be a secret, and set."""
+        """What must never be written anywhere: keys, passwords, and what stands for them in the
+        addresses."""
         found = [getattr(self, field.name) for field in dataclasses.fields(self) if not field.repr]
         models = (self.model, self.embeddings, self.openai_base_url, self.ollama_host)
         for url in (*self.broker_url.split(";"), *models, self.qdrant_url):
             with contextlib.suppress(ValueError):  # no address at all: it is refused elsewhere
-                password = urlsplit(url if "://" in url else f"//{url}").password or ""
-                found += [password, unquote(password)]
-        # The longest first: one may begin with another.
-        return tuple(sorted({s for s in found if len(s) >= 6}, key=len, reverse=True))
+                found += _secrets_in(urlsplit(url if "://" in url else f"//{url}"))
+        return tuple(dict.fromkeys(filter(None, found)))
+
+    @functools.cached_property
+    def redactor(self) -> Redactor:
+        return Redactor(self.secrets)
 
     def redact(self, text: str) -> str:
         """`text` without any of the secrets."""
-        for secret in self.secrets:
-            text = text.replace(secret, "[secret]")
-        return text
+        return self.redactor.text(text)
+
+
+def _secrets_in(url: SplitResult) -> Iterator[str]:
+    """The password of an address, or the name that stands for one; and the keys in its query."""
+    secret = url.password if url.password is not None else url.username
+    written = [secret or ""]
+    for one in url.query.split("&"):
+        name, _, value = one.partition("=")
+        if SECRET_NAME.search(name):
+            written.append(value)
+    for one in written:
+        yield from (one, unquote(one))
 
 
 def describe() -> list[tuple[str, str, str]]:

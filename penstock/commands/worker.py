@@ -1,10 +1,11 @@
 """`worker`: Faust's own command, with the checks before it starts, and less to read."""
 
+import functools
 import logging
 import os
 import signal as signals
 from importlib.metadata import version
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import faust.cli.worker
 import faust.worker
@@ -35,7 +36,8 @@ class Worker(faust.worker.Worker):
     def on_setup_root_logger(self, logger: logging.Logger, level: int) -> None:
         super().on_setup_root_logger(logger, level)
         for handler in logger.handlers:
-            handler.addFilter(on_one_line)
+            redact = cast(PenstockApp, self.app).settings.redact
+            handler.addFilter(functools.partial(on_one_line, redact=redact))
         if level > logging.DEBUG:
             for handler in logger.handlers:
                 handler.addFilter(no_service)

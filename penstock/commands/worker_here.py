@@ -1,5 +1,6 @@
 """A worker in this process, for commands that need one where none is running."""
 
+import functools
 import logging
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,8 @@ class WorkerHere:
             return
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
         for handler in logging.getLogger().handlers:
-            handler.addFilter(on_one_line)
+            redact = self._context.settings.redact
+            handler.addFilter(functools.partial(on_one_line, redact=redact))
         app = self._context.app
         # Whoever asked for one run has not asked to pay for what others have put on.
         app.only = self._pipeline

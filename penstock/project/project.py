@@ -159,8 +159,8 @@ def _check_card(stage: StageSpec, project: Project, note: Callable[[str], None])
     if not card.instructions(stage.task) and not card.front.instructions_from:
         note(f"{card.file} has no instructions for this stage")
     if stage.branches is not None:
-        for way in dict.fromkeys((stage.task, stage.again or stage.task)):
-            _check_outcomes(stage.branches, card, way, note)
+        for asked in dict.fromkeys((stage.task, stage.again or stage.task)):
+            _check_outcomes(stage.branches, card, asked, note)
 
 
 def _check_outcomes(
@@ -195,9 +195,9 @@ def _check_outcomes(
                 f"'{name}' is no value of '{branches.by}' in {card.file}"
                 f" ({', '.join(values)}).{did_you_mean(name, values)}"
             )
-    gone = {*branches.outcomes, *(closest(name, values) for name in branches.outcomes)}
+    meant = {closest(name, values) for name in branches.outcomes}
     for value in values:
-        if value not in gone and OTHERWISE not in branches.outcomes:
+        if value not in meant and OTHERWISE not in branches.outcomes:
             note(
                 f"'{branches.by}' of {card.file} can be '{value}', and no outcome says where that"
                 f" goes. Add it, or '{OTHERWISE}'"

@@ -81,7 +81,7 @@ class PenstockApp(faust.App):
             settings.logs,
             max_bytes=settings.event_log_bytes,
             files=settings.event_log_files,
-            redact=settings.redact if settings.secrets else None,
+            redact=settings.redactor.json,
         )
         self._health: HealthFile | None = None
         for spec in project.stages:

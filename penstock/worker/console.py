@@ -7,6 +7,7 @@ retitle the window or fake a prompt.
 import logging
 import sys
 import unicodedata
+from collections.abc import Callable
 
 #: Unicode categories that are not text: controls, and what reverses or hides text. (Cf also holds
 #: the joiners of some scripts and of emoji; losing those costs less than a faked line.)
@@ -18,14 +19,17 @@ def printable(text: str) -> str:
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in HIDDEN)
 
 
-def on_one_line(record: logging.LogRecord) -> bool:
-    """What providers, models and records say in a line of the log is text, and begins no other
-    line. For `logging.Handler.addFilter`."""
+def on_one_line(record: logging.LogRecord, redact: Callable[[str], str] = str) -> bool:
+    """What providers, models and records say in a line of the log is text, holds no secret, and
+    begins no other line. For `logging.Handler.addFilter`."""
     try:
         text = record.getMessage()
     except (TypeError, ValueError):
         return True  # the handler says what is wrong with its arguments
-    record.msg, record.args = printable(text).replace("\n", "\\n"), ()
+    record.msg, record.args = printable(redact(text)).replace("\n", "\\n"), ()
+    if record.exc_info and not record.exc_text:
+        said = logging.Formatter().formatException(record.exc_info)
+        record.exc_text = printable(redact(said))
     return True
 
 

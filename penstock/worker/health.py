@@ -102,7 +102,7 @@ class HealthFile:
             conditions,
             self._pipelines,
         )
-        return self._settings.redact(msgspec.json.encode(health).decode()).encode()
+        return self._settings.redactor.record(msgspec.json.encode(health))
 
     def _write(self, data: bytes) -> None:
         private.make_folder(self._file.parent)

@@ -11,19 +11,20 @@ from penstock.project.chains import StageSpec
 from penstock.record import events
 from penstock.record.events import Event, Usage
 from penstock.record.values import storable
+from penstock.settings import Settings
 from penstock.worker.work import Answer
 
 
 def make_outputs(
-    spec: StageSpec, event: Event, answer: Answer, attempts: int, max_bytes: int
+    spec: StageSpec, event: Event, answer: Answer, attempts: int, settings: Settings
 ) -> list[tuple[str, Event, bytes]]:
     """Topic, event and record for each value of `answer` that goes on from `event`. Raises
-    `StepFailed` for what is no JSON or has no branch, `EventTooLarge` above `max_bytes`."""
+    `StepFailed` for what is no JSON or has no branch, `EventTooLarge` above the limit."""
     made: list[tuple[str, Event, bytes]] = []
     reported = _report(spec, event, answer, attempts)
     if reported is not None:
         topic, report = reported
-        made.append((topic, report, _encode(report, spec, topic, max_bytes)))
+        made.append((topic, report, _encode(report, spec, topic, settings)))
     if spec.writes is None and spec.branches is None:
         return made
     kept = event.parts
@@ -39,7 +40,7 @@ def make_outputs(
         id_ = events.derive_id(event.id, spec.name, target, index, event.replay)
         parts = {**kept, spec.makes: value}
         output = _follow(event, spec, answer, attempts, id_, parts, answer.usage, rounds)
-        made.append((target, output, _encode(output, spec, target, max_bytes)))
+        made.append((target, output, _encode(output, spec, target, settings)))
     return made
 
 
@@ -104,12 +105,13 @@ def _storable(value: Any, spec: StageSpec) -> Any:
         ) from exc
 
 
-def _encode(output: Event, spec: StageSpec, topic: str, max_bytes: int) -> bytes:
-    raw = events.dump(output)
-    if len(raw) > max_bytes:
+def _encode(output: Event, spec: StageSpec, topic: str, settings: Settings) -> bytes:
+    raw = settings.redactor.record(events.dump(output))
+    largest = settings.max_event_bytes
+    if len(raw) > largest:
         raise EventTooLarge(
             f"'{spec.does}' made an event of {len(raw)} bytes for '{topic}'; the largest is"
-            f" {max_bytes} (PENSTOCK_MAX_EVENT_BYTES). Let the chain carry less ('carries'), or"
+            f" {largest} (PENSTOCK_MAX_EVENT_BYTES). Let the chain carry less ('carries'), or"
             " raise the limit."
         )
     return raw

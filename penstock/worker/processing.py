@@ -69,9 +69,7 @@ class Processing:
             step = f"{self.spec.name}/{event.id}"
             run_of_call.set(event.trace_id)
             answer = await self._answer(event, step, message, tries, env)
-            outputs = make_outputs(
-                self.spec, event, answer, tries.made, env.settings.max_event_bytes
-            )
+            outputs = make_outputs(self.spec, event, answer, tries.made, env.settings)
         except Exception as exc:
             return self.dead_letter(message, event, exc, tries.made, env)
         return Ending(
@@ -130,7 +128,8 @@ class Processing:
         while True:
             tries.made += 1
             try:
-                calls = Calls(env.journal, step, message, event.anew, event.replay)
+                redact = env.settings.redactor.record
+                calls = Calls(env.journal, step, message, event.anew, event.replay, redact)
                 return await self._do(StepWork(event, calls, env, self.spec.name))
             except asyncio.CancelledError as exc:
                 task = asyncio.current_task()

@@ -116,6 +116,7 @@ class StepWork:
         if self._env.memory is not None:
             self._notes += 1
             memory = await self._env.memory()
+            about, lesson = self.settings.redact(about), self.settings.redact(lesson)
             await memory.remember(kind, about, lesson, id=f"{self.event.id}/{self._notes}")
 
     def show(self, text: str) -> None:

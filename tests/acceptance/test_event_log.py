@@ -1,10 +1,12 @@
 """`logs/broker_interactions.json`: every produce and consume as a JSON line, and no secret."""
 
+import base64
 import collections
 import dataclasses
 import datetime
 import hashlib
 import itertools
+import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -229,8 +231,15 @@ def test_a_key_is_in_no_file_and_on_no_screen_also_when_the_server_echoes_it(
     }
     for mark, statuses in faults.items():
         scripted.script([{"fault": "status", "match": mark, **status} for status in statuses])
-    retried, refused, locked = place.submit_all(mark for mark in faults if mark != "mark 3")
-    place.wait_for(retried, locked)
+    coded = base64.b64encode(f"Bearer {SECRET}".encode()).decode()
+    told = f"You sent {SECRET}, or {coded}, to https://x/?key={SECRET}."
+    scripted.script([{"fault": "answer", "match": "mark 5", "content": told}])
+    marks = ["mark 1", "mark 2", "mark 4", "mark 5"]
+    retried, refused, locked, echoed = place.submit_all(marks)
+    place.wait_for(retried, locked, echoed)
+    said = json.dumps(place.trace(echoed))
+    assert "You sent [secret], or " in said and "to https://x/?key=[secret]." in said
+    assert SECRET not in said
     # Alone: with the others' failures the server would count as down, and no try of anybody's.
     (given_up,) = place.submit_all(["mark 3"])
     place.wait_for(refused, given_up, state=DEAD)
@@ -252,8 +261,8 @@ def test_a_key_is_in_no_file_and_on_no_screen_also_when_the_server_echoes_it(
     assert SECRET not in worker.text()
     files = list(place.files())
     assert {"penstock.db", "broker_interactions.json"} <= {file.name for file in files}
-    holders = [file for file in files if SECRET.encode() in file.read_bytes()]
-    assert not holders
+    for form in (SECRET, coded[10:-4]):
+        assert not [file for file in files if form.encode() in file.read_bytes()]
 
 
 def test_a_password_in_an_address_is_on_no_screen(place: Place, scripted: ScriptedServer) -> None:

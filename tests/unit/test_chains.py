@@ -36,9 +36,8 @@ def read_any(tmp_path):
 @pytest.fixture
 def read(read_any):
     def read_(text: str) -> Chain:
-        chain: Chain | None
         chain, said = read_any(text)
-        assert said == [] and chain is not None
+        assert isinstance(chain, Chain) and said == []
         return chain
 
     return read_

@@ -31,20 +31,21 @@ def document(text: str, first_line: int = 1) -> Document:
     return Document(FILE, text, first_line)
 
 
+def read(text: str) -> Animal:
+    doc = document(text)
+    animal = doc.check(Animal)
+    assert animal is not None and doc.problems == []
+    return animal
+
+
 def refused(text: str, first_line: int = 1) -> str:
     doc = document(text, first_line)
     doc.check(Animal)
     return "\n".join(doc.problems)
 
 
-def sound(text: str) -> Animal:
-    animal = document(text).check(Animal)
-    assert animal is not None
-    return animal
-
-
 def test_a_sound_document_becomes_its_model():
-    animal = sound("name: Tim\nlegs:\n  - {length: 0.5}\n  - {length: 1, foot: left}\n")
+    animal = read("name: Tim\nlegs:\n  - {length: 0.5}\n  - {length: 1, foot: left}\n")
     assert [leg.length_m for leg in animal.legs] == [0.5, 1.0]
 
 
@@ -148,7 +149,7 @@ def test_an_alias_that_contains_itself_is_refused():
 
 
 def test_anchors_and_merges_that_end_are_taken():
-    animal = sound("name: Tim\ntail: &leg {length: 2}\nlegs:\n  - *leg\n  - <<: *leg\n")
+    animal = read("name: Tim\ntail: &leg {length: 2}\nlegs:\n  - *leg\n  - <<: *leg\n")
     assert [leg.length_m for leg in animal.legs] == [2, 2]
 
 
@@ -234,7 +235,7 @@ def test_a_value_that_yaml_takes_for_another_one_is_refused_with_the_way_out(wri
     assert said == (
         f"agents/x.md:4: {written} is {other} to YAML: write '{written}' for the text, or {other}"
     )
-    assert sound(f"name: '{written}'\n").name == written
+    assert read(f"name: '{written}'\n").name == written
 
 
 def test_a_date_is_refused_as_a_value_too():

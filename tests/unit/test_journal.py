@@ -10,6 +10,7 @@ from faust.types import TP
 from penstock.broker.embedded.journal import EmbeddedJournal
 from penstock.broker.embedded.store import Store
 from penstock.journal import Calls
+from penstock.redaction import Redactor
 from tests.unit.conftest import Opener, Rows, messages, until
 
 IDEA, STEP = TP("idea", 0), "teller/event-1"
@@ -306,5 +307,20 @@ def test_who_waits_for_a_record_may_leave(work):
         recorded.cancel()
         await desk.store.flush()
         assert desk.journal.recall(f"{STEP}/a-0", None) == b"x"
+
+    work(body)
+
+
+def test_a_secret_is_in_no_recorded_answer_and_whoever_asked_sees_what_was_recorded(work):
+    async def body(desk: Desk) -> None:
+        async def ask() -> bytes:
+            return b'{"said": "your key is sk-secret-key"}'
+
+        redact = Redactor(["sk-secret-key"]).record
+        calls = Calls(desk.journal, STEP, desk.message, redact=redact)
+        first = await calls.once(b"hello", ask)
+        await calls.recorded()
+        recorded = await desk.calls().once(b"hello", ask)
+        assert first == recorded == b'{"said":"your key is [secret]"}'
 
     work(body)

@@ -6,6 +6,7 @@ import msgspec
 
 from penstock.project.chains import StageSpec
 from penstock.record.events import Event, Usage, dump, first_event
+from penstock.settings import Settings
 from penstock.worker.outputs import make_outputs
 from penstock.worker.work import Answer
 
@@ -28,7 +29,7 @@ def answer(value: Any = "print(1)", thinking: str = "Hm.") -> Answer:
 
 
 def outputs(spec: StageSpec, event: Event, made: Answer) -> dict[str, Event]:
-    found = make_outputs(spec, event, made, 2, 10_000)
+    found = make_outputs(spec, event, made, 2, Settings())
     for _, output, raw in found:
         assert raw == dump(output)
     assert len({output.id for _, output, _ in found}) == len(found)

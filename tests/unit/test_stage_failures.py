@@ -210,6 +210,25 @@ def test_secrets_do_not_get_into_dead_letters(live):
     live(body, openai_api_key="sk-secret")
 
 
+def test_a_key_that_is_echoed_is_in_no_record(live):
+    coded = base64.b64encode(b"a:sk-secret-key").decode()
+
+    async def body(house: House) -> None:
+        async def echo(work: Work) -> dict[str, str]:
+            called = await work.call("echo", lambda: f"called with sk-secret-key, {coded}")
+            return {"called": called, "own": "sk-secret-key"}
+
+        take(house.stage(echo), await house.put(idea()))
+        await house.over()
+        (draft,) = messages(house.store, "draft")
+        raw = draft.value or b""
+        assert b"sk-secret" not in raw and coded[2:-2].encode() not in raw
+        made = events.load(raw).parts["draft"]
+        assert made["own"] == "[secret]" and made["called"].startswith("called with [secret], ")
+
+    live(body, openai_api_key="sk-secret-key")
+
+
 def test_an_event_that_cannot_be_finished_stays_undone_and_holds_nobody_up(live, caplog):
     async def body(house: House) -> None:
         spec = StageSpec(name="teller", reads="idea", writes="nowhere", step="t").within("tale")
