@@ -8,7 +8,7 @@ import msgspec
 
 from penstock.client import Client
 from penstock.commands.command import Context
-from penstock.commands.printing import complain, put, say
+from penstock.commands.printing import complain, put, put_json, say
 from penstock.errors import MalformedEvent, NotFound, SettingsError
 from penstock.record.dead_letters import DeadLetter
 
@@ -51,7 +51,7 @@ async def dead_letters(
                 await client.drop(dead_letter.id)
                 said = {"id": dead_letter.id, "trace_id": dead_letter.trace_id, "dropped": True}
                 text = f"dropped {dead_letter.id}  run {dead_letter.trace_id}"
-            put(json.dumps(said) if as_json else text)
+            put_json(said) if as_json else put(text)
         if action == "replay" and dead_letters and not client.worker_running():
             say("No worker is running: they wait. Start one with: penstock worker")
         if left:
@@ -88,7 +88,7 @@ def show(dead_letters: list[DeadLetter], as_json: bool, whole: bool = False) -> 
     """The letters on the screen, a line each or all of them."""
     if as_json:
         for one in dead_letters:
-            put(json.dumps(msgspec.to_builtins(one), ensure_ascii=False))
+            put_json(msgspec.to_builtins(one))
         return
     if not dead_letters:
         say("There are no dead letters.")

@@ -1,7 +1,6 @@
 """`doctor`: is everything there that a pipeline needs? Says what to do about what is not."""
 
 import asyncio
-import json
 import logging
 import pathlib
 import shutil
@@ -10,6 +9,7 @@ from collections.abc import AsyncIterator
 
 from penstock import private
 from penstock.commands.command import Context
+from penstock.commands.printing import put_json
 from penstock.commands.screens import output
 from penstock.conditions import DOWN
 from penstock.errors import InstalledTwice, ModelError, PenstockError, SettingsError
@@ -35,7 +35,7 @@ async def doctor(context: Context) -> int:
     async for good, what, text in look(context):
         well = well and good
         if context.as_json:
-            output.print_json(json.dumps({"ok": good, "check": what, "detail": text}), indent=None)
+            put_json({"ok": good, "check": what, "detail": text})
         else:
             mark, style = ("ok", "green") if good else ("✗", "bold red")
             output.print(f"[{style}]{mark:<3}[/] {what:<10}", end=" ")

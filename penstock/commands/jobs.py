@@ -2,12 +2,11 @@
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
 from penstock.commands.command import Context
-from penstock.commands.printing import put, say
+from penstock.commands.printing import put, put_json, say
 from penstock.commands.runs import CANCEL_S
 from penstock.jobs.status import REFUSED, JobStatus
 from penstock.models import LABEL, wrote_offline
@@ -41,7 +40,7 @@ async def push_job(
             return show(status, context.settings.data, context.as_json)
     if context.as_json:
         summary = {"name": name, "trace_id": pushed.trace_id, "id": pushed.id}
-        put(json.dumps({**summary, "priority": priority, "again": pushed.again}))
+        put_json({**summary, "priority": priority, "again": pushed.again})
     elif pushed.again:
         put(f"job {name} was pushed before, and is done once (run {pushed.trace_id})")
     else:
@@ -60,7 +59,7 @@ async def jobs(context: Context) -> None:
         found = await client.jobs()
     if context.as_json:
         for one in found:
-            put(json.dumps(as_dict(one), ensure_ascii=False))
+            put_json(as_dict(one))
         return
     if not found:
         say("There are no jobs.")
@@ -79,7 +78,7 @@ async def cancel_job(context: Context, name: str) -> None:
             with contextlib.suppress(TimeoutError):
                 status = await client.wait_job(name, timeout_s=CANCEL_S)
     if context.as_json:
-        put(json.dumps(as_dict(status), ensure_ascii=False))
+        put_json(as_dict(status))
     elif status.state != RUNNING:
         put(f"job {name} is {status.state}")
     else:
@@ -99,7 +98,7 @@ def summary(status: JobStatus) -> str:
 def show(status: JobStatus, data: pathlib.Path, as_json: bool) -> int:
     """The status on the screen; 0 while it may still be done, or is."""
     if as_json:
-        put(json.dumps(as_dict(status), ensure_ascii=False))
+        put_json(as_dict(status))
     else:
         put(f"{status.name}: {status.state}")
         if status.file:

@@ -1,12 +1,10 @@
 """The command `lag`: how far behind the readers of each topic are."""
 
-import json
-
 import msgspec
 
 from penstock.client import Client
 from penstock.commands.command import Context
-from penstock.commands.printing import put
+from penstock.commands.printing import put, put_json
 from penstock.project.project import Project
 from penstock.worker.governor import THROTTLED, GovernorState, governed, judge
 
@@ -34,22 +32,20 @@ def lag(context: Context) -> None:
         rows = read_lags(client, context.project)
         unread = client.unread()
     if context.as_json:
-        put(
-            json.dumps(
-                [
-                    {
-                        "pipeline": pipeline,
-                        "topic": topic,
-                        "lag": count,
-                        "governor": None if state is None else msgspec.to_builtins(state),
-                    }
-                    for pipeline, topic, count, state in rows
-                ]
-                + [
-                    {"pipeline": None, "topic": one.topic, "lag": one.count, "governor": None}
-                    for one in unread
-                ]
-            )
+        put_json(
+            [
+                {
+                    "pipeline": pipeline,
+                    "topic": topic,
+                    "lag": count,
+                    "governor": None if state is None else msgspec.to_builtins(state),
+                }
+                for pipeline, topic, count, state in rows
+            ]
+            + [
+                {"pipeline": None, "topic": one.topic, "lag": one.count, "governor": None}
+                for one in unread
+            ]
         )
         return
     for pipeline, topic, count, state in rows:

@@ -3,7 +3,9 @@
 Without Rich, which most commands can do without: what needs its trees and tables is in `screens`.
 """
 
+import json
 import sys
+from typing import Any
 
 from penstock.worker.console import printable
 
@@ -12,6 +14,12 @@ def put(text: str) -> None:
     """Print what was asked for."""
     # Flushed, so that a reader who has had enough is noticed here and not at Python's end.
     print(printable(text), flush=True)
+
+
+def put_json(value: Any) -> None:
+    """Print what was asked for, for programs: character by character what it is, so all that `put`
+    would leave out is written as an escape."""
+    put(json.dumps(value))
 
 
 def say(text: str, style: str = "") -> None:

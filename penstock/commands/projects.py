@@ -1,11 +1,10 @@
 """Commands about a project: make one, check one, list the settings."""
 
-import json
 import pathlib
 import shutil
 
 from penstock.commands.command import Context
-from penstock.commands.printing import put, say
+from penstock.commands.printing import put, put_json, say
 from penstock.errors import SettingsError
 from penstock.settings import describe
 
@@ -35,7 +34,7 @@ def check(context: Context) -> int:
     project = context.project
     if context.as_json:
         found = {"problems": project.problems, "warnings": project.warnings}
-        put(json.dumps(found | {"pipelines": list(project.chains)}))
+        put_json(found | {"pipelines": list(project.chains)})
         return 1 if project.problems else 0
     for warning in project.warnings:
         say(f"Warning: {warning}", style="yellow")
@@ -57,7 +56,7 @@ def check(context: Context) -> int:
 def settings(context: Context) -> None:
     rows = describe()
     if context.as_json:
-        put(json.dumps([dict(zip(("name", "default", "about"), r, strict=True)) for r in rows]))
+        put_json([dict(zip(("name", "default", "about"), r, strict=True)) for r in rows])
         return
     for name, default, about in rows:
         put(f"{name:<28} {about}{f' (default: {default})' if default else ''}")

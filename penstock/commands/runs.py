@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import pathlib
 import sys
 import time
@@ -13,7 +12,7 @@ import msgspec
 
 from penstock.client import LOOK_S, Client
 from penstock.commands.command import Context
-from penstock.commands.printing import put, say
+from penstock.commands.printing import put, put_json, say
 from penstock.commands.worker_here import WorkerHere
 from penstock.conditions import Condition
 from penstock.errors import PenstockError, SettingsError
@@ -113,7 +112,7 @@ async def show_begun(
     code = 0
     for trace_id in trace_ids:
         if not wait:
-            put(json.dumps({"trace_id": trace_id}) if context.as_json else trace_id)
+            put_json({"trace_id": trace_id}) if context.as_json else put(trace_id)
             continue
         if not context.as_json:
             say(f"run {trace_id}")
@@ -126,7 +125,7 @@ async def show_begun(
 def show_run(run: Run, as_json: bool) -> int:
     """A run that is over: its last part, or why it died; the command's exit code."""
     if as_json:
-        put(json.dumps(run_as_dict(run), ensure_ascii=False))
+        put_json(run_as_dict(run))
     elif run.state == DEAD:
         show_dead_letters(run)
     elif run.state == CANCELLED:
@@ -280,7 +279,7 @@ async def cancel(context: Context, trace_id: str | None, topic: str | None) -> N
         if topic is not None:
             for ended in await client.cancel_unread(topic):
                 said = {"trace_id": ended, "state": CANCELLED}
-                put(json.dumps(said) if context.as_json else f"run {ended} is cancelled")
+                put_json(said) if context.as_json else put(f"run {ended} is cancelled")
             return
         assert trace_id is not None
         run = await client.cancel(trace_id)
@@ -290,7 +289,7 @@ async def cancel(context: Context, trace_id: str | None, topic: str | None) -> N
                 async with asyncio.timeout(CANCEL_S):
                     run = await client.wait(run.trace_id)
     if context.as_json:
-        put(json.dumps({"trace_id": run.trace_id, "state": run.state}))
+        put_json({"trace_id": run.trace_id, "state": run.state})
     elif run.state == CANCELLED:
         put(f"run {run.trace_id} is cancelled")
     else:
@@ -301,7 +300,7 @@ async def trace(context: Context, trace_id: str) -> None:
     async with context.client() as client:
         run = await client.read(trace_id)
     if context.as_json:
-        put(json.dumps(run_as_dict(run), ensure_ascii=False))
+        put_json(run_as_dict(run))
     else:
         from penstock.commands.screens import output, run_tree
 

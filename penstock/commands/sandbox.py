@@ -1,14 +1,13 @@
 """The command `sandbox`: runs one file as the mesh would, or makes it ready for that."""
 
 import dataclasses
-import json
 import pathlib
 import sys
 from typing import cast
 
 from penstock import sandbox as sandboxes
 from penstock.commands.command import Context
-from penstock.commands.printing import put, say
+from penstock.commands.printing import put, put_json, say
 from penstock.errors import SettingsError
 from penstock.sandbox import Tier, run_code, verdict
 from penstock.steps.sandbox import limits_of
@@ -35,7 +34,7 @@ async def sandbox(
     found = verdict(outcome, wanted)
     if context.as_json:
         fields = dataclasses.asdict(outcome) | dataclasses.asdict(found)
-        put(json.dumps(fields, ensure_ascii=False))
+        put_json(fields)
     else:
         if outcome.stdout:
             put(printable(outcome.stdout.rstrip("\n")))

@@ -1,12 +1,11 @@
 """The command `status`: how the workers are, and all that they need."""
 
-import json
 import time
 
 import msgspec
 
 from penstock.commands.command import Context
-from penstock.commands.printing import put
+from penstock.commands.printing import put, put_json
 from penstock.conditions import DOWN, UP
 from penstock.worker.console import printable
 from penstock.worker.health import Health, read_all
@@ -19,7 +18,7 @@ def status(context: Context) -> int:
     found = read_all(settings.data, settings.app_id)
     if context.as_json:
         rows = [{**msgspec.to_builtins(one), "silent": one.is_silent} for one in found]
-        put(json.dumps(rows))
+        put_json(rows)
     elif not found:
         put(f"No worker says anything in {settings.data.absolute()}. Start one: penstock worker")
     for health in () if context.as_json else found:

@@ -3,7 +3,6 @@
 import asyncio
 import collections
 import dataclasses
-import json
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -14,7 +13,7 @@ from rich.text import Text
 
 from penstock.client import LOOK_S, Client
 from penstock.commands.command import Context
-from penstock.commands.printing import put, say
+from penstock.commands.printing import put_json, say
 from penstock.commands.runs import Begun
 from penstock.commands.screens import output, progress
 from penstock.commands.worker_process import WorkerProcess
@@ -92,7 +91,7 @@ async def stress(context: Context, count: int) -> int:
                     await _start(worker, client)
         found = await asyncio.to_thread(sum_up, client, course)
     if context.as_json:
-        put(json.dumps(found))
+        put_json(found)
     else:
         output.print(table_of(found))
     return 0 if found["finished"] == count and not found["lost"] + found["repeated"] else 1

@@ -42,6 +42,8 @@ class Outcome:
     stderr: str
     seconds: float
     limit: Limit | None = None
+    #: The bytes of stdout, where they are not UTF-8.
+    stdout_base64: str | None = None
     #: The interpreter came to the end of the script, and was not made to leave before.
     finished: bool = False
 

@@ -1,6 +1,7 @@
 """One process from its start to its end, within limits, on the event loop."""
 
 import asyncio
+import base64
 import contextlib
 import os
 import pathlib
@@ -158,7 +159,10 @@ async def run_process(
         limit = "output"  # it was gone before all that it wrote had been read
     seconds = time.monotonic() - started
     code = transport.get_returncode() if limit is None else None
-    return Outcome(code, watched.text(1), watched.text(2), seconds, limit)
+    coded = None
+    if watched.written[1] != watched.text(1).encode():
+        coded = base64.b64encode(watched.written[1]).decode()
+    return Outcome(code, watched.text(1), watched.text(2), seconds, limit, coded)
 
 
 @contextlib.contextmanager

@@ -28,11 +28,18 @@ _LAST_S = 1.0
 _EPERM = 63
 #: As a shell says of a process that ended by SIGABRT.
 _TRAPPED = 134
+_TOO_DEEP = b"""\
+Most likely calls that nest through C code (sum, map, sorted, a generator in a generator): this
+Python has room for some 50 levels of them. Plain functions have Python's usual limit.
+"""
 
 # In the interpreter that is WebAssembly. The key comes by stdin, which is the script's afterwards.
 # What is to be reported is written beside the script, since no other pipe leads out.
 _BEGIN = """
-import encodings, os
+import _functools, encodings, os
+# A call through C code takes 10 kB of the interpreter's stack of 512 kB. Of a memoised function
+# that is every call, unless functools falls back on what it has in Python: that takes none.
+del _functools._lru_cache_wrapper
 # Its library is packed into it, and its code bears the names of the files that it was built from.
 _STANDARD_LIBRARY = encodings.search_function.__code__.co_filename.removesuffix(
     "encodings/__init__.py"
@@ -162,6 +169,8 @@ def _run(orders: "dict[str, Any]", wasmtime: "Any") -> None:
         if getattr(trap, "trap_code", None) == wasmtime.TrapCode.INTERRUPT:
             os.write(report, b"timeout\n")
         os.write(2, str(trap).strip().rpartition("\n")[2].strip().encode() + b"\n")
+        if getattr(trap, "trap_code", None) == wasmtime.TrapCode.MEMORY_OUT_OF_BOUNDS:
+            os.write(2, _TOO_DEEP)
     os._exit(code)
 
 

@@ -1,5 +1,6 @@
 """The command `sandbox`: one file, run as the mesh would."""
 
+import base64
 import json
 import pathlib
 
@@ -43,3 +44,26 @@ def test_a_file_that_is_not_there_is_a_sentence(tmp_path: pathlib.Path) -> None:
     shown = penstock("sandbox", "nowhere.py", env=environment(tmp_path))
     assert shown.returncode == 1
     assert shown.stderr.startswith("Error: nowhere.py cannot be read")
+
+
+@pytest.mark.parametrize("tier", ["native", "wasm"])
+@pytest.mark.parametrize(
+    ("printed", "stdout", "coded"),
+    [
+        (
+            "b'\\x1b[2J\\0\\r\\n ' + '\u202e\u200d\x85\ue000\u2028é🐸'.encode()",
+            "\x1b[2J\0\r\n \u202e\u200d\x85\ue000\u2028é🐸",
+            None,
+        ),
+        ("b'a\\xff\\xfe'", "a\ufffd\ufffd", b"a\xff\xfe"),
+    ],
+)
+def test_what_a_script_printed_is_told_byte_by_byte(
+    printed: str, stdout: str, coded: bytes | None, tier: str, write, tmp_path: pathlib.Path
+) -> None:
+    file = write("raw.py", f"import os\nos.write(1, {printed})\n")
+    env = environment(tmp_path, PENSTOCK_SANDBOX=tier)
+    told = json.loads(penstock("sandbox", file, "--json", env=env).stdout)
+    assert told["stdout"] == stdout
+    found = told["stdout_base64"]
+    assert found is None if coded is None else base64.b64decode(found) == coded

@@ -276,3 +276,29 @@ def test_a_cache_that_cannot_be_written_is_refused_and_named(wasm, monkeypatch, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(SandboxUnavailable, match="XDG_CACHE_HOME names another folder"):
         run("print('hello')")
+
+
+def test_a_memoised_function_may_call_itself_as_deep_as_any_other() -> None:
+    code = """
+import functools
+@functools.cache
+def fib(n):
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+@functools.lru_cache(maxsize=None)
+def down(n):
+    return n and down(n - 1)
+print(fib(300) % 10**6, down(400))
+try:
+    down(10**6)
+except RecursionError:
+    print("RecursionError")
+"""
+    outcome = asyncio.run(run_code(code, tier="wasm"))
+    assert (outcome.stdout, outcome.stderr) == ("979600 0\nRecursionError\n", "")
+
+
+def test_calls_that_nest_too_deep_in_c_code_are_explained() -> None:
+    code = "def size(n): return sum(size(n - 1) for _ in range(1 if n else 0))\nsize(500)"
+    outcome = asyncio.run(run_code(code, tier="wasm"))
+    assert outcome.exit_code == 134
+    assert "room for some 50 levels" in outcome.stderr
