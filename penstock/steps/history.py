@@ -27,25 +27,33 @@ CELL_CHARS = 32_000
 _LOCK_S = 2.0
 _READ_BYTES = 1 << 20
 _WRITTEN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-#: What some program takes for nothing before a formula: white space, controls, marks of no width.
-_BLANK = r"[\s\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]*"
-#: The full-width signs are formulas where people write with them.
-_FORMULA = re.compile(rf"[\t\r]|{_BLANK}[=+\-@＝＋－＠]")  # fmt: skip
+#: Signs that begin a formula, and those that look like them: some program takes them for such.
+_EQUALS = "=\uff1d\ufe66\u207c\u208c"
+_SIGNS = _EQUALS + r"+\uff0b\ufe62\u207a\u208a\-\uff0d\ufe63\u2212\u207b\u208b@\uff20\ufe6b"
+#: What some program takes for nothing before one: white space, controls, marks of no width, quotes.
+_UNSEEN = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\xa0\xad\u1680\u2000-\u200f\u2028-\u202f"
+_UNSEEN += r"\u205f-\u2064\u3000\ufeff \"'"
+_FORMULA = re.compile(rf"[\t\r]|[{_UNSEEN}\t\r\n]*[{_SIGNS}]")
+#: Where a cell begins for a program that does not know of quotes, or of commas as its ends.
+_INNER = re.compile(rf"(?<=[\t\r\n;])(?=[{_UNSEEN}]*[{_EQUALS}])")
 
 
 def defuse(text: str) -> str:
-    """`text` so that a spreadsheet shows it and does not run it: with a ' before it, if need be.
+    """`text` so that a spreadsheet shows it and does not run it: with a ' before it, if need be,
+    and before each '=' in it that begins a line. docs/operations.md says how to read it back.
 
     Source: OWASP, CSV Injection.
     """
+    text = _INNER.sub("'", text)
     return f"'{text}" if _FORMULA.match(text) else text
 
 
 def cell(text: str) -> str:
     """`text` as it stands in the file: capped, defused, and text that UTF-8 can hold."""
-    if len(text) > CELL_CHARS:
-        text = f"{text[:CELL_CHARS]}… ({len(text):,} characters)"
-    return defuse(text.encode("utf-8", "replace").decode())
+    shown = defuse(text.encode("utf-8", "replace").decode())
+    if len(shown) > CELL_CHARS:
+        shown = f"{shown[:CELL_CHARS]}… ({len(text):,} characters)"
+    return shown
 
 
 def write_row(cells: Sequence[str]) -> bytes:
