@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -26,6 +26,10 @@ Locations = Sequence[tuple[int, int]]
 
 #: What the keys of claims begin with: no stage has such a name, so no step's end deletes them.
 CLAIMS = ".claims/"
+#: The same of the texts that steps began with, each by its digest.
+TEXTS = ".texts/"
+#: The entry of a step that names its text.
+PIN = "pin"
 
 #: Of the call that is being made: the journal's `lease`, to be asked once more right before its
 #: request leaves the process, which can be suspended after the call has begun.
@@ -37,6 +41,21 @@ asking: contextvars.ContextVar[Callable[[], Awaitable[None] | None] | None] = (
 def claimed_at(claim: bytes) -> float:
     """Return when a claim was made, in seconds since 1970 UTC."""
     return float(msgspec.json.decode(claim)[0])
+
+
+def unpinned(entries: Iterable[tuple[str, bytes]]) -> list[str]:
+    """Return the keys of texts among `entries` that no step names any more."""
+    texts, named = [], set()
+    for key, value in entries:
+        if key.startswith(TEXTS):
+            texts.append(key)
+        elif key.rpartition("/")[2].partition("~")[0] == PIN:
+            named.add(_text_key(value.decode()))
+    return [key for key in texts if key not in named]
+
+
+def _text_key(digest: str) -> str:
+    return f"{TEXTS}{digest}/text"
 
 
 class Journal(Protocol):
@@ -97,6 +116,7 @@ class Calls:
         "_failed",
         "_made",
         "_pending",
+        "_pin",
         "_redact",
         "_replay",
         "journal",
@@ -129,6 +149,28 @@ class Calls:
         #: The numbers of calls that failed, by request: the next equal request is that call again.
         self._failed: dict[str, list[int]] = {}
         self._pending: list[asyncio.Future[None]] = []
+        #: The text that is to be pinned with the first answer: key, digest, text.
+        self._pin: tuple[str, str, str] | None = None
+
+    def pin(self, digest: str, text: str) -> str:
+        """Return the text that the step's recorded answers were made with. Without any it is `text`
+        itself, which is kept by its `digest` from the first answer on. A replay begins anew."""
+        key = f"{self.step}/{PIN}{f'~{self._replay}' if self._replay else ''}"
+        held = self.journal.recall(key, self.message)
+        kept = held and self.journal.recall(_text_key(held.decode()), self.message)
+        if kept:
+            return kept.decode()
+        self._pin = (key, digest, text)
+        return text
+
+    def _record(self, key: str, answer: bytes) -> None:
+        if self._pin is not None:
+            (pin, digest, text), self._pin = self._pin, None
+            if self.journal.recall(_text_key(digest), self.message) is None:
+                kept = self.journal.record(_text_key(digest), self.message, text.encode())
+                self._pending.append(kept)
+            self._pending.append(self.journal.record(pin, self.message, digest.encode()))
+        self._pending.append(self.journal.record(key, self.message, answer))
 
     @property
     def position(self) -> str:
@@ -184,7 +226,7 @@ class Calls:
         except BaseException:
             self._failed.setdefault(digest, []).append(number)
             raise
-        self._pending.append(self.journal.record(key, self.message, answer))
+        self._record(key, answer)
         self.last = name
         return answer
 

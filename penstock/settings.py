@@ -137,7 +137,7 @@ class Settings:
     concurrency: int = _setting(200, "events in flight per stage", _whole(1, 100_000))
     calls_at_once: int = _setting(
         0,
-        "calls of one model in flight at first; 0: 2 of ollama/ and local/, of others all that come",
+        "calls of one model in flight at first; 0: 2 of ollama/ and local/, else all that come",
         _whole(0, 100_000),
     )
     attempts: int = _setting(5, "tries of an event before it is a dead letter", _whole(1, 100))

@@ -233,6 +233,27 @@ class Replayed(_OfAnEvent, frozen=True):
         return f"run {self.trace_id}: {replay}; what was recorded is not paid for again"
 
 
+class CardEdited(Signal, frozen=True):
+    """A step goes on with the card `began` that it began with, and not with `now`; or with `now`,
+    where `began` cannot be used any more for that `reason`."""
+
+    action: ClassVar[str] = "card_edited"
+    trace_id: str
+    stage: str
+    began: str
+    now: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        where = f"run {self.trace_id}: {self.stage}"
+        if self.reason:
+            return (
+                f"{where} began with {self.began}, which cannot be used any more ({self.reason}),"
+                f" and goes on with {self.now}: what was recorded may be asked again"
+            )
+        return f"{where} goes on with {self.began}, which it began with; the card is {self.now} now"
+
+
 class AnswerCut(Signal, frozen=True):
     """A model's answer goes on although it was cut off, `why`."""
 

@@ -75,6 +75,8 @@ class Card:
     tasks: dict[str, str]
     hash: str
     document: Document = dataclasses.field(repr=False, compare=False)
+    #: The whole file.
+    text: str = dataclasses.field(default="", repr=False, compare=False)
 
     @property
     def file(self) -> pathlib.Path:
@@ -113,11 +115,15 @@ class Card:
 
 def read_card(file: pathlib.Path) -> Card:
     """The card in `file`. What is wrong with it is noted in its document."""
-    text, unreadable = "", ""
     try:
-        text = read_text(file)
+        return parse_card(file, read_text(file))
     except ValueError as exc:
-        unreadable = str(exc)
+        return parse_card(file, "", str(exc))
+
+
+def parse_card(file: pathlib.Path, text: str, unreadable: str = "") -> Card:
+    """The card that `text` is, which stands or stood in `file`. What is wrong with it is noted in
+    its document."""
     handler = YAMLHandler()
     front_text, body, first_line = "", text.lstrip("\ufeff"), 1
     if handler.detect(body):
@@ -155,4 +161,5 @@ def read_card(file: pathlib.Path) -> Card:
         tasks=tasks,
         hash=hashlib.sha256(text.encode()).hexdigest()[:12],
         document=document,
+        text=text,
     )

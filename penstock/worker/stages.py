@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Collection
 from typing import Any
 
+from penstock.errors import PenstockError, ProjectError
 from penstock.models.names import resolve
+from penstock.project.cards import Card, parse_card
 from penstock.project.chains import StageSpec
 from penstock.project.project import Project
 from penstock.settings import Settings
-from penstock.signals import DrainCutOff, Draining, RunCancelled, Signals
+from penstock.signals import CardEdited, DrainCutOff, Draining, RunCancelled, Signals
 from penstock.worker.clients import Clients
 from penstock.worker.env import Env
 from penstock.worker.stage import Stage
@@ -92,16 +94,34 @@ def work_of(spec: StageSpec, project: Project, settings: Settings, clients: Clie
     registry = project.registry
     if spec.step is not None:
         return python_step(registry.steps[spec.step])
-    card = project.cards[spec.agent or ""]
-    made: list[Do] = []
+    made: dict[str, Do] = {}
 
-    async def do(work: StepWork) -> Answer:
-        if not made:
+    def step_of(card: Card) -> Do:
+        if card.hash not in made:
             # The SDK takes a second to import: not for a command that only reads.
             from penstock.worker.runner import agent_step
 
             target = resolve(card.front.model, settings)
-            made.append(agent_step(spec, card, target, clients.providers, registry))
-        return await made[0](work)
+            made[card.hash] = agent_step(spec, card, target, clients.providers, registry)
+        return made[card.hash]
+
+    async def do(work: StepWork) -> Answer:
+        now = project.cards[spec.agent or ""]
+        text = work.calls.pin(now.hash, now.text)
+        if text == now.text:
+            return await step_of(now)(work)
+        # The card was edited, and what is recorded of this step was asked with its former text.
+        trace_id, label, reason = work.event.trace_id, now.label, ""
+        try:
+            former = parse_card(now.file, text)
+            label = former.label
+            if former.document.problems:
+                raise ProjectError(former.document.problems[0])
+            began = step_of(former)
+        except (PenstockError, KeyError) as exc:  # of a task or a tool that is gone
+            reason = str(exc)
+            began = step_of(now)
+        work.signals.emit(CardEdited(trace_id, spec.name, label, now.label, reason))
+        return await began(work)
 
     return do if spec.check is None else checked(registry.steps[spec.check], do)

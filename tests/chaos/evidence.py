@@ -87,7 +87,7 @@ class File:
         """The calls whose answers are durable: `entry HASH`, or `TRACE HASH` of a step's output."""
         names = {f"{stored.key} {stored.call}" for stored in self.events if stored.call}
         for key, value in self.entries.items():
-            if key.startswith(CLAIMS):
+            if key.startswith(CLAIMS) or key.endswith("/pin"):
                 continue
             found = RESPONSE_ID.search(value)
             assert found is not None, f"a journal entry without a response: {value!r}"
@@ -169,7 +169,8 @@ def read_file(file: pathlib.Path, readers: Mapping[str, str] = READERS) -> File:
             for reader, part, low, marks in db.execute("select * from position")
             if readers.get(parts[part][0]) == reader
         }
-        entries = dict(db.execute("select key, value from journal"))
+        # The texts of cards stay until retention finds that no step began with them.
+        entries = dict(db.execute("select key, value from journal where key not like '.texts/%'"))
         (damage,) = db.execute("pragma integrity_check").fetchone()
         return File(events, entries, positions, letters, dict(ends), readers, damage)
 

@@ -9,7 +9,7 @@ from faust.types import TP
 
 from penstock.broker.embedded.journal import EmbeddedJournal
 from penstock.broker.embedded.store import Store
-from penstock.journal import Calls
+from penstock.journal import TEXTS, Calls
 from penstock.redaction import Redactor
 from tests.unit.conftest import Opener, Rows, messages, until
 
@@ -324,3 +324,42 @@ def test_a_secret_is_in_no_recorded_answer_and_whoever_asked_sees_what_was_recor
         assert first == recorded == b'{"said":"your key is [secret]"}'
 
     work(body)
+
+
+def test_a_step_goes_on_with_the_text_that_its_first_answer_was_recorded_with(work):
+    async def body(desk: Desk) -> None:
+        model = Model()
+        first = desk.calls()
+        assert first.pin("old", "Be kind.") == "Be kind."
+        assert desk.calls().pin("new", "Be brief.") == "Be brief."  # nothing is recorded yet
+        await first.once(b"question", model)
+        await first.recorded()
+        assert desk.calls().pin("new", "Be brief.") == "Be kind."
+        assert desk.calls("teller/event-2").pin("new", "Be brief.") == "Be brief."
+        replay = Calls(desk.journal, STEP, desk.message, replay=1)
+        assert replay.pin("new", "Be brief.") == "Be brief."  # the card was mended for it
+
+    work(body)
+
+
+def test_a_text_stays_until_no_step_is_left_that_began_with_it(work):
+    async def body(desk: Desk) -> None:
+        calls = [desk.calls(step) for step in ("teller/a", "teller/b")]
+        for one in calls:
+            one.pin("old", "Be kind.")
+            await one.once(b"question", Model())
+            await one.recorded()
+        texts = [key for key in journal(desk.store) if key.startswith(TEXTS)]
+        assert texts == [".texts/old/text"]
+        for step, left in (("teller/a", texts), ("teller/b", [])):
+            desk.store.finish("teller", IDEA, 0, step=step)
+            desk.store.drop_unpinned()
+            await desk.store.flush()
+            assert [key for key in journal(desk.store) if key.startswith(TEXTS)] == left
+        assert journal(desk.store) == []
+
+    work(body)
+
+
+def journal(store: Store) -> list[str]:
+    return [key for (key,) in store.read_db.execute("select key from journal order by key")]

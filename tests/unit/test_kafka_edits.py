@@ -6,7 +6,7 @@ from typing import Any
 from penstock.broker.contract import Pipeline, Plan
 from penstock.project.chains import StageSpec
 from penstock.signals import StageJoined, StageLeft
-from tests.unit.kafka_workers import SPECS, Cluster, idea, run
+from tests.unit.kafka_workers import SPECS, Ask, Cluster, Script, idea, run
 
 __all__ = ["run"]
 
@@ -89,5 +89,30 @@ def test_a_stage_that_leaves_a_topic_to_others_says_what_it_leaves_undone(run):
         worker = await cluster.start()
         assert worker.edited == [StageLeft("counter", "idea")]
         assert not [key for key in cluster.journal() if b"counter" in key]
+
+    run(body)
+
+
+def test_a_step_goes_on_with_the_text_that_it_began_with_in_another_worker(run):
+    def script(digest: str, text: str) -> Script:
+        async def told(work: Any, ask: Ask) -> str:
+            text_ = work.calls.pin(digest, text)
+            return await ask(work, f"{text_} {await ask(work, text_)}")
+
+        return told
+
+    async def body(cluster: Cluster) -> None:
+        worker = await cluster.start({"teller": script("old", "Be kind.")})
+        cluster.kill_at("recorded", worker, 3)  # the text, its name, the first answer
+        cluster.put(idea())
+        await cluster.settle()
+        worker = await cluster.start({"teller": script("new", "Be brief.")})
+        await cluster.settle()
+        (draft,) = cluster.events("draft")
+        assert draft.parts["draft"] == "Be kind. Be kind. #1 #1"
+        assert cluster.journal(b"c|.texts/old")
+        worker.journal.retire(0.0)
+        await cluster.settle()
+        assert cluster.journal(b"c|") == {}
 
     run(body)

@@ -195,6 +195,7 @@ class SoleWorker:
             count = await asyncio.to_thread(delete_finished, self.store, self.plan, before_s, gone)
         except sqlite3.Error as exc:
             raise BrokerUnavailable(self.store.explain(exc)) from exc
+        self.store.drop_unpinned()
         # A job of that name is another one from here on.
         self._stages.cancelled -= gone
         return count

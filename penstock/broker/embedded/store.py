@@ -16,6 +16,7 @@ from penstock.broker.embedded.topics import Topics
 from penstock.broker.embedded.writer import Batch, Submission, SubmitWaiter, Waiter, read_end
 from penstock.broker.tp import TP
 from penstock.errors import BrokerUnavailable
+from penstock.journal import unpinned
 from penstock.signals import DiskRefuses, DiskTakes, Signals
 
 log = logging.getLogger(__name__)
@@ -233,6 +234,15 @@ class Store(Topics):
         if waiter is not None:
             batch.enders.append((waiter, first, len(batch.records)))
         self._touch()
+
+    def drop_unpinned(self) -> None:
+        """Delete the texts that no unfinished step began with."""
+        pairs = (pair for entries in self.entries.values() for pair in entries.items())
+        for key in unpinned(pairs):
+            self.entries.pop(step_of(key))
+            if self._open.enter.pop(key, None) is None:
+                self._open.drop[key] = None
+            self._touch()
 
     def commit_now(self) -> Batch:
         """Commit what was put in, durably. Only for a process that is not the worker.

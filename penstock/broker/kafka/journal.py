@@ -43,7 +43,7 @@ from penstock.broker.kafka.records import (
 )
 from penstock.broker.kafka.renames import introduce
 from penstock.broker.kafka.suspects import Careful, KafkaSuspects
-from penstock.journal import CLAIMS, Locations, Output, claimed_at
+from penstock.journal import CLAIMS, TEXTS, Locations, Output, claimed_at, unpinned
 from penstock.record.events import begun_before, content_of
 from penstock.signals import StageJoined, StageLeft
 
@@ -322,7 +322,7 @@ class KafkaJournal:
         part = self._parts[message.partition]
         part.calls.setdefault(step, {})[name] = answer
         recording = self._hold(self._keep_answer(message.partition, part, name, answer))
-        if not key.startswith(CLAIMS):  # it belongs to no step that ends
+        if not key.startswith((CLAIMS, TEXTS)):  # it belongs to no step that ends
             self._recording.setdefault(step, []).append(recording)
         return recording
 
@@ -389,7 +389,8 @@ class KafkaJournal:
         return Location(sent.partition, sent.offset)
 
     def retire(self, before_s: float) -> None:
-        """Forget claims and the beginnings of runs from before `before_s` (seconds since 1970)."""
+        """Forget claims and the beginnings of runs from before `before_s` (seconds since 1970), and
+        the texts that no unfinished step began with."""
         for partition, part in self._parts.items():
             old = [
                 mark
@@ -406,6 +407,15 @@ class KafkaJournal:
                 ):
                     del part.calls[step]
                     self.delete([(partition, key) for key in calls])
+            pairs = (
+                (key.removeprefix(CALL).decode(), answer)
+                for calls in part.calls.values()
+                for key, answer in calls.items()
+            )
+            for text in unpinned(pairs):
+                key = CALL + text.encode()
+                del part.calls[step_of(key)]
+                self.delete([(partition, key)])
 
     # -- writing
 
