@@ -25,6 +25,7 @@ from penstock.broker.contract import Beginning, Found, Location, Row, Unread
 from penstock.errors import ChainError, JobRefused, MalformedEvent, NotFound, SettingsError
 from penstock.jobs.status import JobStatus, PushedJob, pushes_of, status_of
 from penstock.programs import Plain, Stream, in_any_program
+from penstock.project.plain import begin_plain
 from penstock.project.project import Project, read_project
 from penstock.record import dead_letters as dead_letter_records
 from penstock.record import events
@@ -339,22 +340,33 @@ class Client:
         Raises `NotFound`, or `MalformedEvent` for what would only be given up once more."""
         found, dead_letter = self._dead_letter(dead_letter_id)
         try:
-            event = events.load(dead_letter.record if record is None else record)
+            event = self._again(found, dead_letter, record)
         except MalformedEvent as exc:
             way = "Mend it with --edit, or drop it." if record is None else "Nothing was replayed."
             raise MalformedEvent(f"dead letter {dead_letter.id}: {exc.message}. {way}") from exc
-        event = msgspec.structs.replace(
-            event,
-            replay=dead_letter.replay + 1,
-            only=dead_letter.stage,
-            anew=list(dict.fromkeys([*event.anew, *dead_letter.unusable])),
-        )
         raw = encode(event, self.settings)
         closed = self._resolved(found, dead_letter, dead_letter_records.REPLAYED)
         again = Row(dead_letter.topic, event.key, raw)
         location, _ = await asyncio.to_thread(self.broker.append, [again, closed])
         self._log([(dead_letter.topic, event, location)])
         return event
+
+    def _again(self, found: Found, dead_letter: DeadLetter, record: bytes | None) -> Event:
+        """The event of the dead letter, or in `record`, for a replay."""
+        raw = dead_letter.record if record is None else record
+        chain = self.project.chains.get(dead_letter.pipeline)
+        plain = chain is not None and chain.accepts_plain(dead_letter.topic)
+        if chain is not None and plain and not events.is_envelope(raw):
+            # The run that the record would have begun. Nothing was recorded of it.
+            keyed = found.key.decode(errors="replace") != dead_letter.position
+            return begin_plain(chain, dead_letter.position, found.key if keyed else None, raw)
+        event = events.load(raw)
+        return msgspec.structs.replace(
+            event,
+            replay=dead_letter.replay + 1,
+            only=dead_letter.stage,
+            anew=list(dict.fromkeys([*event.anew, *dead_letter.unusable])),
+        )
 
     @in_any_program
     async def drop(self, dead_letter_id: str) -> DeadLetter:

@@ -163,6 +163,21 @@ class StepFinished(_OfAnEvent, frozen=True):
         )
 
 
+class PlainBegun(_OfAnEvent, frozen=True):
+    """A plain record has begun the run of `event`, which is durable on the record's topic."""
+
+    action: ClassVar[str] = "plain_begun"
+    outputs: Outputs
+    positions: Positions = ()
+
+    def at(self, positions: Positions) -> "PlainBegun":
+        return msgspec.structs.replace(self, positions=positions)
+
+    def __str__(self) -> str:
+        tags = "".join(f", {name} {value}" for name, value in self.event.tags.items())
+        return f"run {self.trace_id}: begun by a plain record on '{self.where.reads}'{tags}"
+
+
 class DeadLettered(_OfAStage, frozen=True):
     """An event could not be processed, and its dead letter is durable on `topic`."""
 
@@ -188,13 +203,13 @@ class DeadLettered(_OfAStage, frozen=True):
 
 
 class EventSkipped(_OfAnEvent, frozen=True):
-    """An event is done without a step: its replay is for another stage."""
+    """An event is done without a step: a replay, or a plain record, that is for another stage."""
 
     action: ClassVar[str] = "skipped"
     level: ClassVar[int] = logging.DEBUG
 
     def __str__(self) -> str:
-        return f"run {self.trace_id}: {self.stage} leaves a replay to {self.event.only}"
+        return f"run {self.trace_id}: {self.stage} leaves it to {self.event.only}"
 
 
 class EventCancelled(_OfAStage, frozen=True):

@@ -66,6 +66,9 @@ def run_tree(run: Run) -> Tree:
         (", cut off" if run.state == DONE and run.is_cut else "", "yellow"),
         (f"  {_span(run):.1f} s, {tokens} tokens", "dim"),
     )
+    tags = run.entries[0].event.tags if run.entries else {}
+    for name, value in tags.items():
+        title.append("  " + " ".join(f"{name}: {value}".split()), style="dim")
     tree = Tree(title)
     if any(e.event.usage and wrote_offline(e.event.usage.model) for e in run.entries):
         tree.add(Text(LABEL, style="dim italic"))

@@ -18,6 +18,8 @@ TopicName = Annotated[str, pydantic.Field(pattern=TOPIC_NAME)]
 #: A line about a topic, which may be left out.
 About = Annotated[str, pydantic.BeforeValidator(lambda about: "" if about is None else about)]
 Name = Annotated[str, pydantic.Field(pattern=r"^[a-zA-Z0-9_-]{1,100}$")]
+#: What an entry takes beside events.
+Accept = Literal["plain"]
 #: Whether each worker seeds and times the pipeline, or those only whose PENSTOCK_START names it.
 Start = Literal["automatic", "manual"]
 
@@ -122,6 +124,8 @@ class Chain(pydantic.BaseModel):
         TopicName | Annotated[list[TopicName], pydantic.Field(min_length=1)] | None,
         pydantic.Field(alias="entry"),
     ] = None
+    #: Entries on which a record that is no event begins a run: all of them, or those named.
+    accept: Accept | dict[TopicName, Accept] | None = None
     seed: dict[str, Any] | None = None
     start: Start = "automatic"
     every_s: Annotated[float, pydantic.Field(ge=0)] = 0.0
@@ -151,6 +155,11 @@ class Chain(pydantic.BaseModel):
     def entry(self) -> str:
         """Where a run begins when nobody says otherwise."""
         return self.entries[0]
+
+    def accepts_plain(self, topic: str) -> bool:
+        """Whether a record on `topic` that is no event begins a run."""
+        accepting = self.entries if isinstance(self.accept, str) else self.accept or ()
+        return topic in accepting
 
     def entry_of(self, parts: Collection[str]) -> str:
         """The topic on which a run of these parts begins."""

@@ -22,6 +22,10 @@ def check_chain(chain: Chain, document: Document) -> None:
     }
     written = {topic for stage in chain.stages for topic in stage.targets} | said
     read = {stage.reads for stage in chain.stages} | said
+    for entry in chain.accept if isinstance(chain.accept, dict) else ():
+        if entry not in chain.entries and entry not in said:
+            known, hint = ", ".join(chain.entries), did_you_mean(entry, chain.entries)
+            document.note(f"'{entry}' is not an entry ({known}).{hint}", "accept", entry)
     begins = " and ".join(f"'{entry}'" for entry in chain.entries)
     for index, stage in enumerate(chain.stages):
         if stage.reads not in written and stage.reads not in chain.entries:

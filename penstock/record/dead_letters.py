@@ -39,6 +39,11 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     unusable: list[str] = []
 
     @property
+    def position(self) -> str:
+        """Where the record stood: TOPIC/PARTITION/OFFSET."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+    @property
     def record(self) -> bytes:
         """The record, byte by byte."""
         if self.raw is not None:

@@ -61,6 +61,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Of a replay, the calls whose recorded answers cannot be used.
     anew: list[str] = []
     forked_from: str | None = None
+    #: What the run is to be found by. Kept along the run, and never in a prompt.
+    tags: dict[str, str] = {}
     #: How often each way back was gone, by stage and outcome: see `penstock.project.branches`.
     rounds: dict[str, Count] = {}
 
@@ -88,6 +90,23 @@ def load(raw: bytes | None) -> Event:
             " with hyphens, so nobody could look at the run or cancel it"
         )
     return event
+
+
+class _Envelope(msgspec.Struct):
+    trace_id: msgspec.Raw
+    parts: msgspec.Raw
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+
+
+def is_envelope(raw: bytes | None) -> bool:
+    """Return whether the record `raw` is meant as an event: an object with a trace_id and parts."""
+    try:
+        _envelope.decode(raw or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def require_key(event: Event, key: bytes | None) -> None:

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from penstock.record.beginnings import log_begun
 from penstock.record.event_log import EventLog
-from penstock.signals import DeadLettered, EventTaken, Signals, StepFinished
+from penstock.signals import DeadLettered, EventTaken, PlainBegun, Signals, StepFinished
 
 
 class Interactions:
@@ -11,12 +12,14 @@ class Interactions:
     agent was asked with."""
 
     def __init__(self, event_log: EventLog, *, instructions: bool) -> None:
+        self._event_log = event_log
         self._write = event_log.write
         self._instructions = instructions
 
     def subscribe(self, signals: Signals) -> None:
         signals.on(EventTaken, self.taken)
         signals.on(StepFinished, self.finished)
+        signals.on(PlainBegun, self.begun)
         signals.on(DeadLettered, self.dead_lettered)
 
     def taken(self, signal: EventTaken) -> None:
@@ -49,6 +52,10 @@ class Interactions:
             if self._instructions and signal.instructions is not None and topic in where.targets:
                 fields["instructions"] = signal.instructions
             self._write("produce", topic, event.trace_id, event, **fields)
+
+    def begun(self, signal: PlainBegun) -> None:
+        ((topic, event, _),), (location,) = signal.outputs, signal.positions
+        log_begun(self._event_log, topic, event, *location)
 
     def dead_lettered(self, signal: DeadLettered) -> None:
         where = signal.where

@@ -90,6 +90,7 @@ def _follow(
         created=time.time(),
         attempt=attempts,
         forked_from=event.forked_from,
+        tags=event.tags,
         rounds=rounds,
     )
 

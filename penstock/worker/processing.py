@@ -10,14 +10,17 @@ from penstock.backoff import Tries
 from penstock.errors import EventTooLarge, MalformedEvent, StepFailed
 from penstock.journal import Calls, Output
 from penstock.models.gate import run_of_call
-from penstock.project.chains import StageSpec
+from penstock.project.chains import Chain, StageSpec
+from penstock.project.plain import begin_plain
 from penstock.record import dead_letters, events
+from penstock.record.beginnings import encode
 from penstock.record.events import Event
 from penstock.signals import (
     DeadLettered,
     EventCancelled,
     EventSkipped,
     EventTaken,
+    PlainBegun,
     Replayed,
     Retried,
     Signal,
@@ -44,9 +47,12 @@ class Ending(msgspec.Struct, frozen=True):
 class Processing:
     """Decides how the events of one stage end. Knows no broker: writing is the stage's."""
 
-    def __init__(self, spec: StageSpec, do: Do, card: str | None = None) -> None:
+    def __init__(
+        self, spec: StageSpec, do: Do, card: str | None = None, accepting: Chain | None = None
+    ) -> None:
         self.spec = spec
         self._do = do
+        self._accepting = accepting
         self.label = StageLabel(
             spec.name, spec.pipeline, spec.reads, spec.does, tuple(spec.targets), spec.agent, card
         )
@@ -58,7 +64,11 @@ class Processing:
         tries = Tries(env.settings.attempts)
         try:
             env.journal.refuse(self.spec.name, message)
-            event = self._read(message, env.settings.max_event_bytes)
+            self._check_size(message, env.settings.max_event_bytes)
+            if self._accepting is not None and not events.is_envelope(message.value):
+                return self._begin(self._accepting, message, env)
+            event = events.load(message.value)
+            events.require_key(event, message.key)
             if event.only is not None and event.only != self.spec.name:
                 return Ending(EventSkipped(self.label, event))
             if event.replay:
@@ -110,16 +120,28 @@ class Processing:
         step = f"{self.spec.name}/{event.id}"
         return Ending(EventCancelled(self.label, event.trace_id), step=step)
 
-    def _read(self, message: Any, max_bytes: int) -> Event:
+    def _begin(self, chain: Chain, message: Any, env: Env) -> Ending:
+        """Return the end of a plain record: its run begins, as an event on the same topic."""
+        event = begin_plain(
+            chain,
+            f"{message.topic}/{message.partition}/{message.offset}",
+            message.key,
+            message.value,
+        )
+        first = next(stage.name for stage in chain.stages if stage.reads == self.spec.reads)
+        if first != self.spec.name:
+            return Ending(EventSkipped(self.label, msgspec.structs.replace(event, only=first)))
+        raw = encode(event, env.settings)
+        outputs = [(message.topic, event, raw)]
+        return Ending(PlainBegun(self.label, event, outputs), [(message.topic, event.key, raw)])
+
+    def _check_size(self, message: Any, max_bytes: int) -> None:
         raw = message.value
         if raw is not None and len(raw) > max_bytes:
             raise EventTooLarge(
                 f"a record of {len(raw)} bytes on '{message.topic}'; the largest event is"
                 f" {max_bytes} (PENSTOCK_MAX_EVENT_BYTES)"
             )
-        event = events.load(raw)
-        events.require_key(event, message.key)
-        return event
 
     async def _answer(
         self, event: Event, step: str, message: Any, tries: Tries, env: Env

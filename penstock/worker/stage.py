@@ -11,7 +11,7 @@ from collections.abc import Collection
 from typing import Any
 
 from penstock.broker.suspects import KilledWorker, Suspects
-from penstock.project.chains import StageSpec
+from penstock.project.chains import Chain, StageSpec
 from penstock.signals import Positions, StageFailed, SuspectAlone
 from penstock.worker.backlog import Backlog
 from penstock.worker.env import Env
@@ -29,7 +29,8 @@ class Flight:
 
 class Stage:
     """One stage of a chain, in one worker. With `idle` it takes nothing, ever: it is here for
-    another pipeline. `card` is the label of its agent's."""
+    another pipeline. `card` is the label of its agent's, `accepting` the chain where plain records
+    on the stage's topic begin runs."""
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class Stage:
         limit: int,
         *,
         card: str | None = None,
+        accepting: Chain | None = None,
         idle: bool = False,
     ) -> None:
         self.env = env
@@ -47,7 +49,7 @@ class Stage:
         self.idle = idle
         self.backlog = Backlog(spec.reads, env.undelivered)
         self._waits_for: Backlog | None = None
-        self._processing = Processing(spec, do, card)
+        self._processing = Processing(spec, do, card, accepting)
         self._limit = limit
         self._live = 0
         self._free = asyncio.Event()

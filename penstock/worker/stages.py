@@ -75,6 +75,7 @@ def add_stages(
     """Every stage of `project` is in `stages`; idle are those of other pipelines than `only`."""
     for spec in project.stages:
         card = project.cards.get(spec.agent or "")
+        chain = project.chains[spec.pipeline]
         limit = spec.concurrency or (card.front.concurrency if card else None)
         stages[spec.name] = Stage(
             env,
@@ -82,6 +83,7 @@ def add_stages(
             work_of(spec, project, env.settings, clients),
             limit or env.settings.concurrency,
             card=card.label if card else None,
+            accepting=chain if chain.accepts_plain(spec.reads) else None,
             idle=only not in (None, spec.pipeline),
         )
     for spec in project.stages:

@@ -7,6 +7,7 @@ import dataclasses
 import pathlib
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from penstock.broker.contract import Row, Unread
 from penstock.conditions import UP
 from penstock.errors import RunBegunBefore
 from penstock.record import dead_letters as deadletters
+from penstock.record import events
+from penstock.record.events import NAMESPACE
 from penstock.steps import Work
 from tests.contract.brokers import KAFKA, SQLITE
 from tests.contract.workers import House, ask
@@ -179,6 +182,21 @@ def test_what_is_appended_is_found_by_its_key_in_its_order(house, trace_id):
         everything = house.broker.find(house.text, None)
     assert rest == found[2:]
     assert set(found) < set(everything)
+
+
+def test_each_plain_record_on_the_entry_begins_a_run_of_its_own(house):
+    """Whatever it says its id is: that is the other program's."""
+    record = b'{"id": "A1", "hero": "a snail"}'
+    rows = [Row(house.idea, key, record) for key in (b"order-17", b"order-18")]
+    for row, (partition, offset) in zip(rows, house.broker.append(rows), strict=True):
+        trace_id = str(uuid.uuid5(NAMESPACE, f"{house.idea}/{partition}/{offset}"))
+        house.wait(partial(house.parts, house.text, trace_id), f"the run of {row.key!r}")
+        (found,) = house.found(house.text, trace_id)
+        event = events.load(found.value)
+        assert event.parts[house.idea] == {"id": "A1", "hero": "a snail"}
+        assert event.tags == {"key": row.key.decode()}
+        assert house.asked(trace_id) == 1
+        house.wait_until_over(trace_id)
 
 
 def test_the_version_changes_with_whatever_is_added(house, trace_id):

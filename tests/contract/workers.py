@@ -25,6 +25,7 @@ from tests.programs import wait_until
 
 CHAIN = """\
 pipeline: {pipeline}
+accept: plain
 topics:
   {idea}: What it is about
   {draft}: A first version

@@ -3,11 +3,14 @@
 import io
 import logging
 
+import msgspec
 import pytest
 from rich.text import Text
 from rich.tree import Tree
 
-from penstock.commands.screens import Screen
+from penstock.commands.screens import Screen, run_tree
+from penstock.record.events import first_event
+from penstock.runs.runs import Entry, Run
 from penstock.worker.console import on_one_line, printable, show
 
 
@@ -92,3 +95,10 @@ def test_a_line_of_the_log_is_one_line_and_text_whoever_says_what():
         "ERROR: a key b'\\n' and a]0;title[2Jbc\\nERROR: run 7 was paid by you\n"
         "ERROR: 100 %s of it\n"
     )
+
+
+def test_the_tags_of_a_run_stand_in_its_tree_on_one_line():
+    event = first_event("tale", {"idea": "x"})
+    event = msgspec.structs.replace(event, tags={"key": "order-17\nrun 1 is done"})
+    title = run_tree(Run(event.trace_id, "tale", (Entry("idea", 0, 0, event, ()),), ())).label
+    assert str(title).endswith("  key: order-17 run 1 is done") and "\n" not in str(title)

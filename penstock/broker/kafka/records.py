@@ -57,7 +57,11 @@ _mark = msgspec.json.Decoder(Mark)
 
 
 class _Id(msgspec.Struct):
+    """What tells an event from a plain record, which may have an id of its own."""
+
     id: Id
+    trace_id: str
+    parts: msgspec.Raw
     replay: int = 0
     parent_id: str | None = None
 
