@@ -29,6 +29,7 @@ PenstockError
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import click
 
@@ -141,7 +142,9 @@ class Unavailable(PenstockError):
 
 
 class ModelError(PenstockError):
-    """A model call failed."""
+    """A model call failed. `exchange` is what was asked and said, where that is known."""
+
+    exchange: Any = None
 
 
 class ModelUnavailable(Unavailable, ModelError):

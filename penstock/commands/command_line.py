@@ -114,6 +114,7 @@ SECTIONS = {
             click.Option(["--edit"], is_flag=True, help="Mend the record before a replay."),
             click.Option(["--all", "every"], is_flag=True, help="Not one, but all."),
             click.Option(["--cause"], metavar="NAME", help="With --all: those of one cause."),
+            click.Option(["--full"], is_flag=True, help="With show: also long texts as a whole."),
             as_json,
         ),
     ),

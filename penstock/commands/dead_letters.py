@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sys
 
 import click
 import msgspec
@@ -10,7 +11,10 @@ from penstock.client import Client
 from penstock.commands.command import Context
 from penstock.commands.printing import complain, put, put_json, say
 from penstock.errors import MalformedEvent, NotFound, SettingsError
-from penstock.record.dead_letters import DeadLetter
+from penstock.record.dead_letters import DeadLetter, Exchange
+
+#: Characters that are shown of each text of a model's, or for it.
+SHORT = 2000
 
 
 async def dead_letters(
@@ -20,6 +24,7 @@ async def dead_letters(
     edit: bool,
     every: bool,
     cause: str | None,
+    full: bool = False,
 ) -> None:
     as_json = context.as_json
     async with context.client() as client:
@@ -28,7 +33,7 @@ async def dead_letters(
             return
         dead_letters = chosen(client, dead_letter_id, every, cause)
         if action == "show":
-            show(dead_letters, as_json, whole=True)
+            show(dead_letters, as_json, SHORT if not full else sys.maxsize)
             return
         if not dead_letters:
             say("There are no such dead letters.")
@@ -84,8 +89,9 @@ def edited(dead_letter: DeadLetter) -> bytes:
     return after.encode()
 
 
-def show(dead_letters: list[DeadLetter], as_json: bool, whole: bool = False) -> None:
-    """The letters on the screen, a line each or all of them."""
+def show(dead_letters: list[DeadLetter], as_json: bool, longest: int = 0) -> None:
+    """The letters on the screen, a line each; with `longest`, all of them, and so many characters
+    of each text that a model was given or gave."""
     if as_json:
         for one in dead_letters:
             put_json(msgspec.to_builtins(one))
@@ -94,6 +100,24 @@ def show(dead_letters: list[DeadLetter], as_json: bool, whole: bool = False) -> 
         say("There are no dead letters.")
     for one in dead_letters:
         put(f"{one.id}  run {one.trace_id}  {one.stage}  {one.cause}: {one.message}")
-        if whole:
+        if longest:
             put(one.detail)
             put(one.raw if one.raw is not None else one.raw_base64 or "")
+        if longest and one.exchange is not None:
+            show_exchange(one.exchange, longest)
+
+
+def show_exchange(exchange: Exchange, longest: int) -> None:
+    """What a model was asked and what it said."""
+    number = len(exchange.answers)
+    texts = [
+        (f"{exchange.model} was told:", exchange.instructions),
+        ("and asked:", exchange.input),
+        *((f"and said ({n} of {number}):", said) for n, said in enumerate(exchange.answers, 1)),
+    ]
+    for title, text in texts:
+        left_out = len(text) - longest
+        more = f"… ({left_out} characters more: --full)" if left_out > 0 else ""
+        put(f"\n{title}\n{text[:longest]}{more}")
+    if not exchange.answers:
+        put("\nand gave no answer.")

@@ -19,6 +19,7 @@ from agents import (
 )
 from agents.items import TResponseOutputItem, TResponseStreamEvent
 from agents.usage import Usage as TokenUsage
+from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage
 from openai.types.responses.response_prompt_param import ResponsePromptParam
 from pydantic import BaseModel, TypeAdapter
 
@@ -36,6 +37,7 @@ from penstock.models.providers import (
 )
 from penstock.models.streams import Answering, Limits
 from penstock.models.thinking import set_apart
+from penstock.record.dead_letters import LONGEST, Exchange
 from penstock.record.values import storable
 
 _items: TypeAdapter[list[TResponseOutputItem]] = TypeAdapter(list[TResponseOutputItem])
@@ -53,6 +55,20 @@ class JournalledModel(Model):
         self.cuts: list[str] = []
         #: The names of those calls in the journal.
         self.names: list[str] = []
+        self._asked: tuple[str | None, str | list[TResponseInputItem]] = ("", "")
+        self._answers: list[ModelResponse] = []
+
+    def exchange(self) -> Exchange:
+        """Return what was asked last, and all that was answered."""
+        instructions, question = self._asked
+        if not isinstance(question, str):
+            question = msgspec.json.encode(question, enc_hook=_plain).decode()
+        return Exchange(
+            model=self.provider.label,
+            instructions=_short(instructions or ""),
+            input=_short(question),
+            answers=[_short(_said(answer)) for answer in self._answers],
+        )
 
     async def get_response(
         self,
@@ -68,6 +84,7 @@ class JournalledModel(Model):
         conversation_id: str | None,
         prompt: ResponsePromptParam | None,
     ) -> ModelResponse:
+        self._asked = (system_instructions, input)
         request = msgspec.json.encode(
             [
                 self.provider.target.label,
@@ -109,6 +126,7 @@ class JournalledModel(Model):
         response, why = _load(await self.calls.once(request, call))
         self.cuts.append(why)
         self.names.append(self.calls.last)
+        self._answers.append(response)
         return set_apart(response)
 
     async def _ask_its_way(self, ask: Any, settings: ModelSettings, schema: Any) -> bytes:
@@ -179,6 +197,24 @@ def _names_the_form(error: openai.APIStatusError) -> bool:
 
 def _plain(value: Any) -> Any:
     return value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else str(value)
+
+
+def _said(response: ModelResponse) -> str:
+    """What the model said: its text, or that it refuses, and the tools that it called."""
+    said = []
+    for item in response.output:
+        if isinstance(item, ResponseOutputMessage):
+            said += [
+                getattr(one, "text", None) or getattr(one, "refusal", "") for one in item.content
+            ]
+        elif isinstance(item, ResponseFunctionToolCall):
+            said.append(f"{item.name}({item.arguments})")
+    return "\n".join(said)
+
+
+def _short(text: str) -> str:
+    left_out = len(text) - LONGEST
+    return text if left_out <= 0 else f"{text[:LONGEST]}… ({left_out} characters more)"
 
 
 def _dump(response: ModelResponse, why_cut: str) -> bytes:

@@ -3,12 +3,34 @@
 import base64
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from penstock.errors import PenstockError, StepFailed
 from penstock.record.events import Event, derive_id
+
+#: Characters of a text of a model's, or for it, that a dead letter keeps.
+LONGEST = 50_000
+
+
+class Exchange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a model was asked last in a step, and all that it said there, each up to LONGEST."""
+
+    model: str
+    instructions: str
+    input: str
+    answers: list[str]
+
+    def redacted(self, redact: Callable[[str], str]) -> "Exchange":
+        """Return the same without secrets."""
+        return Exchange(
+            model=self.model,
+            instructions=redact(self.instructions),
+            input=redact(self.input),
+            answers=[redact(answer) for answer in self.answers],
+        )
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -37,6 +59,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     resolved: str = ""
     #: The calls whose answers were judged unusable.
     unusable: list[str] = []
+    #: Where a model was asked: the question and the answers.
+    exchange: Exchange | None = None
 
     @property
     def position(self) -> str:

@@ -61,6 +61,7 @@ class Processing:
         """Do the stage's step with the event in `message`, and return what came of it: its outputs,
         or a dead letter for whatever it raises."""
         event: Event | None = None
+        answer: Answer | None = None
         tries = Tries(env.settings.attempts)
         try:
             env.journal.refuse(self.spec.name, message)
@@ -81,7 +82,10 @@ class Processing:
             answer = await self._answer(event, step, message, tries, env)
             outputs = make_outputs(self.spec, event, answer, tries.made, env.settings)
         except Exception as exc:
-            return self.dead_letter(message, event, exc, tries.made, env)
+            exchange = getattr(exc, "exchange", None)
+            if answer is not None and answer.exchange is not None:
+                exchange = answer.exchange()
+            return self.dead_letter(message, event, exc, tries.made, env, exchange)
         return Ending(
             StepFinished(self.label, event, outputs, answer.usage, answer.instructions),
             [(topic, output.key, raw) for topic, output, raw in outputs],
@@ -89,9 +93,16 @@ class Processing:
         )
 
     def dead_letter(
-        self, message: Any, event: Event | None, error: Exception, attempts: int, env: Env
+        self,
+        message: Any,
+        event: Event | None,
+        error: Exception,
+        attempts: int,
+        env: Env,
+        exchange: dead_letters.Exchange | None = None,
     ) -> Ending:
-        """Return the end of an event that cannot be processed. `event` is what was read of it."""
+        """Return the end of an event that cannot be processed. `event` is what was read of it, and
+        `exchange` what a model was asked about it and said."""
         settings = env.settings
         written = dead_letters.write(
             self.spec.pipeline, self.spec.name, message, event, error, attempts
@@ -100,12 +111,16 @@ class Processing:
             written,
             message=settings.redact(written.message),
             detail=settings.redact(written.detail),
+            exchange=None if exchange is None else exchange.redacted(settings.redact),
         )
+        raw = dead_letters.dump(written)
+        if len(raw) > 2 * settings.max_event_bytes:
+            # The record is what must be kept, and a topic on Kafka takes little more than that.
+            written = msgspec.structs.replace(written, exchange=None)
+            raw = dead_letters.dump(written)
         topic = dead_letters.topic_name(settings.app_id)
         key = message.key or written.trace_id.encode()
-        return Ending(
-            DeadLettered(self.label, topic, written), [(topic, key, dead_letters.dump(written))]
-        )
+        return Ending(DeadLettered(self.label, topic, written), [(topic, key, raw)])
 
     def killed(self, message: Any, error: Exception, env: Env) -> Ending:
         """Return the end of an event that must not be processed, because it kills its worker."""

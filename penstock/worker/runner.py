@@ -153,8 +153,10 @@ def agent_step(
                 raise ModelMisbehaved(
                     f"{provider.label} gave an empty answer for card '{card.name}'"
                 )
-        except ModelMisbehaved as exc:
-            exc.unusable = exc.unusable or tuple(model.names[-1:])
+        except ModelError as exc:
+            if isinstance(exc, ModelMisbehaved):
+                exc.unusable = exc.unusable or tuple(model.names[-1:])
+            exc.exchange = model.exchange()
             raise
         why_cut = model.cuts[-1] if model.cuts else ""
         usage = Usage(
@@ -167,7 +169,8 @@ def agent_step(
         )
         if why_cut:
             work.signals.emit(AnswerCut(work.event.trace_id, provider.label, card.name, why_cut))
-        return Answer([made], usage, card.label, instructions, thinking_of(result.raw_responses))
+        thinking = thinking_of(result.raw_responses)
+        return Answer([made], usage, card.label, instructions, thinking, model.exchange)
 
     return do
 

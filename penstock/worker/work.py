@@ -14,6 +14,7 @@ import msgspec
 from penstock.errors import EventError, StepFailed, Unavailable
 from penstock.journal import Calls
 from penstock.memory import KINDS
+from penstock.record.dead_letters import Exchange
 from penstock.record.events import Event, Usage
 from penstock.signals import Shown
 from penstock.steps import Claim, FanOut, Step
@@ -55,6 +56,8 @@ class Answer:
     instructions: str | None = None
     #: What the model said to itself, where it gives that.
     thinking: str = ""
+    #: What it was asked and said, for a dead letter of what cannot be used.
+    exchange: Callable[[], Exchange] | None = None
 
 
 class StepWork:
