@@ -157,9 +157,10 @@ class StepFinished(_OfAnEvent, frozen=True):
     def __str__(self) -> str:
         where, usage = self.where, self.usage or Usage()
         topics = dict.fromkeys(topic for topic, _, _ in self.outputs if topic in where.targets)
+        used = f", {usage.tokens}" if usage.requests else ""
         return (
             f"run {self.trace_id}: {where.reads} -> {', '.join(topics) or 'the end'}"
-            f" ({where.does}, {usage.seconds:.1f} s, {usage.output_tokens} tokens)"
+            f" ({where.does}, {usage.seconds:.1f} s{used})"
         )
 
 

@@ -135,7 +135,7 @@ async def _model(context: Context, target: Target, names: list[str]) -> Finding:
         True,
         "model",
         (
-            f"{usage.model} {what} in {usage.seconds:.2f} s, {usage.output_tokens} tokens"
+            f"{usage.model} {what} in {usage.seconds:.2f} s, {usage.tokens}"
             f" (cards: {', '.join(names)})"
         ),
     )

@@ -14,7 +14,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from penstock.models import LABEL, wrote_offline
-from penstock.record.events import as_text
+from penstock.record.events import Usage, as_text
 from penstock.runs.runs import DEAD, DONE, Entry, Run
 from penstock.worker.console import printable
 
@@ -47,7 +47,7 @@ def step_line(entry: Entry) -> Text:
     if usage is not None:
         line.append(f" {usage.seconds:6.1f} s")
         if usage.requests:
-            line.append(f" {usage.input_tokens:6} → {usage.output_tokens} tokens", style="dim")
+            line.append(f"  {usage.tokens}", style="dim")
         if usage.cut:
             line.append(f"  cut off ({usage.cut})", style="yellow")
     if event.attempt > 1:
@@ -58,13 +58,17 @@ def step_line(entry: Entry) -> Text:
 def run_tree(run: Run) -> Tree:
     """The run as a tree: each event under the one it was made from."""
     colours = {DONE: "green", DEAD: "red"}
-    tokens = sum(e.event.usage.output_tokens for e in run.entries if e.event.usage)
+    used = [entry.event.usage for entry in run.entries if entry.event.usage]
+    total = Usage(
+        input_tokens=sum(usage.input_tokens for usage in used),
+        output_tokens=sum(usage.output_tokens for usage in used),
+    )
     title = Text.assemble(
         (run.pipeline, "bold"),
         f"  {run.trace_id}  ",
         (run.state, colours.get(run.state, "yellow")),
         (", cut off" if run.state == DONE and run.is_cut else "", "yellow"),
-        (f"  {_span(run):.1f} s, {tokens} tokens", "dim"),
+        (f"  {_span(run):.1f} s, {total.tokens}", "dim"),
     )
     tags = run.entries[0].event.tags if run.entries else {}
     for name, value in tags.items():
@@ -87,9 +91,7 @@ def run_tree(run: Run) -> Tree:
             if usage is not None:
                 label.append(f"  {usage.seconds:.2f} s")
                 if usage.requests:
-                    label.append(
-                        f"  {usage.input_tokens} → {usage.output_tokens} tokens  {usage.model}"
-                    )
+                    label.append(f"  {usage.tokens}  {usage.model}")
                 if usage.cut:
                     label.append(f"  cut off ({usage.cut})", style="yellow")
             if event.attempt > 1:

@@ -19,7 +19,11 @@ from agents import (
 )
 from agents.items import TResponseOutputItem, TResponseStreamEvent
 from agents.usage import Usage as TokenUsage
-from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage
+from openai.types.responses import (
+    ResponseFunctionToolCall,
+    ResponseOutputMessage,
+    ResponseOutputText,
+)
 from openai.types.responses.response_prompt_param import ResponsePromptParam
 from pydantic import BaseModel, TypeAdapter
 
@@ -201,11 +205,12 @@ def _plain(value: Any) -> Any:
 
 def _said(response: ModelResponse) -> str:
     """What the model said: its text, or that it refuses, and the tools that it called."""
-    said = []
+    said: list[str] = []
     for item in response.output:
         if isinstance(item, ResponseOutputMessage):
             said += [
-                getattr(one, "text", None) or getattr(one, "refusal", "") for one in item.content
+                one.text if isinstance(one, ResponseOutputText) else one.refusal
+                for one in item.content
             ]
         elif isinstance(item, ResponseFunctionToolCall):
             said.append(f"{item.name}({item.arguments})")

@@ -37,6 +37,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     cut: str | msgspec.UnsetType = msgspec.UNSET
 
+    @property
+    def tokens(self) -> str:
+        """What was read and written, for people: the same words wherever tokens are shown."""
+        return f"{self.input_tokens} tokens in, {self.output_tokens} out"
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One record on a topic, keyed there by `trace_id`. `created` is in seconds since 1970 UTC.

@@ -11,7 +11,7 @@ from tests.servers import ScriptedServer
 STAGES = [("plotter", "plot"), ("writer", "story"), ("critic", "critique"), ("writer", "final")]
 TOPICS = ["premise", *(topic for _, topic in STAGES)]
 #: Who, what, how long, tokens in and out.
-STAGE_LINE = re.compile(r"^  (\w+) +→ (\w+) +\d+\.\d s +(\d+) → (\d+) tokens$")
+STAGE_LINE = re.compile(r"^  (\w+) +→ (\w+) +\d+\.\d s +(\d+) tokens in, (\d+) out$")
 ODD = "Zoë & „der <b>Mond</b>“ — 100% of $HOME, `ls`; 'it''s' \\n {x} 🐕\nand a second line"
 
 

@@ -122,12 +122,13 @@ def test_what_the_log_does_not_show_makes_no_record(caplog):
 
 def test_a_finished_step_says_where_its_answers_went_and_not_where_its_report_did():
     outputs = [("draft", EVENT, b""), ("draft", EVENT, b""), ("telemetry", EVENT, b"")]
-    used = Usage(seconds=2.0, output_tokens=7)
+    used = Usage(seconds=2.0, requests=1, input_tokens=90, output_tokens=7)
     finished = StepFinished(LABEL, EVENT, outputs, used)
-    assert str(finished) == f"run {TRACE}: idea -> draft (teller (polish), 2.0 s, 7 tokens)"
+    said = "idea -> draft (teller (polish), 2.0 s, 90 tokens in, 7 out)"
+    assert str(finished) == f"run {TRACE}: {said}"
     assert finished.at([(0, 1)]) == StepFinished(LABEL, EVENT, outputs, used, positions=[(0, 1)])
     nothing = StepFinished(LABEL, EVENT, [])
-    assert str(nothing) == f"run {TRACE}: idea -> the end (teller (polish), 0.0 s, 0 tokens)"
+    assert str(nothing) == f"run {TRACE}: idea -> the end (teller (polish), 0.0 s)"
 
 
 def test_what_calls_wait_for_is_said_by_name():
