@@ -14,6 +14,7 @@ from penstock.commands.dead_letters import show
 from penstock.errors import ModelRefused
 from penstock.models.names import Target
 from penstock.models.providers import Providers
+from penstock.project.branches import Outcome
 from penstock.project.cards import read_card
 from penstock.project.chains import StageSpec
 from penstock.record import dead_letters, events
@@ -34,7 +35,7 @@ Judge the snail.
 """
 SPEC = StageSpec(
     name="judge", reads="idea", agent="judge", part="judged", by="verdict",
-    outcomes={"GOOD": {"writes": "draft"}},
+    outcomes={"GOOD": Outcome(writes="draft")},
 ).within("tale")  # fmt: skip
 
 

@@ -19,9 +19,9 @@ from penstock.worker.stage import Stage
 from penstock.worker.work import python_step
 from tests.unit.conftest import CHAIN, make_project, messages, until
 from tests.unit.houses import House, idea, live, take, tell
-from tests.unit.test_chains import read, refused, stages
+from tests.unit.test_chains import read, read_any, refused, stages
 
-__all__ = ["live", "read", "refused"]
+__all__ = ["live", "read", "read_any", "refused"]
 
 SPEC = "teller"
 PLAIN = CHAIN.replace("writes: draft", f"writes: draft, name: {SPEC}") + "accept: plain\n"
@@ -91,7 +91,8 @@ def test_a_chain_accepts_plain_records_on_its_entries_or_on_those_that_it_names(
 def accepting(house: House, folder: Any, text: str = PLAIN, name: str = SPEC) -> Stage:
     file = folder / "tale.yaml"
     file.write_text(text)
-    chain = read_chain(file)
+    chain, _ = read_chain(file)
+    assert chain is not None
     (spec,) = (stage for stage in chain.stages if stage.name == name)
     return Stage(house.env, spec, python_step(tell), 100, accepting=chain)
 
