@@ -42,14 +42,18 @@ _SYSTEM = (
 #: Folders of the standard library's folder that are not the standard library.
 _NOT_STANDARD = {"site-packages", "dist-packages"}
 
-#: Says where the standard library is, and with which shared libraries its extension modules are
-#: linked: it brings in all that can be, and looks at what is mapped then.
+#: Says where the standard library is, which of its modules are machine code, and with which shared
+#: libraries they are linked: it brings in all that can be, and looks at what is mapped then. Not
+#: those that are for terminals, windows, the network's users and Python's own tests: nothing in a
+#: sandbox needs them, and loading them takes half of the time that all take.
 _SURVEY = """\
 import importlib.machinery, json, os, sys
+needless = ("_curses", "readline", "_tkinter", "nis", "_test", "_ctypes_test", "_xx", "xx")
 folders = [folder for folder in sys.path if os.path.isdir(folder)]
 for folder in folders:
     for name in os.listdir(folder):
-        if name.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES)):
+        is_module = name.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES))
+        if is_module and not name.startswith(needless):
             try:
                 importlib.import_module(name.partition(".")[0])
             except BaseException:
@@ -88,7 +92,7 @@ def scratch_rule(folder: str, version: int) -> Rule:
 
 def read_rules(version: int) -> list[Rule]:
     """Blocks for about 0.2 s, the first time."""
-    folders, libraries = _survey()
+    folders, libraries, _ = _survey()
     rules = [*_standard_library(folders), *((path, READ_FILE) for path in libraries)]
     for path in _SYSTEM:
         if os.path.exists(path):
@@ -112,9 +116,15 @@ def _standard_library(folders: Sequence[str]) -> Iterator[Rule]:
                 yield entry.path, _READ
 
 
+def modules() -> tuple[str, ...]:
+    """The files of the standard library that are machine code."""
+    return _survey()[2]
+
+
 @functools.cache
-def _survey() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The folders of the standard library, and the shared libraries that it needs."""
+def _survey() -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """The folders of the standard library, the shared libraries that it needs, and its modules that
+    are machine code."""
     try:
         printed = subprocess.run(
             [sys.executable, "-I", "-S", "-B", "-c", _SURVEY],
@@ -129,4 +139,4 @@ def _survey() -> tuple[tuple[str, ...], tuple[str, ...]]:
     folders, mapped = json.loads(printed)
     own = tuple(folder + os.sep for folder in folders)
     files = (path for path in mapped if not path.startswith(own) and os.path.isfile(path))
-    return tuple(folders), tuple(files)
+    return tuple(folders), tuple(files), tuple(path for path in mapped if path.startswith(own))

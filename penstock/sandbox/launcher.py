@@ -15,6 +15,7 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 
 _SIGKILL, _SECCOMP_MODE_FILTER = 9, 2
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _RULE_PATH_BENEATH = 1
+_RTLD_LAZY = 1
 _CAPABILITY_VERSION = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -43,6 +44,14 @@ def _give_up_privileges(worker: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
     if os.getppid() != worker:
         raise OSError("the worker has gone")
+
+
+def _load(modules: "tuple[str, ...]") -> None:
+    """What Python has as machine code is in memory: no file can be mapped any more, for a file that
+    is mapped keeps its room on the disk without a name, and nothing counts how many there are."""
+    for path in modules:
+        # Bound when they are used, as most are not. One that is not there says so when imported.
+        _libc.dlopen(path.encode(), _RTLD_LAZY)
 
 
 def _enter_landlock(ruleset: bytes, rules: "list[tuple[str, int]]") -> None:
@@ -83,6 +92,7 @@ def _main() -> None:
         path = orders["script"]
         with open(path, "rb") as file:
             source = file.read()
+        _load(orders["modules"])
         for limit, value in orders["rlimits"]:
             resource.setrlimit(limit, (value, value))
         _give_up_privileges(orders["worker"])

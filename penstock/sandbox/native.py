@@ -158,6 +158,7 @@ def _orders(given: Isolation, folder: pathlib.Path, limits: Limits, key: bytes) 
         "rules": [*given.rules, landlock.scratch_rule(str(folder), given.landlock_abi)],
         "program": given.program,
         "own_pid": seccomp.OWN_PID,
+        "modules": landlock.modules(),
         "key": key,
     }
     # In memory: a pipe could be too small for it.

@@ -45,7 +45,7 @@ getdents 78 -, getdents64 217 61, getcwd 79 17, chdir 80 49, fchdir 81 50, umask
 mkdir 83 -, mkdirat 258 34, rmdir 84 -, unlink 87 -, unlinkat 263 35, rename 82 -,
 renameat 264 38, renameat2 316 276, link 86 -, linkat 265 37, symlink 88 -, symlinkat 266 36
 # memory
-mmap 9 222, munmap 11 215, mprotect 10 226, mremap 25 216, madvise 28 233, msync 26 227,
+munmap 11 215, mprotect 10 226, mremap 25 216, madvise 28 233, msync 26 227,
 mincore 27 232, brk 12 214
 # signals and timers of its own
 rt_sigaction 13 134, rt_sigprocmask 14 135, rt_sigreturn 15 139, rt_sigpending 127 136,
@@ -74,7 +74,7 @@ exit_group 231 94
 
 #: Calls that depend on their arguments, see `_rules`.
 FILTERED = _table("""
-open 2 -, openat 257 56, truncate 76 45, fallocate 285 47, clone 56 220, clone3 435 435,
+mmap 9 222, open 2 -, openat 257 56, truncate 76 45, fallocate 285 47, clone 56 220, clone3 435 435,
 fcntl 72 25, ioctl 16 29, prctl 157 167, prlimit64 302 261, socketpair 53 199, sendto 44 206,
 kill 62 129, tgkill 234 131
 """)
@@ -117,6 +117,8 @@ _IOCTL = (0x5421, 0x5451, 0x5450, 0x541B, 0x5401)
 #: PR_SET_NAME, PR_GET_NAME and PR_SET_VMA: names of threads and of stretches of memory.
 _PRCTL = (15, 16, 0x53564D41)
 _ACCESS_MODE, _TRUNCATE = 0o3, 0o1000
+#: MAP_ANONYMOUS
+_ANONYMOUS = 0x20
 
 
 def program(landlock_abi: int, machine: str | None = None) -> bytes:
@@ -168,6 +170,12 @@ def _rules(landlock_abi: int) -> dict[str, list[Instruction]]:
         "clone": [*_masked(0, ~_THREAD_EXTRAS, _THREAD), deny],
         # Its flags are in memory, where a filter cannot look. Libraries fall back to clone.
         "clone3": [(_RETURN, 0, 0, ERRNO | errno.ENOSYS)],
+        # Memory, and no file: it would keep its room on the disk when it has neither a name nor a
+        # number any more. Whoever can do without reads the file after this answer.
+        "mmap": [
+            *_masked(3, _ANONYMOUS, _ANONYMOUS),
+            (_RETURN, 0, 0, ERRNO | errno.ENOSYS),
+        ],
         "fcntl": [*_one_of(1, _FCNTL), deny],
         # Other modes take room beyond the size of a file, which RLIMIT_FSIZE does not see.
         "fallocate": [*_one_of(1, [0]), deny],

@@ -7,7 +7,7 @@ import resource
 
 import pytest
 
-from penstock.sandbox import Limits, run_code
+from penstock.sandbox import Limits, landlock, run_code
 from tests.programs import wait_until
 
 pytestmark = pytest.mark.usefixtures("native")
@@ -138,6 +138,41 @@ def test_room_that_is_given_back_does_not_count(tier):
         "import os\nfor n in range(8):\n    open('f', 'wb').write(b'x' * 500_000); os.unlink('f')"
     )
     assert run(code, tier=tier, disk_mb=1).exit_code == 0
+
+
+@pytest.mark.parametrize("access", ["ACCESS_READ", "ACCESS_WRITE", "ACCESS_COPY"])
+def test_a_file_without_a_name_keeps_its_room_only_while_it_is_open(access):
+    code = f"""
+import errno, mmap, os
+held = []
+for n in range(100):
+    with open("f", "w+b") as file:
+        os.unlink("f")
+        os.posix_fallocate(file.fileno(), 0, 2**20)
+        try:
+            held.append(mmap.mmap(file.fileno(), 4096, access=mmap.{access}))
+        except OSError as error:
+            assert error.errno == errno.ENOSYS
+print(len(held), len(mmap.mmap(-1, 4096)))
+"""
+    outcome = run(code, disk_mb=1)
+    assert (outcome.stdout, outcome.stderr) == ("0 4096\n", "")
+
+
+def test_what_python_has_as_machine_code_is_there_without_mapping_a_file():
+    names = sorted({pathlib.Path(file).name.partition(".")[0] for file in landlock.modules()})
+    assert {"_json", "_sqlite3", "_hashlib", "_ctypes"} <= set(names)
+    code = f"""
+import importlib, locale, sqlite3
+for name in {names}:
+    importlib.import_module(name)
+locale.setlocale(locale.LC_ALL, "C.UTF-8")
+with sqlite3.connect("x.db") as db:
+    db.execute("create table t (a)")
+    print(db.execute("insert into t values (1)").rowcount)
+"""
+    outcome = run(code)
+    assert (outcome.stdout, outcome.stderr) == ("1\n", "")
 
 
 def test_a_folder_tree_deeper_than_any_path_is_removed():

@@ -37,7 +37,9 @@ def answer(machine, number, *arguments, arch=None, abi=7):
 #: name: (number on x86_64, on aarch64), arguments, answer
 CALLS = [
     ("read", (0, 63), (), seccomp.ALLOW),
-    ("mmap", (9, 222), (), seccomp.ALLOW),
+    ("map memory", (9, 222), (0, 4096, 3, 0x22, -1, 0), seccomp.ALLOW),
+    ("map a file", (9, 222), (0, 4096, 1, 0x1, 3, 0), seccomp.ERRNO | errno.ENOSYS),
+    ("map a file privately", (9, 222), (0, 4096, 1, 0x2, 3, 0), seccomp.ERRNO | errno.ENOSYS),
     ("exit_group", (231, 94), (), seccomp.ALLOW),
     ("execve", (59, 221), (), DENIED),
     ("execveat", (322, 281), (), DENIED),
