@@ -56,7 +56,9 @@ def resolve(text: str, settings: Settings) -> Target:
     if text.startswith(("http://", "https://")):
         url, _, name = text.partition("#")
         if not _host(url):
-            raise SettingsError(f"model {text!r}: there is no host in this address. Use {FORMS}.")
+            raise SettingsError(
+                f"model {text!r}: there is no host in this address, or no port. Use {FORMS}."
+            )
         return Target("server", name or "default", url, _key_for(url, settings) or "none")
     provider, name = split(text)
     if provider == "offline":
@@ -91,7 +93,8 @@ def _key_for(url: str, settings: Settings) -> str:
 
 def _host(url: str) -> str | None:
     try:
-        return urlsplit(url).hostname
+        parts = urlsplit(url)
+        return parts.hostname if parts.port != 0 else None  # a port that is none raises here
     except ValueError:
         return None
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: A section of a card that is added to the instructions when a stage asks for that task.
 TASK = re.compile(r"^##[ \t]+Task:[ \t]*(\S+)[ \t]*$", re.MULTILINE)
 
+#: What is told in every task, and is probably meant for one.
+NEARLY_A_TASK = re.compile(r"^#+[ \t]*task[ \t]*:[ \t]*(.*?)[ \t]*$", re.MULTILINE | re.IGNORECASE)
+
 
 class Recall(pydantic.BaseModel):
     """What an agent is told of the memory: the notes nearest to `about` (parts, or fields of the
@@ -148,6 +151,10 @@ def parse_card(file: pathlib.Path, text: str, unreadable: str = "") -> Card:
                 line=1 + text.count("\n") - body.count("\n", found.start()),
             )
         tasks.setdefault(found[1], section.strip())
+    for found in NEARLY_A_TASK.finditer(body):
+        if not TASK.fullmatch(found[0]):
+            line = 1 + text.count("\n") - body.count("\n", found.start())
+            document.warn(f"no task: that would be '## Task: {found[1]}'", line=line)
     for task in front.prose:
         if task not in tasks:
             document.note(f"'prose' names '{task}', which is no task of this card", "prose")

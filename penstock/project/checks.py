@@ -41,6 +41,15 @@ def check_chain(chain: Chain, document: Document) -> None:
     for topic in chain.topics:
         if topic not in written | read and topic != chain.telemetry:
             document.note(f"no stage reads or writes '{topic}'", "topics", topic)
+        # Of Kafka, and a chain is to run on both brokers.
+        if topic in (".", ".."):
+            document.note(f"'{topic}' is no name that a topic can have", "topics", topic)
+        others = [one for one in chain.topics if one.replace(".", "_") == topic.replace(".", "_")]
+        if topic != others[0]:
+            document.warn(
+                f"'{topic}' and '{others[0]}' are one name to Kafka, which takes '.' for '_'",
+                *("topics", topic),
+            )
     names = [stage.name for stage in chain.stages]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -110,7 +119,7 @@ def _check_stage(stage: StageSpec, document: Document, *path: str | int) -> None
         if way.then is not None and way.at_most is None:
             document.note(
                 "'then' says where it goes after 'at_most' rounds: give both",
-                *(*path, "outcomes", name),
+                *(*path, "outcomes", name, "at_most"),
             )
 
 
@@ -168,8 +177,10 @@ def _check_order(chain: Chain, document: Document) -> None:
 
 
 def _onward(stage: StageSpec) -> list[str]:
-    """The topics that it may write to any number of times in a run."""
-    return stage.targets if stage.branches is None else stage.branches.unbounded
+    """The topics that it may write to any number of times in a run: what it reports of itself is on
+    one, too."""
+    targets = stage.targets if stage.branches is None else stage.branches.unbounded
+    return targets if stage.telemetry is None else [*targets, stage.telemetry]
 
 
 def _circles(chain: Chain) -> Iterator[list[str]]:

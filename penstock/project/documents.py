@@ -145,9 +145,10 @@ class Document:
     def spoilt(self, *path: str | int) -> bool:
         return any(path[:length] in self._spoilt for length in range(len(path) + 1))
 
-    def warn(self, message: str, *path: str | int) -> None:
-        """`message` is about something at `path` that works, and that hardly anybody means."""
-        self._warnings.append((self._line(path), message))
+    def warn(self, message: str, *path: str | int, line: int | None = None) -> None:
+        """`message` is about something at `path` or on `line` that works, and that hardly anybody
+        means."""
+        self._warnings.append((line or self._line(path), message))
 
     @property
     def problems(self) -> list[str]:

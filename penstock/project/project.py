@@ -5,11 +5,12 @@ import dataclasses
 import functools
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from penstock.broker.contract import Pipeline, Plan
 from penstock.errors import ChainError, ProjectError, SettingsError, closest, did_you_mean
-from penstock.models.names import split
+from penstock.models.names import resolve
 from penstock.project.branches import OTHERWISE, Branches
 from penstock.project.cards import Card, read_card
 from penstock.project.chain_files import read_chain
@@ -17,7 +18,11 @@ from penstock.project.chains import Chain, StageSpec
 from penstock.project.documents import Document
 from penstock.project.modules import load_steps
 from penstock.project.taken_names import hidden_sdk
+from penstock.settings import Settings
 from penstock.steps import Registry, built_in
+
+#: With these, what is wrong with a model's name is the name: which keys there are is the worker's.
+ANY_KEYS = Settings(openai_api_key="any", mistral_api_key="any")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -98,6 +103,7 @@ def read_project(root: pathlib.Path) -> Project:
             " Go to a project's folder, name it with PENSTOCK_PROJECT, or make one:"
             " penstock new NAME"
         )
+    project.warnings += _not_read(root)
     for file in files:
         chain, document = read_chain(file)
         if chain is not None:
@@ -105,6 +111,14 @@ def read_project(root: pathlib.Path) -> Project:
             project.chains.setdefault(chain.name, chain)
         project.take(document)
     return project
+
+
+def _not_read(root: pathlib.Path) -> Iterator[str]:
+    """What stands beside cards and chains and is read as neither."""
+    for folder, suffixes in (("agents", (".md", ".py")), ("topics", (".yaml", ".yml"))):
+        for file in sorted((root / folder).glob("*")):
+            if file.suffix not in suffixes and not file.name.startswith("."):
+                yield f"{file}: is not read: {folder}/ is for NAME{suffixes[0]}"
 
 
 def _check_against_others(chain: Chain, document: Document, project: Project) -> None:
@@ -126,6 +140,7 @@ def _check_against_others(chain: Chain, document: Document, project: Project) ->
             note(f"another pipeline has a stage '{stage.name}'")
         if stage.agent is not None:
             _check_card(stage, project, note)
+            _check_given(stage, chain, project, note)
         for step in filter(None, (stage.check, stage.step)):
             known = project.registry.steps
             if step not in known and not _is_in_broken(step, project):
@@ -163,6 +178,56 @@ def _check_card(stage: StageSpec, project: Project, note: Callable[[str], None])
             _check_outcomes(stage.branches, card, asked, note)
 
 
+def _check_given(
+    stage: StageSpec, chain: Chain, project: Project, note: Callable[[str], None]
+) -> None:
+    """What the card takes out of the run can be there: a part of the chain, or a field of what the
+    stage reads. It would be left out in silence, or fail in each run."""
+    card = project.cards.get(stage.agent or "")
+    fields = _fields_of(stage.reads, chain, project)
+    if card is None or fields is None:
+        return
+    front = card.front
+    named = [("given", name) for name in front.given or ()]
+    named += [("recall.about", name) for name in (front.recall.about if front.recall else ())]
+    named += [("instructions_from", name) for name in filter(None, [front.instructions_from])]
+    parts = dict.fromkeys([*chain.topics, *filter(None, (one.makes for one in chain.stages))])
+    for key, name in named:
+        if name not in parts and name not in fields:
+            known = [*parts, *fields]
+            note(
+                f"'{key}' of {card.file} names '{name}', which is no part of '{chain.name}' and no"
+                f" field of '{stage.reads}' ({', '.join(known)}).{did_you_mean(name, known)}"
+            )
+
+
+def _fields_of(topic: str, chain: Chain, project: Project) -> list[str] | None:
+    """The fields of the part that is called as `topic`; None where they cannot be known: people and
+    Python steps write what they like."""
+    if topic in chain.entries:
+        return None
+    fields: list[str] = []
+    for stage in chain.stages:
+        if topic not in stage.targets or stage.makes != topic:
+            continue
+        card = project.cards.get(stage.agent or "")
+        if card is None or card.document.spoilt("output"):
+            return None
+        schema = card.output_for(stage.task)
+        found = {} if schema is None else _plain_fields(schema)
+        if found is None:
+            return None
+        fields += found
+    return fields
+
+
+def _plain_fields(schema: dict[str, Any]) -> dict[str, Any] | None:
+    """The fields of a schema that is not put together from others."""
+    fields = schema.get("properties")
+    is_plain = schema.keys().isdisjoint(("$ref", "allOf", "anyOf", "oneOf"))
+    return fields if is_plain and isinstance(fields, dict) else None
+
+
 def _check_outcomes(
     branches: Branches, card: Card, task: str | None, note: Callable[[str], None]
 ) -> None:
@@ -176,8 +241,8 @@ def _check_outcomes(
                 f"{f' for the task {task!r}' if task else ''}"
             )
         return
-    fields = schema.get("properties")
-    if not isinstance(fields, dict) or not schema.keys().isdisjoint(("$ref", "allOf", "anyOf")):
+    fields = _plain_fields(schema)
+    if fields is None:
         return
     if branches.by not in fields:
         note(
@@ -206,10 +271,9 @@ def _check_outcomes(
 
 def _check_front(card: Card, project: Project) -> None:
     """The model that a card names is of a provider, and its tools are there, whoever uses it."""
-    model = card.front.model
-    if model and not model.startswith(("http://", "https://")):
+    if card.front.model:
         try:
-            split(model)
+            resolve(card.front.model, ANY_KEYS)
         except SettingsError as exc:
             card.document.note(exc.message, "model")
     for index, tool in enumerate(card.front.tools):

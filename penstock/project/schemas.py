@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from penstock.errors import closest, did_you_mean
 from penstock.project.documents import Document, KeyPath
 
 if TYPE_CHECKING:
@@ -18,6 +19,11 @@ _ADDRESSES = (
     "$recursiveRef",
     "$recursiveAnchor",
 )
+#: Keywords that no answer is checked against, or only with another one.
+_SILENT = {"$schema", "$comment", "$defs", "definitions", "title", "description", "default"}
+_SILENT |= {"example", "examples", "deprecated", "readOnly", "writeOnly", "nullable", "then"}
+_SILENT |= {"else", "minContains", "maxContains", "contentEncoding", "contentMediaType"}
+_SILENT |= {"contentSchema", *_ADDRESSES}
 #: Keywords whose values are no schemas, and those that hold one for each name.
 _VALUES = ("const", "default", "enum", "examples", "dependentRequired")
 _NAMED = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
@@ -36,7 +42,8 @@ def check_schema(schema: dict[str, Any], document: Document) -> None:
     answer: also what it refers to that is elsewhere, not there, or never ends."""
     import jsonschema
 
-    rules = jsonschema.Draft202012Validator(jsonschema.Draft202012Validator.META_SCHEMA)
+    draft = jsonschema.Draft202012Validator
+    rules = draft(draft.META_SCHEMA, format_checker=draft.FORMAT_CHECKER)
     for error in rules.iter_errors(schema):
         # Of alternatives, what the nearest says: that none fits says nothing.
         found = jsonschema.exceptions.best_match([error]) or error
@@ -50,6 +57,21 @@ def check_schema(schema: dict[str, Any], document: Document) -> None:
                     f"'{key}' is for schemas that are found by an address, and nothing is fetched."
                     " Leave it out, and refer to parts of this schema: $ref: '#/$defs/NAME'",
                     *("output", *path, key),
+                )
+        for key in inner:
+            # Others may mean something to a server. One that is nearly known means nothing.
+            if key not in (known := {*draft.VALIDATORS, *_SILENT}) and closest(key, known):
+                document.warn(
+                    f"'{key}' says nothing in a schema.{did_you_mean(key, known)}",
+                    *("output", *path, key),
+                )
+        fields, required = inner.get("properties"), inner.get("required")
+        for name in required if isinstance(required, list) and isinstance(fields, dict) else ():
+            if name not in fields:
+                document.warn(
+                    f"'required' names '{name}', which is none of the properties"
+                    f" ({', '.join(fields)}).{did_you_mean(str(name), fields)}",
+                    *("output", *path, "required"),
                 )
         ref = inner.get("$ref")
         if not isinstance(ref, str):

@@ -321,3 +321,26 @@ def test_a_schema_that_refers_to_what_is_not_in_it_or_never_ends_is_refused(
 ):
     said = refused(SCHEMA % one)
     assert said.startswith(f"judge.md:4: {key}") and problem in said and "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("---\noutput: {type: object, proprties: {}}\n---\nTell.", "2: 'proprties' says nothing"),
+        (
+            "---\noutput: {type: object, required: [a, b], properties: {a: {}}}\n---\nTell.",
+            "2: 'required' names 'b', which is none of the properties (a).",
+        ),
+        ("Tell.\n\n### task: a\n\nMore.", "3: no task: that would be '## Task: a'"),
+    ],
+)
+def test_what_works_and_hardly_anybody_means_is_a_warning(write, text, expected):
+    document = read_card(write(text)).document
+    assert document.problems == []
+    (said,) = document.warnings
+    assert said.startswith(f"{document.file}:{expected}")
+
+
+def test_a_pattern_that_is_no_regular_expression_is_refused(refused):
+    said = refused("---\noutput: {type: object, properties: {a: {pattern: '('}}}\n---\nTell.")
+    assert said == "judge.md:2: not a JSON Schema: '(' is not a 'regex'"

@@ -459,3 +459,19 @@ def test_a_chain_of_a_thousand_stages_is_checked(read):
     topics = "".join(f"  t{number}:\n" for number in range(1001))
     lines = "".join(f"- {{reads: t{n}, step: x, writes: t{n + 1}}}\n" for n in range(1000))
     assert len(read(f"pipeline: long\ntopics:\n{topics}stages:\n{lines}").stages) == 1000
+
+
+def test_an_agent_that_reads_what_agents_report_would_never_end(refused):
+    said = refused(
+        stages("reads: a, agent: x, writes: b", "reads: c, agent: y, writes: d") + "telemetry: c\n"
+    )
+    assert "tale.yaml:9: a cycle without an exit: c -> c." in said
+
+
+def test_names_that_kafka_does_not_take_are_said(read_any, refused, tmp_path):
+    text = stages("reads: a, step: x, writes: b").replace("b", "..")
+    assert "'..' is no name that a topic can have" in refused(text)
+    text = stages("reads: a, step: x, writes: b", "reads: b, step: y, writes: c")
+    (tmp_path / "tale.yaml").write_text(text.replace("b", "x.1").replace("c", "x_1"))
+    (said,) = read_chain(tmp_path / "tale.yaml")[1].warnings
+    assert "'x_1' and 'x.1' are one name to Kafka" in said

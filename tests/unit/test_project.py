@@ -270,12 +270,23 @@ def test_a_branch_by_an_agent_that_answers_in_prose_is_refused(read):
     assert "'by: verdict' needs an answer in JSON, and agents/judge.md has no 'output'" in said
 
 
-@pytest.mark.parametrize("model", ["gpt-4.1-mini", "anthropic/claude", "opnai/gpt-4.1-mini"])
-def test_a_model_of_no_provider_is_said_when_the_card_is_read(read, model):
-    cards = {"teller": CARD, "unused": f"---\nmodel: {model}\n---\nTell it.\n"}
+@pytest.mark.parametrize(
+    ("model", "what"),
+    [
+        ("gpt-4.1-mini", "is not a provider"),
+        ("anthropic/claude", "is not a provider"),
+        ("opnai/gpt-4.1-mini", "is not a provider"),
+        ("ollama/", "the name is missing"),
+        ("offline/x", "the offline model is"),
+        ("http://", "there is no host"),
+        ("http://host:port/v1#m", "or no port"),
+    ],
+)
+def test_a_name_that_is_no_models_is_said_when_the_card_is_read(read, model, what):
+    cards = {"teller": CARD, "unused": f"---\nmodel: '{model}'\n---\nTell it.\n"}
     (said,) = problems(read(cards=cards))
     assert said.startswith(f"agents/unused.md:2: model '{model}': ")
-    assert "is not a provider" in said and "http://HOST:PORT/v1#NAME" in said
+    assert what in said
 
 
 def test_a_tool_that_is_not_there_is_said_also_of_a_card_that_nobody_uses_yet(read):
@@ -294,3 +305,37 @@ def test_what_only_hardly_anybody_means_is_no_problem(read):
     project.require_sound()
     (warning,) = project.warnings
     assert "topics/tale.yaml:9: 'tale_teller_idea' and 'tale_teller_polish_idea' both" in warning
+
+
+@pytest.mark.parametrize(
+    ("front", "key", "name"),
+    [
+        ("given: [ides, draft]", "given", "ides"),
+        ("instructions_from: tone", "instructions_from", "tone"),
+        ("recall: {about: [idea, tilte]}", "recall.about", "tilte"),
+    ],
+)
+def test_what_a_card_takes_out_of_the_run_can_be_there(read, front, key, name):
+    chain = CHAIN.replace("agent: teller, task: polish", "agent: editor")
+    cards = {"teller": CARD, "editor": f"---\n{front}\n---\nMend it.\n"}
+    (said,) = problems(read(chain, cards=cards))
+    assert said.startswith(
+        f"topics/tale.yaml:9: '{key}' of agents/editor.md names '{name}', which is no part of"
+        " 'tale' and no field of 'draft' (idea, draft, text"
+    )
+    schema = "{type: object, properties: {ides: {}, tone: {}, tilte: {}}}"
+    cards["teller"] = CARD.replace("about: Tells it", f"output: {schema}")
+    assert problems(read(chain, cards=cards)) == [], "a field of what the stage reads"
+    chain = chain.replace("agent: teller", "step: present")
+    assert problems(read(chain, cards=cards)) == [], "a step writes what it likes"
+
+
+def test_files_that_are_neither_cards_nor_chains_are_not_passed_over_in_silence(tmp_path):
+    root = make_project(tmp_path)
+    for name in ("agents/b.markdown", "topics/c.json", "agents/.hidden"):
+        (root / name).write_text("")
+    warnings = read_project(root).warnings
+    assert [said.removeprefix(f"{root}/") for said in warnings] == [
+        "agents/b.markdown: is not read: agents/ is for NAME.md",
+        "topics/c.json: is not read: topics/ is for NAME.yaml",
+    ]
