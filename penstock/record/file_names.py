@@ -12,6 +12,7 @@ REFUSED = {
     r"\.?": "an empty part or '.'",
     r"\..*": "names that begin with a dot are kept for files that are not finished",
     r"-.*": "a part that begins with '-', which programs take for an option",
+    r"~.*": "a part that begins with '~', which shells take for somebody's home",
     r" .*|.*[ .]": "a part that begins or ends with a space, or ends with a dot",
     r'.*[<>:"|?*].*': 'one of < > : " | ? *, which not every system takes',
     # With any ending, and with spaces before it.
