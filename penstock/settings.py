@@ -135,6 +135,16 @@ class Settings:
     sandbox_s: float = _setting(10.0, "seconds that a program has in the sandbox", _seconds)
     sandbox_mb: int = _setting(256, "megabytes of memory that it has", _whole(64, 65_536))
     concurrency: int = _setting(200, "events in flight per stage", _whole(1, 100_000))
+    max_tokens: int = _setting(
+        0,
+        "most tokens of an answer, for all cards: the lower one counts where a card says it too",
+        _whole(0, 10**9),
+    )
+    timeout_s: float = _setting(
+        0.0,
+        "seconds of an answer, for all cards: the lower one counts where a card says it too",
+        _seconds,
+    )
     calls_at_once: int = _setting(
         0,
         "calls of one model in flight at first; 0: 2 of ollama/ and local/, else all that come",

@@ -279,9 +279,11 @@ class AnswerCut(Signal, frozen=True):
     model: str
     card: str
     why: str
+    #: What limits its tokens.
+    limit: str
 
     def __str__(self) -> str:
-        way_out = "raise its 'max_tokens'" if self.why == "length" else "its card's 'cut' decides"
+        way_out = f"raise {self.limit}" if self.why == "length" else "its card's 'cut' decides"
         said = f"the answer of {self.model} was cut off ({self.why}) and goes on as it is"
         return f"run {self.trace_id}: {said}. Card '{self.card}': {way_out}"
 

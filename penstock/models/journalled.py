@@ -2,8 +2,8 @@
 
 import contextlib
 import re
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, cast
 
 import msgspec
 import openai
@@ -50,11 +50,20 @@ _items: TypeAdapter[list[TResponseOutputItem]] = TypeAdapter(list[TResponseOutpu
 class JournalledModel(Model):
     """Answers from the journal what was answered before; asks the provider for the rest."""
 
-    def __init__(self, inner: Model, provider: Provider, calls: Calls, limits: Limits) -> None:
+    def __init__(
+        self,
+        inner: Model,
+        provider: Provider,
+        calls: Calls,
+        limits: Limits,
+        said: Mapping[str, Any],
+    ) -> None:
         self.inner = inner
         self.provider = provider
         self.calls = calls
         self.limits = limits
+        #: What the card says of its model beyond what every card says.
+        self.said = said
         #: Why each answer so far was cut off, in their order; '' where it is whole.
         self.cuts: list[str] = []
         #: The names of those calls in the journal.
@@ -89,6 +98,7 @@ class JournalledModel(Model):
         prompt: ResponsePromptParam | None,
     ) -> ModelResponse:
         self._asked = (system_instructions, input)
+        # Requests that say no more than they could before are what they were: their answers count.
         request = msgspec.json.encode(
             [
                 self.provider.target.label,
@@ -98,6 +108,7 @@ class JournalledModel(Model):
                 model_settings.max_tokens,
                 [[tool.name, getattr(tool, "params_json_schema", None)] for tool in tools],
                 output_schema.json_schema() if output_schema is not None else None,
+                *([self.said] if self.said else []),
             ],
             enc_hook=_plain,
         )
@@ -164,7 +175,8 @@ class JournalledModel(Model):
         provider = self.provider
         if way == OBJECT:
             form = {"type": "json_object", "schema": schema.json_schema()}
-            settings = settings.resolve(ModelSettings(extra_body={"response_format": form}))
+            body = {**cast("dict[str, Any]", settings.extra_body or {}), "response_format": form}
+            settings = settings.resolve(ModelSettings(extra_body=body))
         schema = schema if way == SCHEMA else None
         while True:
             without = frozenset(provider.refuses)

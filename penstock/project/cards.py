@@ -64,6 +64,18 @@ class Front(pydantic.BaseModel):
     #: Tasks that are answered in prose all the same.
     prose: list[str] = []
 
+    @property
+    def extra_settings(self) -> set[str]:
+        """The names of what it says beyond these keys: see `penstock.project.model_settings`."""
+        return self.model_fields_set - Front.model_fields.keys()
+
+    @property
+    def said_settings(self) -> dict[str, Any]:
+        """What it says beyond these keys, as JSON: it is part of a request."""
+        if not self.extra_settings:
+            return {}
+        return self.model_dump(mode="json", include=self.extra_settings)
+
 
 @dataclasses.dataclass(frozen=True)
 class Card:
@@ -116,6 +128,15 @@ class Card:
             )
 
 
+def _front_for(document: Document) -> type[Front]:
+    """The keys that a card may have: those of the SDK are looked up where it has other ones."""
+    if document.data.keys() <= Front.model_fields.keys():
+        return Front
+    from penstock.project.model_settings import front_with_settings
+
+    return front_with_settings()
+
+
 def read_card(file: pathlib.Path) -> Card:
     """The card in `file`. What is wrong with it is noted in its document."""
     try:
@@ -139,7 +160,7 @@ def parse_card(file: pathlib.Path, text: str, unreadable: str = "") -> Card:
     document = Document(file, front_text, first_line)
     if unreadable:
         document.spoil(unreadable)
-    front = document.check(Front) or Front.model_validate({})
+    front = document.check(_front_for(document)) or Front.model_validate({})
     if front.output is not None:
         check_schema(front.output, document)
     common, *sections = TASK.split(body)

@@ -9,9 +9,10 @@ import contextvars
 import copy
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from agents import (
@@ -38,6 +39,7 @@ from penstock.project.cards import Card
 from penstock.project.chains import StageSpec
 from penstock.record.events import Usage
 from penstock.record.values import storable
+from penstock.settings import Settings
 from penstock.signals import AnswerCut, ToolFailed
 from penstock.steps import Registry
 from penstock.worker.prompts import given_parts, instructions_for, look_up, write_prompt
@@ -80,10 +82,52 @@ def _inner_json(text: str) -> str:
     return text[first : last + 1] if 0 <= first < last else text
 
 
+def _limit(card: Card, key: str, for_all: float, setting: str) -> Limit:
+    """What `card` says under `key`, or what `setting` says for all cards: where both say something
+    the lower one."""
+    own: float = getattr(card.front, key)
+    if for_all and (key not in card.front.model_fields_set or for_all < own):
+        return Limit(for_all, setting)
+    return Limit(own, f"'{key}' in {card.file}")
+
+
+def limits_of(card: Card, settings: Settings) -> Limits:
+    """How long an answer for `card` may take, and where that is said."""
+    return Limits(
+        _limit(card, "timeout_s", settings.timeout_s, "PENSTOCK_TIMEOUT_S"),
+        _limit(card, "first_token_s", 0, ""),
+        _limit(card, "token_timeout_s", 0, ""),
+    )
+
+
+class MostTokens(NamedTuple):
+    """How long an answer may be in tokens, where that is said, and what no answer may exceed."""
+
+    tokens: int
+    where: str
+    at_most: float
+
+    @classmethod
+    def of(cls, card: Card, settings: Settings) -> "MostTokens":
+        tokens, where = _limit(card, "max_tokens", settings.max_tokens, "PENSTOCK_MAX_TOKENS")
+        return cls(int(tokens), where, settings.max_tokens or math.inf)
+
+
+def _model_settings(card: Card, most: MostTokens) -> ModelSettings:
+    said: dict[str, Any] = {}
+    if card.front.extra_settings:
+        from penstock.project.model_settings import settings_of
+
+        said = settings_of(card.front)
+    return ModelSettings(
+        temperature=card.front.temperature, max_tokens=most.tokens, include_usage=True, **said
+    )
+
+
 class _Asking:
     """One of a stage's tasks: the agent's instructions, and the form that its answer has."""
 
-    def __init__(self, card: Card, task: str | None) -> None:
+    def __init__(self, card: Card, task: str | None, most: MostTokens) -> None:
         self.own = card.instructions(task)
         self.when_cut = card.when_cut(task)
         output = card.output_for(task)
@@ -94,11 +138,7 @@ class _Asking:
         self.agent: Agent[Any] = Agent(
             name=card.name,
             instructions=self.own + self.form,
-            model_settings=ModelSettings(
-                temperature=card.front.temperature,
-                max_tokens=card.front.max_tokens,
-                include_usage=True,
-            ),
+            model_settings=_model_settings(card, most),
             output_type=CardOutput(card) if output is not None else None,
         )
         self._first: Agent[Any] | None = None
@@ -114,18 +154,18 @@ class _Asking:
         return mine
 
 
-def limits_of(card: Card) -> Limits:
-    """How long an answer for `card` may take, and where that is said."""
-    keys = ("timeout_s", "first_token_s", "token_timeout_s")
-    return Limits(*(Limit(getattr(card.front, key), f"'{key}' in {card.file}") for key in keys))
-
-
 def agent_step(
-    spec: StageSpec, card: Card, target: Target, providers: Providers, registry: Registry
+    spec: StageSpec,
+    card: Card,
+    target: Target,
+    providers: Providers,
+    registry: Registry,
+    settings: Settings,
 ) -> Do:
     """The stage's work as an agent: its answer, text or JSON, is the value of the output."""
-    asking = _Asking(card, spec.task)
-    asking_again = asking if spec.again is None else _Asking(card, spec.again)
+    limits, most = limits_of(card, settings), MostTokens.of(card, settings)
+    asking = _Asking(card, spec.task, most)
+    asking_again = asking if spec.again is None else _Asking(card, spec.again, most)
     tools = [
         function_tool(
             registry.tools[name], name_override=name, failure_error_function=_answer_for_failed
@@ -142,12 +182,12 @@ def agent_step(
         if card.front.recall is not None:
             parts = {**parts, **await look_up(card.front.recall, work, spec.reads)}
         inner = providers.model(provider, seed=work.event.trace_id, writes=spec.makes, parts=parts)
-        model = JournalledModel(inner, provider, work.calls, limits_of(card))
+        model = JournalledModel(inner, provider, work.calls, limits, card.front.said_settings)
         mine = now.agent_for(model)
         mine.instructions = instructions + now.form
         mine.tools = [_journalled(tool, work) for tool in tools]
         try:
-            result, tokens = await _run(mine, write_prompt(parts), model, now.when_cut)
+            result, tokens = await _run(mine, write_prompt(parts), model, now.when_cut, most)
             made = result.final_output
             if made is None or (isinstance(made, str) and not made.strip()):
                 raise ModelMisbehaved(
@@ -168,7 +208,9 @@ def agent_step(
             cut=why_cut or msgspec.UNSET,
         )
         if why_cut:
-            work.signals.emit(AnswerCut(work.event.trace_id, provider.label, card.name, why_cut))
+            work.signals.emit(
+                AnswerCut(work.event.trace_id, provider.label, card.name, why_cut, most.where)
+            )
         thinking = thinking_of(result.raw_responses)
         return Answer([made], usage, card.label, instructions, thinking, model.exchange)
 
@@ -176,7 +218,7 @@ def agent_step(
 
 
 async def _run(
-    agent: Agent[Any], prompt: str, model: JournalledModel, when_cut: str
+    agent: Agent[Any], prompt: str, model: JournalledModel, when_cut: str, most: MostTokens
 ) -> tuple[RunResult, TokenUsage]:
     """What the agent came to and what it used. An answer that was cut off is asked for once more,
     with twice the limit, where `when_cut` says so; one that does not fit its schema gets one
@@ -202,13 +244,14 @@ async def _run(
         return agent.model_settings.max_tokens or 0
 
     result = await ask(prompt)
-    if is_cut() and when_cut == "retry":
-        agent.model_settings = dataclasses.replace(agent.model_settings, max_tokens=2 * limit())
+    more = int(min(2 * limit(), most.at_most))
+    if is_cut() and when_cut == "retry" and more > limit():
+        agent.model_settings = dataclasses.replace(agent.model_settings, max_tokens=more)
         result = await ask(prompt)
     if is_cut() and (when_cut != "accept" or isinstance(result, ModelBehaviorError)):
         why, way_out = f"({model.cuts[-1]})", "'cut: accept' in its card lets such answers pass"
         if model.cuts[-1] == "length":
-            why, way_out = f"after {limit()} tokens", f"raise its 'max_tokens', or {way_out}"
+            why, way_out = f"after {limit()} tokens", f"raise {most.where}, or {way_out}"
         if isinstance(result, ModelBehaviorError):
             way_out = f"it is {result}"
         raise ModelMisbehaved(f"agent '{agent.name}': the answer was cut off {why}; {way_out}")

@@ -104,7 +104,8 @@ def work_of(spec: StageSpec, project: Project, settings: Settings, clients: Clie
             from penstock.worker.runner import agent_step
 
             target = resolve(card.front.model, settings)
-            made[card.hash] = agent_step(spec, card, target, clients.providers, registry)
+            providers = clients.providers
+            made[card.hash] = agent_step(spec, card, target, providers, registry, settings)
         return made[card.hash]
 
     async def do(work: StepWork) -> Answer:

@@ -1,9 +1,11 @@
 """A model behind the journal: what makes another request, and what is asked anew."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from agents import Model, ModelResponse, ModelSettings, ModelTracing, Tool, Usage, function_tool
 from openai.types.responses import ResponseOutputMessage, ResponseOutputText
@@ -64,11 +66,15 @@ class Desk:
         self.limits = Limits(*[Limit(10, "the test")] * 3)
 
     async def ask(
-        self, tools: Sequence[Tool] = (), anew: Sequence[str] = (), replay: int = 0
+        self,
+        tools: Sequence[Tool] = (),
+        anew: Sequence[str] = (),
+        replay: int = 0,
+        said: dict[str, Any] | None = None,
     ) -> tuple[str, str]:
         """The answer, and the name of the call."""
         calls = Calls(self.journal, STEP, self.message, anew, replay)
-        model = JournalledModel(self.model, self.provider, calls, self.limits)
+        model = JournalledModel(self.model, self.provider, calls, self.limits, said or {})
         response = await model.get_response(
             "Answer.",
             "What is the weather?",
@@ -112,6 +118,22 @@ def test_a_tool_that_takes_other_arguments_makes_another_request(work):
         assert (await desk.ask([old]))[0] == (await desk.ask([old]))[0] == "answer 1"
         assert (await desk.ask([new]))[0] == "answer 2"
         assert (await desk.ask())[0] == "answer 3"
+
+    work(body)
+
+
+def test_what_a_card_says_beyond_the_old_keys_is_part_of_the_request_and_else_it_is_what_it_was(
+    work,
+):
+    """Answers that were recorded before there were other keys are recalled."""
+
+    async def body(desk: Desk) -> None:
+        old = ["server/m", "Answer.", "What is the weather?", None, 50, [], None]
+        digest = hashlib.blake2b(msgspec.json.encode(old), digest_size=16).hexdigest()
+        assert await desk.ask() == ("answer 1", f"{digest}-0")
+        assert (await desk.ask(said={"top_p": 0.5}))[0] == "answer 2"
+        assert (await desk.ask(said={"top_p": 0.9}))[0] == "answer 3"
+        assert (await desk.ask())[0] == "answer 1"
 
     work(body)
 

@@ -20,6 +20,7 @@ from penstock.models.providers import Providers
 from penstock.project.cards import read_card
 from penstock.project.chains import StageSpec
 from penstock.record.events import first_event
+from penstock.settings import Settings
 from penstock.signals import Signals, ToolFailed
 from penstock.steps import Registry
 from penstock.worker.runner import agent_step
@@ -75,7 +76,7 @@ def answer(open_store: Opener, tmp_path: pathlib.Path) -> Callable[..., tuple[An
             target = Target("server", "m", "http://127.0.0.1:1/v1", "key")
             providers.get(target).model = Asking()
             card = read_card(tmp_path / "looker.md")
-            do = agent_step(SPEC, card, target, providers, registry)
+            do = agent_step(SPEC, card, target, providers, registry, Settings())
             journal = EmbeddedJournal(store)
             event = first_event("tale", {"idea": "a snail"})
             made = []

@@ -47,6 +47,8 @@ def test_every_setting_can_be_set_by_its_name():
         "PENSTOCK_SEED": "again",
         "PENSTOCK_EVERY_S": "1.5",
         "PENSTOCK_CONCURRENCY": "7",
+        "PENSTOCK_MAX_TOKENS": "400",
+        "PENSTOCK_TIMEOUT_S": "60",
         "PENSTOCK_CALLS_AT_ONCE": "3",
         "PENSTOCK_ATTEMPTS": "2",
         "PENSTOCK_DRAIN_S": "0",
