@@ -224,6 +224,17 @@ class EventCancelled(_OfAStage, frozen=True):
         return f"run {self.trace_id}: {self.stage} ends a cancelled event"
 
 
+class LoopEnded(_OfAnEvent, frozen=True):
+    """A way back is not gone again, although its bound would allow it: `why`."""
+
+    action: ClassVar[str] = "loop_ended"
+    topic: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"run {self.trace_id}: {self.stage} ends its loop, on to {self.topic}: {self.why}"
+
+
 class Retried(_OfAnEvent, frozen=True):
     """A step failed by something that may pass, and is tried again after a pause."""
 
@@ -286,6 +297,19 @@ class AnswerCut(Signal, frozen=True):
         way_out = f"raise {self.limit}" if self.why == "length" else "its card's 'cut' decides"
         said = f"the answer of {self.model} was cut off ({self.why}) and goes on as it is"
         return f"run {self.trace_id}: {said}. Card '{self.card}': {way_out}"
+
+
+class EchoTaken(Signal, frozen=True):
+    """Tags or headings of its prompt that a model repeated around its answer were taken off."""
+
+    action: ClassVar[str] = "echo_taken"
+    trace_id: str
+    model: str
+    card: str
+
+    def __str__(self) -> str:
+        said = f"{self.model} repeated tags or headings of its prompt around its answer"
+        return f"run {self.trace_id}: {said} for card '{self.card}'; they were taken off"
 
 
 class ToolFailed(Signal, frozen=True):

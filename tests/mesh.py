@@ -125,7 +125,8 @@ def calls_of(server: ScriptedServer, told: str, said: str = "") -> list[dict[str
 
 
 def instructions(call: dict[str, Any]) -> str:
-    return str(call["request"]["messages"][0]["content"])
+    """The card's common part, and the task, which stands at the end of the prompt."""
+    return f"{call['request']['messages'][0]['content']}\n\n{prompt(call)}"
 
 
 def prompt(call: dict[str, Any]) -> str:

@@ -78,7 +78,7 @@ def run_tree(run: Run) -> Tree:
         tree.add(Text(LABEL, style="dim italic"))
     begun = run.entries[0].event.created if run.entries else time.time()
 
-    def grow(branch: Tree, parent_id: str | None) -> None:
+    def grow(branch: Tree, parent_id: str | None, ended: str = "") -> None:
         for entry in run.children(parent_id):
             event, usage = entry.event, entry.event.usage
             label = Text.assemble(
@@ -96,6 +96,8 @@ def run_tree(run: Run) -> Tree:
                     label.append(f"  cut off ({usage.cut})", style="yellow")
             if event.attempt > 1:
                 label.append(f"  try {event.attempt}", style="yellow")
+            if event.ended != ended:
+                label.append(f"  the loop ended: {printable(event.ended)}", style="yellow")
             text = printable(_glimpse(event.parts.get(entry.topic, ""))).strip()
             first = text.split("\n")[0][:72]
             if first:
@@ -106,7 +108,7 @@ def run_tree(run: Run) -> Tree:
             for dead_letter in run.dead_letters:
                 if dead_letter.event_id == event.id:
                     twig.add(_dead_letter_line(dead_letter))
-            grow(twig, event.id)
+            grow(twig, event.id, event.ended)
 
     grow(tree, None)
     known = {entry.event.id for entry in run.entries}

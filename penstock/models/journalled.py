@@ -1,6 +1,7 @@
 """A model whose answers are recorded: asked once for each call of a step, whatever dies."""
 
 import contextlib
+import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
@@ -29,6 +30,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from penstock.errors import ModelBusy
 from penstock.journal import Calls
+from penstock.models.offline.filling import example_of
 from penstock.models.providers import (
     OBJECT,
     PLAIN,
@@ -48,7 +50,12 @@ _items: TypeAdapter[list[TResponseOutputItem]] = TypeAdapter(list[TResponseOutpu
 
 
 class JournalledModel(Model):
-    """Answers from the journal what was answered before; asks the provider for the rest."""
+    """Answers from the journal what was answered before; asks the provider for the rest.
+
+    `task` is the end of what it is asked. A server that takes a JSON Schema is shown none in words;
+    for any other an example of the answer stands before the task. `said` is what the card says of
+    its model beyond what every card says.
+    """
 
     def __init__(
         self,
@@ -56,14 +63,18 @@ class JournalledModel(Model):
         provider: Provider,
         calls: Calls,
         limits: Limits,
-        said: Mapping[str, Any],
+        task: str = "",
+        said: Mapping[str, Any] | None = None,
     ) -> None:
         self.inner = inner
         self.provider = provider
         self.calls = calls
         self.limits = limits
-        #: What the card says of its model beyond what every card says.
-        self.said = said
+        self.said = said or {}
+        self.task = task
+        #: Whether the example is shown to every server: to one that was given the schema and has
+        #: answered otherwise, for one.
+        self.shows_form = False
         #: Why each answer so far was cut off, in their order; '' where it is whole.
         self.cuts: list[str] = []
         #: The names of those calls in the journal.
@@ -116,10 +127,13 @@ class JournalledModel(Model):
         async def ask(settings: ModelSettings, schema: AgentOutputSchemaBase | None) -> bytes:
             provider = self.provider
             answer = Answering(provider.label, self.limits, STREAM not in provider.refuses)
+            asked = input
+            if output_schema is not None and (schema is None or self.shows_form):
+                asked = _with_form(input, output_schema.json_schema(), self.task)
             async with answer.limited():
                 response = await self.inner.get_response(
                     system_instructions,
-                    input,
+                    asked,
                     settings,
                     tools,
                     schema,
@@ -191,6 +205,15 @@ class JournalledModel(Model):
 
     def stream_response(self, *args: Any, **options: Any) -> AsyncIterator[TResponseStreamEvent]:
         raise NotImplementedError("a step needs the whole answer: it is recorded as one")
+
+
+def _with_form(input: Any, schema: dict[str, Any], task: str) -> list[TResponseInputItem]:
+    """`input` with an example of the answer in the first message, before the task."""
+    first, *later = [{"role": "user", "content": input}] if isinstance(input, str) else input
+    example = json.dumps(example_of(schema), ensure_ascii=False, indent=2)
+    form = f"Answer with one JSON object of this form, and with nothing else:\n{example}"
+    given = first["content"].removesuffix(task).rstrip()
+    return [{**first, "content": "\n\n".join(filter(None, [given, form, task]))}, *later]
 
 
 def _refused(error: openai.APIError) -> str | None:

@@ -5,76 +5,24 @@ import functools
 import hashlib
 import pathlib
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import pydantic
 from frontmatter.default_handlers import YAMLHandler
 
 from penstock.errors import ModelMisbehaved
 from penstock.project.documents import Document, read_text
+from penstock.project.front_matter import Front
 from penstock.project.schemas import check_schema, validator_of
-from penstock.record.notes import KINDS, Kind
 
 if TYPE_CHECKING:
     import jsonschema
 
-#: A section of a card that is added to the instructions when a stage asks for that task.
-TASK = re.compile(r"^##[ \t]+Task:[ \t]*(\S+)[ \t]*$", re.MULTILINE)
+#: A section of a card that stands at the end of the prompt: of each stage that names the task, or,
+#: without a name, of each that names none.
+TASK = re.compile(r"^##[ \t]+Task(?::[ \t]*(\S+))?[ \t]*$", re.MULTILINE)
 
 #: What is told in every task, and is probably meant for one.
 NEARLY_A_TASK = re.compile(r"^#+[ \t]*task[ \t]*:[ \t]*(.*?)[ \t]*$", re.MULTILINE | re.IGNORECASE)
-
-
-class Recall(pydantic.BaseModel):
-    """What an agent is told of the memory: the notes nearest to `about` (parts, or fields of the
-    part that the stage reads), or without it the titles of the latest."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
-
-    about: list[str] = []
-    kinds: list[Kind] = pydantic.Field(list(KINDS), min_length=1)
-    limit: int = pydantic.Field(3, ge=1, le=100)
-    under: str = pydantic.Field("lessons", min_length=1)
-
-
-class Front(pydantic.BaseModel):
-    """The front matter of a card. An unknown key is an error."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
-
-    about: str = ""
-    model: str = ""
-    temperature: float = pydantic.Field(0.7, ge=0, le=2)
-    max_tokens: int = pydantic.Field(5000, ge=1)
-    concurrency: int | None = pydantic.Field(None, ge=1, le=100_000)
-    #: Seconds that one answer may take, its first token, and each one after another.
-    timeout_s: float = pydantic.Field(600.0, gt=0)
-    first_token_s: float = pydantic.Field(300.0, gt=0)
-    token_timeout_s: float = pydantic.Field(60.0, gt=0)
-    #: What becomes of an answer that the model did not end: by default, prose goes on with a mark,
-    #: and JSON fails.
-    cut: Literal["accept", "retry", "fail"] | None = None
-    tools: list[str] = []
-    #: The part, or the field of the part that the stage reads, that holds the instructions.
-    instructions_from: str | None = None
-    #: The parts, or fields of the part that the stage reads, that the agent is given; all parts.
-    given: list[str] | None = pydantic.Field(None, min_length=1)
-    recall: Recall | None = None
-    output: dict[str, Any] | None = None
-    #: Tasks that are answered in prose all the same.
-    prose: list[str] = []
-
-    @property
-    def extra_settings(self) -> set[str]:
-        """The names of what it says beyond these keys: see `penstock.project.model_settings`."""
-        return self.model_fields_set - Front.model_fields.keys()
-
-    @property
-    def said_settings(self) -> dict[str, Any]:
-        """What it says beyond these keys, as JSON: it is part of a request."""
-        if not self.extra_settings:
-            return {}
-        return self.model_dump(mode="json", include=self.extra_settings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,9 +49,14 @@ class Card:
     def label(self) -> str:
         return f"{self.name}@{self.hash}"
 
+    def task(self, name: str | None) -> str:
+        """What the agent is asked to do with what it is given: the section of that name, or the
+        one without."""
+        return self.tasks.get(name or "", "")
+
     def instructions(self, task: str | None) -> str:
-        """The text that the agent is told for `task`: the common part, then the task's."""
-        return f"{self.common}\n\n{self.tasks[task]}".strip() if task else self.common
+        """All that the agent is told for `task`: the common part, then the task's."""
+        return f"{self.common}\n\n{self.task(task)}".strip()
 
     def output_for(self, task: str | None) -> dict[str, Any] | None:
         """The JSON Schema of the answer for `task`, or nothing when prose is asked for."""
@@ -166,12 +119,14 @@ def parse_card(file: pathlib.Path, text: str, unreadable: str = "") -> Card:
     common, *sections = TASK.split(body)
     tasks: dict[str, str] = {}
     for found, section in zip(TASK.finditer(body), sections[1::2], strict=True):
-        if found[1] in tasks:
+        task = found[1] or ""
+        if task in tasks:
+            which = f"for the task '{task}'" if task else "'## Task', without a name"
             document.note(
-                f"two sections are for the task '{found[1]}'; one is enough",
+                f"two sections are {which}; one is enough",
                 line=1 + text.count("\n") - body.count("\n", found.start()),
             )
-        tasks.setdefault(found[1], section.strip())
+        tasks.setdefault(task, section.strip())
     for found in NEARLY_A_TASK.finditer(body):
         if not TASK.fullmatch(found[0]):
             line = 1 + text.count("\n") - body.count("\n", found.start())

@@ -19,7 +19,8 @@ def read_chain(file: pathlib.Path) -> tuple[Chain | None, Document]:
     read = document.check(Chain)
     if read is None:
         return None, document
-    stages = [stage.within(read.pipeline, read.telemetry) for stage in read.stages]
+    words = {name: topic.word for name, topic in read.topics.items() if topic.word is not None}
+    stages = [stage.within(read.pipeline, read.telemetry, words) for stage in read.stages]
     chain = read.model_copy(update={"stages": stages})
     chain._file = file
     check_chain(chain, document)

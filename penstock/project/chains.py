@@ -3,7 +3,7 @@ these models; what they read cannot be changed."""
 
 import functools
 import pathlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -15,13 +15,26 @@ from penstock.record.values import storable
 #: Kafka's own rule for the names of topics.
 TOPIC_NAME = r"^[a-zA-Z0-9._-]{1,249}$"
 TopicName = Annotated[str, pydantic.Field(pattern=TOPIC_NAME)]
-#: A line about a topic, which may be left out.
-About = Annotated[str, pydantic.BeforeValidator(lambda about: "" if about is None else about)]
 Name = Annotated[str, pydantic.Field(pattern=r"^[a-zA-Z0-9_-]{1,100}$")]
 #: What an entry takes beside events.
 Accept = Literal["plain"]
 #: Whether each worker seeds and times the pipeline, or those only whose PENSTOCK_START names it.
 Start = Literal["automatic", "manual"]
+
+
+class Topic(pydantic.BaseModel):
+    """A topic: a line about it, and the word that its part has in prompts, when that is not its
+    name. In the file the line may stand alone."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    about: str = ""
+    word: Annotated[str | None, pydantic.Field(alias="as", pattern=r"^\w[\w-]{0,99}$")] = None
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _a_line_alone(cls, given: Any) -> Any:
+        return {"about": given or ""} if given is None or isinstance(given, str) else given
 
 
 class StageSpec(pydantic.BaseModel):
@@ -53,15 +66,22 @@ class StageSpec(pydantic.BaseModel):
 
     _pipeline: str = ""
     _telemetry: str | None = None
+    _words: Mapping[str, str] = {}
 
-    def within(self, pipeline: str, telemetry: str | None = None) -> "StageSpec":
+    def within(
+        self,
+        pipeline: str,
+        telemetry: str | None = None,
+        words: Mapping[str, str] | None = None,
+    ) -> "StageSpec":
         """The stage as part of `pipeline`, with a name. `telemetry` is the chain's topic for what
-        its agents did."""
+        its agents did, `words` are those of its parts."""
         doer = f"{self.agent}_{self.task}" if self.task else self.agent or self.step
         name = self.name or f"{pipeline}_{doer}_{self.reads}".replace(".", "_")
         made = self.model_copy(update={"name": name})
         made._pipeline = pipeline
         made._telemetry = telemetry if self.agent is not None else None
+        made._words = words or {}
         return made
 
     @property
@@ -71,6 +91,11 @@ class StageSpec(pydantic.BaseModel):
     @functools.cached_property  # asked for by each event; a private attribute is slow
     def telemetry(self) -> str | None:
         return self._telemetry
+
+    def word_for(self, part: str) -> str:
+        """What `part`, or the field of one, is called in prompts: as the chain says, or the last
+        word of its name."""
+        return self._words.get(part) or part.rpartition(".")[2]
 
     @property
     def branches(self) -> Branches | None:
@@ -118,7 +143,7 @@ class Chain(pydantic.BaseModel):
 
     pipeline: Name
     about: str = ""
-    topics: dict[TopicName, About] = pydantic.Field(min_length=1)
+    topics: dict[TopicName, Topic] = pydantic.Field(min_length=1)
     stages: list[StageSpec] = pydantic.Field(min_length=1)
     declared_entry: Annotated[
         TopicName | Annotated[list[TopicName], pydantic.Field(min_length=1)] | None,
@@ -169,7 +194,7 @@ class Chain(pydantic.BaseModel):
         """What begins a run, checked. Raises `ChainError` that says what the pipeline takes."""
         begun = [entry for entry in self.entries if entry in given]
         if len(begun) != 1:
-            known = " or ".join(f"'{entry}' ({self.topics[entry]})" for entry in self.entries)
+            known = " or ".join(f"'{entry}' ({self.topics[entry].about})" for entry in self.entries)
             raise ChainError(
                 f"a run of '{self.name}' begins with {known}{', with one of them' if begun else ''}"
                 f"; found {', '.join(given) or 'nothing'}"

@@ -121,11 +121,18 @@ def _check_stage(stage: StageSpec, document: Document, *path: str | int) -> None
                 "'then' says where it goes after 'at_most' rounds: give both",
                 *(*path, "outcomes", name, "at_most"),
             )
+        for key in ("while_new", "unless"):
+            if getattr(way, key) is not None and way.at_most is None:
+                document.note(
+                    f"'{key}' ends a way back, and a way back has 'at_most': give both",
+                    *(*path, "outcomes", name, key),
+                )
 
 
 def _named(chain: Chain) -> Iterator[tuple[str, KeyPath]]:
     """Each topic that the chain names outside of `topics`, and each part that it carries, with the
     key that does."""
+    known = {*chain.topics, *(stage.makes for stage in chain.stages)}
     for entry in chain.entries:
         yield entry, ("entry",)
     if chain.telemetry is not None:
@@ -141,8 +148,13 @@ def _named(chain: Chain) -> Iterator[tuple[str, KeyPath]]:
             for key, topic in (("writes", way.writes), ("then", way.then)):
                 if topic is not None:
                     yield topic, (*path, "outcomes", name, key)
+            for key in ("while_new", "unless"):
+                part = getattr(way, key) or ""
+                around = itertools.accumulate(part.split("."), "{}.{}".format)
+                if part and known.isdisjoint(around):
+                    yield part, (*path, "outcomes", name, key)
         for at, part in enumerate(stage.carries or ()):
-            if all(part != other.makes for other in chain.stages):
+            if part not in known:
                 yield part, (*path, "carries", at)
 
 

@@ -12,7 +12,7 @@ import pydantic
 from agents import ModelSettings
 from openai.types.shared import Reasoning
 
-from penstock.project.cards import Front
+from penstock.project.front_matter import Front
 
 #: Those of the SDK's that are Penstock's to set: time-outs, tries, the count of tokens.
 OURS = ("timeout", "retry", "include_usage", "preserve_raw_usage")

@@ -167,7 +167,7 @@ def _check_card(stage: StageSpec, project: Project, note: Callable[[str], None])
     for task in missing:
         note(
             f"{card.file} has no section '## Task: {task}'.{did_you_mean(task, card.tasks)}"
-            f" Tasks there: {', '.join(card.tasks) or 'none'}."
+            f" Tasks there: {', '.join(filter(None, card.tasks)) or 'none'}."
         )
     if missing:
         return
@@ -192,8 +192,17 @@ def _check_given(
     named += [("recall.about", name) for name in (front.recall.about if front.recall else ())]
     named += [("instructions_from", name) for name in filter(None, [front.instructions_from])]
     parts = dict.fromkeys([*chain.topics, *filter(None, (one.makes for one in chain.stages))])
+
+    def can_be_there(name: str) -> bool:
+        around, _, field = name.rpartition(".")
+        if name in parts or name in fields:
+            return True
+        inner = _fields_of(around, chain, project) if around in parts else []
+        # Where a text stands in place of the fields, the agent is given the text.
+        return can_be_there(around) if not inner and around else field in (inner or ())
+
     for key, name in named:
-        if name not in parts and name not in fields:
+        if not can_be_there(name):
             known = [*parts, *fields]
             note(
                 f"'{key}' of {card.file} names '{name}', which is no part of '{chain.name}' and no"
@@ -201,14 +210,14 @@ def _check_given(
             )
 
 
-def _fields_of(topic: str, chain: Chain, project: Project) -> list[str] | None:
-    """The fields of the part that is called as `topic`; None where they cannot be known: people and
-    Python steps write what they like."""
-    if topic in chain.entries:
+def _fields_of(part: str, chain: Chain, project: Project) -> list[str] | None:
+    """The fields of `part`; None where they cannot be known: people and Python steps write what
+    they like."""
+    if part in chain.entries:
         return None
     fields: list[str] = []
     for stage in chain.stages:
-        if topic not in stage.targets or stage.makes != topic:
+        if stage.makes != part:
             continue
         card = project.cards.get(stage.agent or "")
         if card is None or card.document.spoilt("output"):

@@ -70,6 +70,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tags: dict[str, str] = {}
     #: How often each way back was gone, by stage and outcome: see `penstock.project.branches`.
     rounds: dict[str, Count] = {}
+    #: What each way back was gone with, where its outcome says `while_new`: digests.
+    seen: dict[str, list[str]] = {}
+    #: Why a way back was not gone again, where that was not its bound.
+    ended: str = ""
 
     @property
     def key(self) -> bytes:

@@ -101,6 +101,7 @@ def row_of(event: Event) -> list[str]:
             "%Y-%m-%dT%H:%M:%SZ"
         ),
     }
+    found["cause"] = "; ".join(filter(None, [_text(found["cause"]), event.ended]))
     return [_text(found[name]) for name in COLUMNS]
 
 

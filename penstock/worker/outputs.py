@@ -1,17 +1,20 @@
 """Outputs: what a step's answer becomes. An event for each value, on the topic where it goes; and
 where the chain has telemetry, one that reports what the agent did."""
 
+import functools
 import time
 from typing import Any
 
 import msgspec
 
 from penstock.errors import EventTooLarge, StepFailed
+from penstock.project.branches import Way
 from penstock.project.chains import StageSpec
 from penstock.record import events
 from penstock.record.events import Event, Usage
 from penstock.record.values import storable
 from penstock.settings import Settings
+from penstock.worker.prompts import find_part
 from penstock.worker.work import Answer
 
 
@@ -32,15 +35,16 @@ def make_outputs(
         kept = {name: part for name, part in kept.items() if name in spec.carries}
     for index, made_value in enumerate(answer.values):
         value = _storable(made_value, spec)
-        target, rounds = spec.writes, event.rounds
+        way = Way(spec.writes, event.rounds, event.seen)
         if spec.branches is not None:
-            target, rounds = spec.branches.choose(spec.name, value, rounds)
-        if target is None:
+            find = functools.partial(find_part, {**event.parts, spec.makes: value}, spec.reads)
+            way = spec.branches.choose(spec.name, value, way.rounds, way.seen, find)
+        if way.topic is None:
             continue
-        id_ = events.derive_id(event.id, spec.name, target, index, event.replay)
+        id_ = events.derive_id(event.id, spec.name, way.topic, index, event.replay)
         parts = {**kept, spec.makes: value}
-        output = _follow(event, spec, answer, attempts, id_, parts, answer.usage, rounds)
-        made.append((target, output, _encode(output, spec, target, settings)))
+        output = _follow(event, spec, answer, attempts, id_, parts, answer.usage, way)
+        made.append((way.topic, output, _encode(output, spec, way.topic, settings)))
     return made
 
 
@@ -63,7 +67,7 @@ def _report(
         "usage": msgspec.to_builtins(answer.usage),
     }
     id_ = events.derive_id(event.id, spec.name, topic, len(answer.values), event.replay)
-    return topic, _follow(event, spec, answer, attempts, id_, {topic: report}, None, {})
+    return topic, _follow(event, spec, answer, attempts, id_, {topic: report}, None)
 
 
 def _follow(
@@ -74,7 +78,7 @@ def _follow(
     id_: str,
     parts: dict[str, Any],
     usage: Usage | None,
-    rounds: dict[str, int],
+    way: Way | None = None,
 ) -> Event:
     """An event of the same run, made from `event` by this stage."""
     return Event(
@@ -91,7 +95,9 @@ def _follow(
         attempt=attempts,
         forked_from=event.forked_from,
         tags=event.tags,
-        rounds=rounds,
+        rounds=dict(way.rounds) if way is not None else {},
+        seen=dict(way.seen) if way is not None else {},
+        ended=(way.ended or event.ended) if way is not None else "",
     )
 
 

@@ -20,6 +20,7 @@ from penstock.signals import (
     EventCancelled,
     EventSkipped,
     EventTaken,
+    LoopEnded,
     PlainBegun,
     Replayed,
     Retried,
@@ -86,6 +87,9 @@ class Processing:
             if answer is not None and answer.exchange is not None:
                 exchange = answer.exchange()
             return self.dead_letter(message, event, exc, tries.made, env, exchange)
+        for topic, output, _ in outputs:
+            if output.ended and output.ended != event.ended:
+                env.signals.emit(LoopEnded(self.label, event, topic, output.ended))
         return Ending(
             StepFinished(self.label, event, outputs, answer.usage, answer.instructions),
             [(topic, output.key, raw) for topic, output, raw in outputs],

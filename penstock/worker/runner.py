@@ -40,9 +40,15 @@ from penstock.project.chains import StageSpec
 from penstock.record.events import Usage
 from penstock.record.values import storable
 from penstock.settings import Settings
-from penstock.signals import AnswerCut, ToolFailed
+from penstock.signals import AnswerCut, EchoTaken, ToolFailed
 from penstock.steps import Registry
-from penstock.worker.prompts import given_parts, instructions_for, look_up, write_prompt
+from penstock.worker.prompts import (
+    Prompt,
+    given_parts,
+    instructions_for,
+    look_up,
+    without_echo,
+)
 from penstock.worker.work import Answer, Do, StepWork
 
 _config = RunConfig(tracing_disabled=True)
@@ -125,19 +131,14 @@ def _model_settings(card: Card, most: MostTokens) -> ModelSettings:
 
 
 class _Asking:
-    """One of a stage's tasks: the agent's instructions, and the form that its answer has."""
+    """One of a stage's tasks, and the agent that does it."""
 
     def __init__(self, card: Card, task: str | None, most: MostTokens) -> None:
-        self.own = card.instructions(task)
+        self.task = card.task(task)
         self.when_cut = card.when_cut(task)
         output = card.output_for(task)
-        self.form = ""
-        if output is not None:
-            schema = json.dumps(output, ensure_ascii=False)
-            self.form = f"\n\nAnswer with one JSON object and nothing else. Its schema:\n{schema}"
         self.agent: Agent[Any] = Agent(
             name=card.name,
-            instructions=self.own + self.form,
             model_settings=_model_settings(card, most),
             output_type=CardOutput(card) if output is not None else None,
         )
@@ -177,18 +178,25 @@ def agent_step(
         started = time.perf_counter()
         provider = providers.get(target)
         now = asking_again if spec.makes in work.event.parts else asking
-        instructions = instructions_for(work.event, spec.reads, card, now.own)
-        parts = given_parts(work.event, spec.reads, card)
+        instructions = instructions_for(work.event, spec.reads, card)
+        parts = given_parts(work.event, spec, card)
         if card.front.recall is not None:
             parts = {**parts, **await look_up(card.front.recall, work, spec.reads)}
-        inner = providers.model(provider, seed=work.event.trace_id, writes=spec.makes, parts=parts)
-        model = JournalledModel(inner, provider, work.calls, limits, card.front.said_settings)
+        # An offline model looks for what it knows among all parts, by their own names.
+        known = dict(work.event.parts)
+        known |= {name: part for name, part in parts.items() if name not in known}
+        inner = providers.model(provider, seed=work.event.trace_id, writes=spec.makes, parts=known)
+        said_by_card = card.front.said_settings
+        model = JournalledModel(inner, provider, work.calls, limits, now.task, said_by_card)
         mine = now.agent_for(model)
-        mine.instructions = instructions + now.form
+        mine.instructions = instructions or None
         mine.tools = [_journalled(tool, work) for tool in tools]
+        prompt = Prompt(parts, now.task)
         try:
-            result, tokens = await _run(mine, write_prompt(parts), model, now.when_cut, most)
-            made = result.final_output
+            result, tokens = await _run(mine, prompt, model, now.when_cut, most)
+            said = made = result.final_output
+            if isinstance(said, str):
+                made = without_echo(said, prompt.tags | {spec.makes, spec.word_for(spec.makes)})
             if made is None or (isinstance(made, str) and not made.strip()):
                 raise ModelMisbehaved(
                     f"{provider.label} gave an empty answer for card '{card.name}'"
@@ -211,6 +219,9 @@ def agent_step(
             work.signals.emit(
                 AnswerCut(work.event.trace_id, provider.label, card.name, why_cut, most.where)
             )
+        if made != said:
+            work.signals.emit(EchoTaken(work.event.trace_id, provider.label, card.name))
+        instructions = f"{instructions}\n\n{now.task}".strip()
         thinking = thinking_of(result.raw_responses)
         return Answer([made], usage, card.label, instructions, thinking, model.exchange)
 
@@ -218,16 +229,16 @@ def agent_step(
 
 
 async def _run(
-    agent: Agent[Any], prompt: str, model: JournalledModel, when_cut: str, most: MostTokens
+    agent: Agent[Any], prompt: Prompt, model: JournalledModel, when_cut: str, most: MostTokens
 ) -> tuple[RunResult, TokenUsage]:
     """What the agent came to and what it used. An answer that was cut off is asked for once more,
     with twice the limit, where `when_cut` says so; one that does not fit its schema gets one
     repair, unless it was cut."""
     spent = TokenUsage()
 
-    async def ask(prompt: str) -> RunResult | ModelBehaviorError:
+    async def ask(prompt: Prompt) -> RunResult | ModelBehaviorError:
         try:
-            result = await Runner.run(agent, prompt, run_config=_config)
+            result = await Runner.run(agent, prompt.text, run_config=_config)
         except MaxTurnsExceeded as exc:
             raise ModelRefused(f"agent '{agent.name}': {exc}") from exc
         except ModelBehaviorError as exc:
@@ -259,9 +270,8 @@ async def _run(
         if agent.output_type is None:
             raise ModelMisbehaved(str(result)) from result
         first = len(model.names) - 1
-        result = await ask(
-            f"{prompt}\n\n# repair\n\nYour last answer could not be used: {result}\nAnswer again."
-        )
+        model.shows_form = True
+        result = await ask(prompt.again(str(result)))
         if isinstance(result, ModelBehaviorError):
             misbehaved = ModelMisbehaved(f"agent '{agent.name}', asked twice: {result}")
             misbehaved.unusable = tuple(model.names[first:])

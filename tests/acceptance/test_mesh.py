@@ -42,12 +42,12 @@ class Shop(Mesh):
 
     def script(self, title: str, *faults: dict[str, Any]) -> None:
         """The calls about the task `title` meet `faults`; those with it as a lesson do not."""
-        quoted = json.dumps(title)
+        quoted = f"<title>{title}</title>"
         self.server.script([{"match": quoted, **fault} for fault in faults])
 
     def calls(self, told: str, title: str) -> list[dict[str, Any]]:
         """The calls with these instructions about the task `title`, in order."""
-        return calls_of(self.server, told, json.dumps(title))
+        return calls_of(self.server, told, f"<title>{title}</title>")
 
 
 @pytest.fixture(scope="module")
@@ -121,24 +121,47 @@ def test_code_that_stays_wrong_goes_back_three_times_and_on_to_review_as_a_failu
     shop: Shop,
 ) -> None:
     task = {**ECHO, "title": "Stays wrong"}
-    raises = {"code": "raise ValueError('not so')", "explanation": "It raises."}
-    wrong = {"fault": "answer", "told": CODER, "content": json.dumps(raises), "times": 9}
-    shop.script("Stays wrong", wrong)
+    for number in range(4):
+        raises = {"code": f"raise ValueError('not so {number}')", "explanation": "It raises."}
+        shop.script(
+            "Stays wrong", {"fault": "answer", "told": CODER, "content": json.dumps(raises)}
+        )
     (trace,) = shop.begin(task)
     (run,) = shop.wait_for(trace)
     assert len([e for e in run.entries if e.topic == "ai_topic"]) == 1 + 3
     written = shop.calls(CODER, "Stays wrong")
     assert len(written) == 4
     assert [FIX in instructions(call) for call in written] == [False, True, True, True]
-    for call in written[1:]:
-        assert "ValueError: not so" in prompt(call) and "raise ValueError" in prompt(call)
-    # One review of the four programs, with the verdict before it; a first look at each.
+    for number, call in enumerate(written[1:]):
+        assert f"ValueError: not so {number}" in prompt(call) and "raise ValueError" in prompt(call)
+    # One review of the four programs, with the verdict before it; a first look at each, without.
     asked = shop.calls(REVIEWER, "Stays wrong")
     reviews = [call for call in asked if GLANCE not in instructions(call)]
-    assert len(asked) == 4 + 1 and len(reviews) == 1 and '"FAIL"' in prompt(reviews[0])
+    assert len(asked) == 4 + 1 and len(reviews) == 1
+    assert ["<verdict>FAIL</verdict>" in prompt(call) for call in asked].count(True) == 1
+    assert "<verdict>FAIL</verdict>" in prompt(reviews[0])
     row = shop.rows()[trace]
     assert (row["verdict"], row["cause"]) == ("FAIL", "exit code")
-    assert "ValueError: not so" in row["error"] and row["code"] == raises["code"]
+    assert "ValueError: not so 3" in row["error"] and row["code"] == raises["code"]
+
+
+@pytest.mark.parametrize("says", ["the same", "expected_is_wrong"])
+def test_a_program_that_failed_is_not_paid_for_again(shop: Shop, says: str) -> None:
+    title = f"No way: {says}"
+    first: dict[str, Any] = {"explanation": "It prints b.", "code": "print('b')"}
+    second: dict[str, Any] = {"explanation": "It is right.", "code": "print('b')  \n"}
+    if says == "expected_is_wrong":
+        second |= {says: True, "code": "print('c')"}
+    faults = [{"fault": "answer", "told": CODER, "content": json.dumps(x)} for x in (first, second)]
+    shop.script(title, *faults)
+    (trace,) = shop.begin({**ECHO, "title": title})
+    (run,) = shop.wait_for(trace)
+    assert len(shop.calls(CODER, title)) == 2
+    (reviewed,) = [e.event for e in run.entries if e.topic == "ai_verified_solutions"]
+    why = "the same as in round 1" if says == "the same" else "expected_is_wrong is true"
+    assert why in reviewed.ended
+    assert shop.rows()[trace]["cause"] == f"output differs; {reviewed.ended}"
+    assert reviewed.ended in shop.run("trace", trace).out
 
 
 def test_a_later_task_is_written_with_the_lessons_of_an_earlier_one_like_it(shop: Shop) -> None:
@@ -159,7 +182,8 @@ def test_a_later_task_is_written_with_the_lessons_of_an_earlier_one_like_it(shop
     written, mended, *_ = (prompt(one) for one in shop.calls(CODER, "Hedgehog"))
     assert "IndexError" not in written and "IndexError" in mended
     later = prompt(shop.calls(CODER, "Hedgehogs")[0])
-    asked, _, lessons = later.partition("# lessons\n\n")
+    asked, _, lessons = later.partition("<lessons>\n")
+    lessons = lessons.partition("\n</lessons>")[0]
     assert "by their age" in asked and "by weight" not in asked
     failure, success, *_ = sorted(lessons.splitlines())
     assert failure.startswith("- failure (alike by 0.") and "Hedgehog: exit code" in failure
@@ -176,7 +200,7 @@ def test_the_producer_is_told_what_was_made_before(shop: Shop) -> None:
     (trace,) = shop.submit_parts({"ai_ideas": "Small programs"})
     shop.wait_for(trace)
     (call,) = calls_of(shop.server, PRODUCER)
-    asked, _, before = prompt(call).partition("# made before\n\n")
+    asked, _, before = prompt(call).partition("<made_before>\n")
     assert "Small programs" in asked
     assert {f"- {title}" for title in titles} <= set(before.splitlines())
     # The made-up task has become a run's work, and its row.

@@ -3,6 +3,7 @@
 import pathlib
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -218,6 +219,11 @@ def test_one_passing_500_is_no_property_of_a_server(shop: Shop) -> None:
     assert attempts(run)["critique"] == 1 and "json_object" in str(calls[BEFORE_CRITIC + 1])
     _, calls = shop.tell()
     assert len(calls) == 4 and "json_schema" in str(calls[BEFORE_CRITIC])
+    request: Any = calls[BEFORE_CRITIC]["request"]
+    # What is thought first is written first; the words of the schema stand nowhere else.
+    schema = request["response_format"]["json_schema"]["schema"]
+    assert list(schema["properties"]) == ["critique", "scores", "verdict"]
+    assert schema["properties"]["critique"]["description"] not in str(request["messages"])
 
 
 def test_a_server_that_cannot_do_json_schema_is_asked_in_another_way(shop: Shop) -> None:

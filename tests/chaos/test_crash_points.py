@@ -87,7 +87,7 @@ def test_the_first_call_of_a_step_is_not_repeated_when_its_worker_is_killed_in_t
     point: str, trial: Trial, judged: list[Verdict]
 ) -> None:
     """The critic, third of the agents, answers with what is no JSON and is asked to repair it."""
-    trial.server.script([{"fault": "bad-json-output", "match": "# story", "times": 1}])
+    trial.server.script([{"fault": "bad-json-output", "match": "<draft>", "times": 1}])
     (repaired,) = trial.submit(1)
     death = trial.crash(point, 4)
     assert sum(name.startswith("entry ") for name in death.durable) == 1

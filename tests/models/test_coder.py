@@ -167,15 +167,11 @@ def test_a_wrong_program_is_mended_when_the_error_is_told(where: str) -> None:
     assert "ValueError: no" in str(mended["explanation"])
 
 
-@pytest.mark.parametrize("where", ["part", "prompt"])
-def test_a_lesson_about_the_kind_keeps_from_the_mistake(where: str) -> None:
+def test_a_lesson_about_the_kind_keeps_from_the_mistake() -> None:
     task, wrong, right = wrong_task()
     lesson = "Fizz-buzz: 3 and 5 failed: n itself was left out."
-    asked = f"# ai_topic\n\n{task}\n\n# lessons\n\n{lesson}\n" if where == "prompt" else ""
-    parts: dict[str, object] = {"ai_topic": task}
-    if where == "part":
-        parts["lessons"] = [lesson]
-    assert coder.write("ai_solutions", parts, asked, "a")["code"] == right
+    parts: dict[str, object] = {"ai_topic": task, "lessons": [lesson]}
+    assert coder.write("ai_solutions", parts, "", "a")["code"] == right
     other = {"ai_topic": task, "lessons": "Caesar cipher: nothing modulo 26"}
     assert coder.write("ai_solutions", other, "", "a")["code"] == wrong
 

@@ -70,7 +70,7 @@ def letter(tmp_path) -> Callable[..., DeadLetter]:
             target = Target("server", "m", "http://127.0.0.1:1/v1", "sk-secret-of-the-server")
             providers.get(target).model = Saying(answers)
             card = read_card(tmp_path / "judge.md")
-            do = agent_step(SPEC, card, target, providers, Registry())
+            do = agent_step(SPEC, card, target, providers, Registry(), Settings())
             event = first_event("tale", {"idea": idea})
             message = types.SimpleNamespace(
                 topic="idea", partition=0, offset=0, key=event.key, value=events.dump(event)
@@ -90,7 +90,7 @@ def test_answers_that_do_not_fit_are_kept_with_the_question(letter):
     assert (found.cause, len(found.unusable)) == ("ModelMisbehaved", 2)
     exchange = found.exchange
     assert exchange.answers == ["I like it", '{"mood": "good"}']
-    assert exchange.instructions.startswith("Judge the snail.\n\nAnswer with one JSON object")
+    assert exchange.instructions == "Judge the snail."
     assert "a snail" in exchange.input and "could not be used" in exchange.input
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,9 +18,11 @@ from penstock.journal import Calls
 from penstock.models.gate import Gates, run_of_call
 from penstock.models.journalled import JournalledModel
 from penstock.models.names import Target
-from penstock.models.providers import Provider, Providers
+from penstock.models.providers import OBJECT, PLAIN, SCHEMA, Provider, Providers
 from penstock.models.streams import Limit, Limits
+from penstock.project.cards import read_card
 from penstock.signals import SettingRefused, Signals
+from penstock.worker.runner import CardOutput
 from tests.servers import ScriptedServer
 from tests.unit.conftest import Opener, messages, open_store
 from tests.unit.stores import IDEA, STEP
@@ -32,9 +35,13 @@ class Counting(Model):
 
     def __init__(self) -> None:
         self.asked = 0
+        #: What it was asked last: the input, and the schema where it was given one.
+        self.input: Any = None
+        self.schema: Any = None
 
     async def get_response(self, *args: Any, **options: Any) -> ModelResponse:
         self.asked += 1
+        _, self.input, _, _, self.schema, *_ = args
         text = ResponseOutputText(text=f"answer {self.asked}", type="output_text", annotations=[])
         message = ResponseOutputMessage(
             id="m", content=[text], role="assistant", status="completed", type="message"
@@ -60,7 +67,7 @@ class Desk:
 
     def __init__(self, journal: EmbeddedJournal, message: Any) -> None:
         self.journal, self.message = journal, message
-        self.model: Model = Counting()
+        self.model: Any = Counting()
         target = Target("server", "m", "http://127.0.0.1:1/v1", "key")
         self.provider = Provider(target, Gates(Signals()))
         self.limits = Limits(*[Limit(10, "the test")] * 3)
@@ -71,16 +78,22 @@ class Desk:
         anew: Sequence[str] = (),
         replay: int = 0,
         said: dict[str, Any] | None = None,
+        *,
+        output: CardOutput | None = None,
+        shows_form: bool = False,
     ) -> tuple[str, str]:
         """The answer, and the name of the call."""
         calls = Calls(self.journal, STEP, self.message, anew, replay)
-        model = JournalledModel(self.model, self.provider, calls, self.limits, said or {})
+        model = JournalledModel(
+            self.model, self.provider, calls, self.limits, "What is the weather?", said
+        )
+        model.shows_form = shows_form
         response = await model.get_response(
             "Answer.",
-            "What is the weather?",
+            "<city>Rome</city>\n\nWhat is the weather?",
             ModelSettings(max_tokens=50, include_usage=True),
             list(tools),
-            None,
+            output,
             [],
             ModelTracing.DISABLED,
             previous_response_id=None,
@@ -128,7 +141,8 @@ def test_what_a_card_says_beyond_the_old_keys_is_part_of_the_request_and_else_it
     """Answers that were recorded before there were other keys are recalled."""
 
     async def body(desk: Desk) -> None:
-        old = ["server/m", "Answer.", "What is the weather?", None, 50, [], None]
+        asked = "<city>Rome</city>\n\nWhat is the weather?"
+        old: list[Any] = ["server/m", "Answer.", asked, None, 50, [], None]
         digest = hashlib.blake2b(msgspec.json.encode(old), digest_size=16).hexdigest()
         assert await desk.ask() == ("answer 1", f"{digest}-0")
         assert (await desk.ask(said={"top_p": 0.5}))[0] == "answer 2"
@@ -264,5 +278,54 @@ def test_a_server_that_takes_too_long_is_no_outage(
                 assert caught.value.counts and not caught.value.gated
             assert {one.state for one in counter.provider.gates.conditions} == {UP}
             assert "Scripted answer" in (await counter.ask())[0]
+
+
+CARD = """---
+output:
+  type: object
+  required: [mark, why]
+  properties:
+    why: {type: string, description: What speaks for it}
+    sure: {enum: [false, true]}
+    where: {type: array, items: {$ref: "#/$defs/Place"}}
+    mark: {enum: [good, bad]}
+    of: {type: object, properties: {points: {type: integer, minimum: 3, maximum: 3}}}
+  $defs: {Place: {type: object, properties: {name: {type: string}}}}
+---
+Judge.
+"""
+EXAMPLE = {
+    "why": "What speaks for it",
+    "sure": False,
+    "where": [{"name": "..."}],
+    "mark": "good | bad",
+    "of": {"points": 3},
+}
+
+
+def test_a_schema_is_shown_once_to_the_server_that_takes_it_and_else_as_an_example(work, tmp_path):
+    file = tmp_path / "judge.md"
+    file.write_text(CARD)
+    output = CardOutput(read_card(file))
+
+    async def body(desk: Desk) -> None:
+        asked = "<city>Rome</city>\n\nWhat is the weather?"
+        await desk.ask(output=output)
+        assert (desk.model.input, desk.model.schema) == (asked, output)
+        for number, way in enumerate((OBJECT, PLAIN), 1):
+            desk.provider.json_way = way
+            # Anew, because the request is the same whichever way it goes.
+            await desk.ask(anew=[(await desk.ask(output=output))[1]], replay=number, output=output)
+            ((message),) = desk.model.input
+            given, example, task = message["content"].split("\n\n")
+            assert (given, task) == ("<city>Rome</city>", "What is the weather?")
+            found = json.loads(example.partition("\n")[2])
+            assert found == EXAMPLE and list(found) == list(EXAMPLE), "in the schema's order"
+            assert desk.model.schema is None
+        desk.provider.json_way = SCHEMA
+        await desk.ask(
+            replay=3, anew=[(await desk.ask(output=output))[1]], output=output, shows_form=True
+        )
+        assert "What speaks for it" in str(desk.model.input) and desk.model.schema is output
 
     work(body)

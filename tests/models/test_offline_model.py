@@ -86,12 +86,12 @@ def test_any_other_card_gets_a_reply_about_its_input() -> None:
         (["frost", "sun"], "frost, sun"),
     ],
 )
-def test_a_reply_quotes_what_the_last_part_says_and_no_heading(last: object, quoted: str) -> None:
+def test_a_reply_quotes_what_the_last_part_says_and_no_tag(last: object, quoted: str) -> None:
     parts = {"subject": "the first frost", "last": last}
-    prompt = f"# subject\n\nthe first frost\n\n# last\n\n{json.dumps(last)}"
+    prompt = f"<subject>the first frost</subject>\n\n<last>{json.dumps(last)}</last>"
     said = text_of(ask(OfflineModel(seed="a", writes="verdict", parts=parts), prompt))
     assert f'"{quoted}"' in said.splitlines()[0]
-    assert "#" not in said and "the first frost" not in said
+    assert "<" not in said and "the first frost" not in said
     assert said == text_of(ask(OfflineModel(seed="a", writes="verdict", parts=parts), prompt))
 
 
@@ -103,8 +103,8 @@ def test_a_reply_to_a_reply_still_quotes_what_the_run_began_with() -> None:
 
 
 def test_a_pipeline_with_other_part_names_still_gets_a_story_about_its_input() -> None:
-    model = OfflineModel(seed="a", writes="story", parts={"idea": "?"})
-    assert "Tim" in text_of(ask(model))
+    model = OfflineModel(seed="a", writes="story", parts={"idea": "Juno the snail"})
+    assert "Juno" in text_of(ask(model, "<idea>Juno the snail</idea>"))
 
 
 def test_the_last_item_with_text_is_what_was_asked() -> None:

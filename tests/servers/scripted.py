@@ -82,7 +82,7 @@ class BadScript(ValueError):
 @dataclasses.dataclass
 class Fault:
     """What happens to the next `times` requests (with `match`: whose last user message has it; with
-    `told`: whose system message has that)."""
+    `told`: whose system message or last user message has that)."""
 
     fault: str
     match: str | None = None
@@ -257,7 +257,7 @@ class ScriptedModel:
     def next_fault(self, text: str, told: str = "") -> Fault:
         """The first of the script that applies, used up by one; else none."""
         for fault in self.script:
-            if (fault.match or "") in text and (fault.told or "") in told:
+            if (fault.match or "") in text and (fault.told or "") in f"{told}\n{text}":
                 fault.times -= 1
                 if fault.times <= 0:
                     self.script.remove(fault)

@@ -196,7 +196,7 @@ def test_an_answer_that_is_given_goes_to_who_was_told_so_with_its_reasoning(
 ) -> None:
     answer = {"fault": "answer", "told": "critic", "content": "Fine.", "reasoning": "Hm."}
     server.script([answer])
-    assert content(ask(server, "You, critic")) != "Fine."
+    assert content(ask(server, "You, reader")) != "Fine."
     messages = [{"role": "system", "content": "a critic"}, {"role": "user", "content": "Tim"}]
     message = ask(server, messages=messages).json()["choices"][0]["message"]
     assert (message["content"], message["reasoning_content"]) == ("Fine.", "Hm.")

@@ -2,12 +2,14 @@
 
 import itertools
 import re
+from typing import Any
 
 import pytest
 
 from penstock.errors import ChainError, StepFailed
+from penstock.project.branches import Way
 from penstock.project.chain_files import read_chain
-from penstock.project.chains import Chain, GovernorSpec
+from penstock.project.chains import Chain, GovernorSpec, StageSpec
 
 SOUND = """\
 pipeline: tale
@@ -65,12 +67,26 @@ def stages(*lines: str, topics: str = "") -> str:
 def test_a_chain_is_its_topics_and_stages_in_the_order_of_the_file(read):
     chain: Chain = read(SOUND)
     assert chain.name == "tale"
-    assert list(chain.topics.items()) == [
+    assert [(name, topic.about) for name, topic in chain.topics.items()] == [
         ("idea", "What it is about"), ("draft", ""), ("text", "The finished text"),
     ]  # fmt: skip
     assert [(s.reads, s.agent or s.step, s.writes) for s in chain.stages] == [
         ("idea", "teller", "draft"), ("draft", "teller", "text"), ("text", "present", None),
     ]  # fmt: skip
+
+
+def test_a_part_has_a_word_in_prompts_the_chains_or_the_last_of_its_name(read, refused):
+    named = SOUND.replace("draft:\n", "draft: {about: A first version, as: sketch}\n")
+    (_, polish, _) = read(named).stages
+    assert [polish.word_for(name) for name in ("idea", "draft", "a.b", "draft.title")] == [
+        "idea", "sketch", "b", "title",
+    ]  # fmt: skip
+    assert read(named).topics["draft"].about == "A first version"
+    assert refused(named.replace("as: sketch", "us: sketch")) == (
+        "tale.yaml:4: unknown key 'topics.draft.us'. Allowed here: about, as."
+    )
+    assert "'topics.draft.as' is 'a <b>': " in refused(named.replace("sketch", "a <b>"))
+    assert "'topics.draft' is 7: " in refused(SOUND.replace("draft:\n", "draft: 7\n"))
 
 
 def test_the_entry_is_the_first_topic_or_the_one_that_is_named(read):
@@ -232,6 +248,7 @@ def test_nought_and_no_are_parts_and_not_empty(read):
     assert chain.read_parts({"idea": False}) == {"idea": False}
 
 
+BEGUN = Way("task", {}, {})
 LOOP = """\
 pipeline: loop
 topics: {task: T, code: C, good: G}
@@ -253,23 +270,48 @@ def test_outcomes_say_where_an_answer_goes_and_how_often_it_may_go_back(read):
     coder, trying, shown = read(LOOP).stages
     assert (coder.targets, trying.targets, shown.targets) == (["code"], ["good", "task"], [])
     assert (coder.makes, trying.makes) == ("code", "result")
-    choose = trying.branches.choose
-    assert choose("s", {"verdict": "PASS"}, {}) == ("good", {})
-    assert choose("s", {"verdict": "?"}, {}) == (None, {})
-    rounds: dict[str, int] = {}
+    assert choose(trying, "PASS") == Way("good", {}, {})
+    assert choose(trying, "?") == Way(None, {}, {})
+    way = Way("task", {}, {})
     went = []
     for _ in range(5):
-        topic, rounds = choose("s", {"verdict": "FAIL"}, rounds)
-        went.append(topic)
+        way = choose(trying, "FAIL", way)
+        went.append(way.topic)
     assert went == ["task", "task", "task", "good", "good"]
-    assert rounds == {"s/FAIL": 3}
+    assert way == Way("good", {"s/FAIL": 3}, {}), "its bound is no news"
+
+
+def choose(stage: StageSpec, verdict: str, way: Way = BEGUN, **parts: Any) -> Way:
+    assert stage.branches is not None
+    return stage.branches.choose("s", {"verdict": verdict}, way.rounds, way.seen, parts.get)
+
+
+def test_a_way_back_is_not_gone_again_with_what_it_was_gone_with_before(read):
+    (_, trying, _) = read(LOOP.replace("at_most: 3", "at_most: 9, while_new: code")).stages
+    way, went = BEGUN, []
+    for code in ("a\nb", "c", "d", None, None, "a  \r\nb\n"):
+        way = choose(trying, "FAIL", way, code=code)
+        went.append(way.topic)
+    assert went == 5 * ["task"] + ["good"], "a part that is not there is no repetition"
+    assert way.ended == "code is the same as in round 1" and way.rounds == {"s/FAIL": 5}
+    (again,) = {choose(trying, "FAIL", way, code=code).topic for code in ("a\n b", {"a": 1}, "x")}
+    assert again == "task"
+    assert choose(trying, "PASS", way, code="c").ended == ""
+
+
+def test_a_way_back_is_not_gone_when_a_part_says_that_it_leads_nowhere(read):
+    (_, trying, _) = read(LOOP.replace("at_most: 3", "at_most: 3, unless: code.right")).stages
+    for said, topic in ((None, "task"), (False, "task"), ("", "task"), (True, "good")):
+        way = choose(trying, "FAIL", BEGUN, **{"code.right": said})
+        assert way.topic == topic
+    assert (way.ended, way.rounds) == ("code.right is true", {})
 
 
 def test_an_answer_that_the_chain_has_no_way_for_is_refused_with_the_ways_there_are(read):
     branches = read(LOOP.replace("      else: {}\n", "")).stages[1].branches
     for value, found in (({"verdict": "MAYBE"}, "'MAYBE'"), ({}, "None"), ("PASS", "no JSON")):
         with pytest.raises(StepFailed) as caught:
-            branches.choose("s", value, {})
+            branches.choose("s", value, {}, {}, {}.get)
         assert "the chain has PASS, FAIL" in str(caught.value) and found in str(caught.value)
 
 
@@ -283,6 +325,8 @@ def test_an_answer_that_the_chain_has_no_way_for_is_refused_with_the_ways_there_
         ("writes: good}", "writes: god}", "tale.yaml:10: 'god' is not one of the topics"),
         ("then: good", "then: god", "tale.yaml:11: 'god' is not one of the topics"),
         ("at_most: 3, then: good", "then: good", "give both"),
+        ("at_most: 3, then: good", "while_new: code", "'while_new' ends a way back"),
+        ("at_most: 3", "at_most: 3, unless: cod.x", "tale.yaml:11: 'cod.x' is not one of the"),
         ("    part: result\n", "", "needs 'part: NAME'"),
         ("    by: verdict\n", "", "'by: FIELD' and 'outcomes' go together"),
         ("at_most: 3", "at_most: 0", "tale.yaml:11: 'stages.1.outcomes.FAIL.at_most' is 0"),

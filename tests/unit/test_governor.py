@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from penstock.errors import BrokerUnavailable
-from penstock.project.chains import Chain, GovernorSpec, StageSpec
+from penstock.project.chains import Chain, GovernorSpec, StageSpec, Topic
 from penstock.signals import GovernorBlind, Signal, Signals
 from penstock.worker.governor import ACTIVE, THROTTLED, Governor, governed, judge
 from penstock.worker.life import Life
@@ -41,7 +41,7 @@ class Worker:
 
 def chain() -> Chain:
     stages = [StageSpec(reads="idea", step="tell")]
-    return Chain(pipeline="tale", topics={"idea": ""}, stages=stages, governor=SPEC)
+    return Chain(pipeline="tale", topics={"idea": Topic()}, stages=stages, governor=SPEC)
 
 
 def admitted(worker: Worker) -> bool:

@@ -98,3 +98,18 @@ def test_a_way_back_carries_its_rounds_and_ends():
         ("end", {"coder/FAIL": 2}),
     ]
     assert event.parts == {"task": "Echo", "verdict": {"verdict": "FAIL"}}
+
+
+def test_a_way_back_that_is_not_gone_again_is_said_in_the_event_and_in_those_after_it():
+    fail = {"writes": "task", "at_most": 3, "while_new": "code.text", "then": "end"}
+    spec = coder(
+        agent=None, again=None, step="run", writes=None, part="verdict", by="verdict",
+        outcomes={"FAIL": fail},
+    )  # fmt: skip
+    event = first_event("mesh", {"task": "Echo", "code": {"text": "x"}})
+    failed = Answer([{"verdict": "FAIL"}], USED)
+    back = outputs(spec, event, failed)["task"]
+    assert (back.ended, len(back.seen["coder/FAIL"])) == ("", 1)
+    end = outputs(spec, back, failed)["end"]
+    assert end.ended == "code.text is the same as in round 1"
+    assert outputs(coder(None, reads="end"), end, answer())["code"].ended == end.ended

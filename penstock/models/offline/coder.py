@@ -21,7 +21,7 @@ def write(part: str, parts: Mapping[str, object], asked: str, seed: str) -> dict
     """Return the run's next part as the JSON that the mesh's cards ask for.
 
     Any value is accepted in any part and a missing one is none. `asked` is the whole prompt, in
-    which titles that were made before and lessons may stand. Raises `ValueError` for another part.
+    which titles that were made before may stand. Raises `ValueError` for another part.
     """
     task, solution = parts.get("ai_topic", asked), parts.get("ai_solutions")
     code = str((solution.get("code") if isinstance(solution, Mapping) else solution) or "")
@@ -30,7 +30,7 @@ def write(part: str, parts: Mapping[str, object], asked: str, seed: str) -> dict
             told = json.dumps(parts, ensure_ascii=False, default=str)
             return {**brainstorm(f"{asked}\n{told}", seed)}
         case "ai_solutions":
-            return _solve(task, _failure(parts), _lessons(parts, asked), seed)
+            return _solve(task, _failure(parts), _lessons(parts), seed)
         case "ai_reviews":
             result = _mapping(parts.get("ai_verified_solutions")) or _failure(parts)
             return review(parts.get("ai_topic"), code, result, seed)
@@ -72,11 +72,9 @@ def _failure(parts: Mapping[str, object]) -> Mapping[str, Any] | None:
     return next((one for one in verdicts if one.get("verdict") == "FAIL" or one.get("error")), None)
 
 
-def _lessons(parts: Mapping[str, object], asked: str) -> str:
-    """The lessons from memory: the part `lessons`, else the section of that name in the prompt."""
-    if "lessons" in parts:
-        return json.dumps(parts["lessons"], ensure_ascii=False, default=str)
-    return asked.partition("# lessons\n")[2].partition("\n# ")[0]
+def _lessons(parts: Mapping[str, object]) -> str:
+    """The lessons from memory."""
+    return json.dumps(parts.get("lessons", ""), ensure_ascii=False, default=str)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -24,6 +24,11 @@ def fill(schema: Mapping[str, Any], seed: str, text: str) -> Any:
     return _Filler(schema, seed, text).value(schema, "", 0)
 
 
+def example_of(schema: Mapping[str, Any]) -> Any:
+    """Return a value in the form of `schema` that says of each text what it is."""
+    return _Example(schema, "", "").value(schema, "", 0)
+
+
 class _Filler:
     def __init__(self, root: Mapping[str, Any], seed: str, text: str) -> None:
         self.root, self.text = root, text
@@ -78,7 +83,9 @@ class _Filler:
 
     def object(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
         properties, required = schema.get("properties", {}), schema.get("required", [])
-        names = list(dict.fromkeys([*required, *(properties if depth <= _DEEP else ())]))
+        # In the order of the schema, as models write it.
+        shown = (name for name in properties if depth <= _DEEP or name in required)
+        names = list(dict.fromkeys([*shown, *required]))
         missing = schema.get("minProperties", 0) - len(names)
         names += [f"item_{number}" for number in range(1, missing + 1)]
         home = self.home_of_text(properties, depth) if self.text_is_due else None
@@ -149,6 +156,25 @@ class _Filler:
         while len(text) < least:
             text = f"{text} {self.text or '-'}"[: int(min(most, 4 * least))]
         return text
+
+
+class _Example(_Filler):
+    """What a model is shown: of a text its description, of a choice all that can be chosen."""
+
+    def value(self, schema: Any, name: str, depth: int) -> Any:
+        found = self.plain(schema, depth)
+        choices = found.get("enum")
+        if not choices:
+            return super().value(found, name, depth)
+        if all(isinstance(one, str) for one in choices):
+            return " | ".join(choices)
+        return choices[(len(choices) - 1) // 2]
+
+    def array(self, schema: dict[str, Any], name: str, depth: int) -> list[Any]:
+        return super().array({"maxItems": 1, **schema}, name, depth)
+
+    def string(self, schema: dict[str, Any], name: str, *, is_text: bool) -> str:
+        return str(schema.get("description") or "...")
 
 
 def _type(schema: Any) -> str:

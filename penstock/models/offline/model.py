@@ -80,13 +80,13 @@ class OfflineModel(Model):
         )
 
     def _prose(self, instructions: str, asked: str) -> str:
+        # What the run has come to, without the tags and the task of the whole prompt.
+        last = text_of([*self.parts.values()][-1]) if self.parts else asked
         if self.writes not in stories.KINDS:
-            # What the run has come to, without the headings of the whole prompt.
-            last = text_of([*self.parts.values()][-1]) if self.parts else asked
             return reply(instructions, last, self.seed)
         # A pipeline with other part names still gets a story about what it was asked.
         is_story = self.parts.keys() & {"premise", *stories.KINDS}
-        parts = self.parts if is_story else {"premise": asked}
+        parts = self.parts if is_story else {"premise": last}
         return stories.tell(self.writes, parts, self.seed)
 
 
