@@ -155,19 +155,26 @@ class Memory:
         self._waiting = await self._on_disk(self._outbox.put, note)
         self._wake.set()
 
-    async def recall(self, task: str, kinds: Sequence[str] = KINDS, limit: int = 3) -> list[Found]:
-        """The `limit` notes whose tasks are nearest to `task`, the nearest first.
+    async def recall(
+        self, task: str, kinds: Sequence[str] = KINDS, limit: int = 3, *, without: str = ""
+    ) -> list[Found]:
+        """The `limit` notes whose tasks are nearest to `task`, the nearest first: none below the
+        embeddings' floor, and none whose id begins with `without`.
 
         Nothing while the memory is down, at once, and nothing when it takes longer than
         PENSTOCK_RECALL_S. Raises only `ValueError`, for a kind that there is not.
         """
-        return await self._look(task, kinds, limit)
+        return await self._look(task, kinds, limit, without)
 
-    async def latest(self, kinds: Sequence[str] = KINDS, limit: int = 3) -> list[Found]:
+    async def latest(
+        self, kinds: Sequence[str] = KINDS, limit: int = 3, *, without: str = ""
+    ) -> list[Found]:
         """The `limit` notes that were remembered last, the latest first; else as `recall`."""
-        return await self._look(None, kinds, limit)
+        return await self._look(None, kinds, limit, without)
 
-    async def _look(self, task: str | None, kinds: Sequence[str], limit: int) -> list[Found]:
+    async def _look(
+        self, task: str | None, kinds: Sequence[str], limit: int, without: str
+    ) -> list[Found]:
         only = [checked(kind) for kind in kinds]
         if limit <= 0 or not self._recall_s:
             return []
@@ -182,7 +189,8 @@ class Memory:
                 if task is not None:
                     [vector] = await self._embeddings.embed([clean(task)])
                 asked = time.monotonic()
-                return await self._ask(self._points.find, vector, only, limit)
+                floor = self._embeddings.floor
+                return await self._ask(self._points.find, vector, only, limit, floor, without)
         except TimeoutError:
             if self._state == "up" and self._hangs(started, asked):
                 self._doubts(PenstockError(f"no answer within {self._recall_s:g} s"))

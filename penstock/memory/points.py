@@ -98,10 +98,16 @@ class Points:
                     await client.upsert(name, points=points, wait=True)
 
     async def find(
-        self, vector: list[float] | None, kinds: Sequence[Kind], limit: int
+        self,
+        vector: list[float] | None,
+        kinds: Sequence[Kind],
+        limit: int,
+        floor: float = -1.0,
+        without: str = "",
     ) -> list[Found]:
-        """The `limit` notes of these kinds whose vectors are nearest, or without a vector those
-        that were made last; the first of them first."""
+        """The `limit` notes of these kinds whose vectors are nearest and not below `floor`, or
+        without a vector those that were made last; the first of them first. None has an id that
+        begins with `without`."""
         found: list[tuple[float, Found]] = []
         with self._explaining():
             from qdrant_client import models
@@ -112,10 +118,21 @@ class Points:
             for kind in KINDS:
                 if kind not in kinds:
                     continue
-                answer = await client.query_points(
-                    self._names[kind], query=query, limit=limit, with_payload=True
-                )
-                for point in answer.points:
+                # Left out here, because a filter costs embedded Qdrant five times the look.
+                size, points = limit, []
+                while len(points) < limit:
+                    answer = await client.query_points(
+                        self._names[kind],
+                        query=query,
+                        limit=size,
+                        with_payload=True,
+                        score_threshold=None if vector is None else floor,
+                    )
+                    points = [one for one in answer.points if not _is_of(one.payload, without)]
+                    if len(answer.points) < size:
+                        break
+                    size *= 2
+                for point in points:
                     payload = point.payload or {}
                     task, lesson = str(payload.get("task", "")), str(payload.get("lesson", ""))
                     created = float(payload.get("created", 0.0))
@@ -243,6 +260,11 @@ def collections(app_id: str, label: str, dimension: int) -> dict[Kind, str]:
     word = re.sub(r"[^a-z0-9.]+", "-", label.lower())[:60].strip("-.")
     mark = sha256(label.encode()).hexdigest()[:8]
     return {kind: f"{app_id}-memory-{kind}-{word}-{mark}-{dimension}" for kind in KINDS}
+
+
+def _is_of(payload: dict[str, Any] | None, without: str) -> bool:
+    """Whether the id of a note begins with `without`, where there is such a beginning."""
+    return bool(without) and str((payload or {}).get("id", "")).startswith(without)
 
 
 def _is_address(url: str) -> bool:

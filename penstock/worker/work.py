@@ -107,9 +107,13 @@ class StepWork:
             if self._env.memory is None:
                 return b"[]"
             memory = await self._env.memory()
+            # What this very run has learnt is no lesson for it.
+            without = f"{self.event.trace_id}/"
             if about is None:
-                return msgspec.json.encode(await memory.latest(kinds, limit))
-            return msgspec.json.encode(await memory.recall(about, kinds, limit))
+                found = await memory.latest(kinds, limit, without=without)
+            else:
+                found = await memory.recall(about, kinds, limit, without=without)
+            return msgspec.json.encode(found)
 
         request = msgspec.json.encode(["recall", about, kinds, limit])
         found: list[dict[str, Any]] = msgspec.json.decode(await self.calls.once(request, look))
@@ -120,7 +124,8 @@ class StepWork:
             self._notes += 1
             memory = await self._env.memory()
             about, lesson = self.settings.redact(about), self.settings.redact(lesson)
-            await memory.remember(kind, about, lesson, id=f"{self.event.id}/{self._notes}")
+            id_ = f"{self.event.trace_id}/{self.event.id}/{self._notes}"
+            await memory.remember(kind, about, lesson, id=id_)
 
     def show(self, text: str) -> None:
         self.signals.emit(Shown(self.event.trace_id, self._stage, text))

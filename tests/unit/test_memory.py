@@ -127,6 +127,14 @@ def test_a_reworded_task_is_nearer_to_its_own_than_to_any_other(pairs):
     assert astray(pairs) == []
 
 
+def test_the_floor_lies_under_every_rewording_and_above_what_is_of_something_else():
+    vectors = [[hashed_words(text) for text in pair] for pair in REWORDED + MORE + LATER]
+    own = [likeness(task, again) for task, again in vectors]
+    others = [likeness(one[0], other[1]) for one in vectors for other in vectors if one != other]
+    assert min(own) >= LocalEmbeddings.floor
+    assert sum(score >= LocalEmbeddings.floor for score in others) <= 0.03 * len(others)
+
+
 def test_words_are_not_meanings_a_few_go_astray_among_many():
     """Counting the words of a file is near to counting each word of a text."""
     assert len(astray(REWORDED + MORE + LATER)) <= 5

@@ -241,12 +241,12 @@ class Notes:
     async def open(self) -> Any:
         return self
 
-    async def recall(self, *asked: Any) -> list[Found]:
-        self.looks.append(asked)
+    async def recall(self, *asked: Any, without: str) -> list[Found]:
+        self.looks.append((*asked, without))
         return [Found("failure", "a task", f"look {len(self.looks)}", 0.5)]
 
-    async def latest(self, *asked: Any) -> list[Found]:
-        return await self.recall(None, *asked)
+    async def latest(self, *asked: Any, without: str) -> list[Found]:
+        return await self.recall(None, *asked, without=without)
 
     async def remember(self, kind: str, task: str, lesson: str, *, id: str) -> None:
         self.kept.append((kind, task, lesson, id))
@@ -262,7 +262,9 @@ def test_a_second_try_is_told_what_the_first_was_and_does_not_look_again():
             assert found == {"kind": "failure", "task": "a task", "lesson": "look 1", "score": 0.5}
             (latest,) = await work.recall(None)
             assert latest["lesson"] == "look 2"
-        assert notes.looks == [("a task", ["failure"], 2), (None, KINDS, 3)]
+        # What this run has remembered is no lesson for it.
+        own = f"{event.trace_id}/"
+        assert notes.looks == [("a task", ["failure"], 2, own), (None, KINDS, 3, own)]
 
     asyncio.run(main())
 
@@ -275,7 +277,8 @@ def test_notes_of_a_step_have_the_same_ids_at_each_try_and_without_a_memory_ther
             await work.remember("failure", "a task", "first")
             await work.remember("success", "a task", "second")
         assert notes.kept[:2] == notes.kept[2:]
-        assert [kept[-1] for kept in notes.kept[:2]] == [f"{event.id}/1", f"{event.id}/2"]
+        own = f"{event.trace_id}/{event.id}"
+        assert [kept[-1] for kept in notes.kept[:2]] == [f"{own}/1", f"{own}/2"]
         alone = work_on(event, Notebook())
         await alone.remember("failure", "a task", "first")
         assert await alone.recall("a task") == []
