@@ -128,6 +128,7 @@ class StepWork:
             await memory.remember(kind, about, lesson, id=id_)
 
     def show(self, text: str) -> None:
+        text = self.settings.redact(text)
         self.signals.emit(Shown(self.event.trace_id, self._stage, text))
 
 
