@@ -516,6 +516,46 @@ class DrainCutOff(Signal, frozen=True):
         )
 
 
+class FilesChanged(Signal, frozen=True):
+    """Files of the project are not as the worker has read them. None: they are again."""
+
+    action: ClassVar[str] = "files_changed"
+    level: ClassVar[int] = logging.WARNING
+    files: tuple[str, ...]
+    way_out: str
+
+    def __str__(self) -> str:
+        if not self.files:
+            return "The project's files are again as this worker has read them"
+        return (
+            f"Changed since this worker has read them: {', '.join(self.files)}. It works with what"
+            f" it has read; {self.way_out}"
+        )
+
+
+class CardsTaken(Signal, frozen=True):
+    """A worker has read its cards anew, and uses those of `cards` that have changed."""
+
+    action: ClassVar[str] = "cards_taken"
+    cards: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if not self.cards:
+            return "Cards read anew: none has changed"
+        return f"Cards taken, for steps that begin from here on: {', '.join(self.cards)}"
+
+
+class CardsRefused(Signal, frozen=True):
+    """Cards that were read anew cannot be used; the former ones stay."""
+
+    action: ClassVar[str] = "cards_refused"
+    level: ClassVar[int] = logging.ERROR
+    reason: str
+
+    def __str__(self) -> str:
+        return f"No card was taken, and the worker goes on with those it has: {self.reason}"
+
+
 class HealthUnwritten(Signal, frozen=True):
     """The file that `status` reads cannot be written."""
 

@@ -20,7 +20,7 @@ from penstock.models import LABEL, wrote_offline
 from penstock.record.events import as_text
 from penstock.record.values import read_json
 from penstock.runs.runs import CANCELLED, DEAD, DONE, Run
-from penstock.worker.health import what_is_down, who_works_elsewhere
+from penstock.worker.health import what_is_down, who_has_other_files, who_works_elsewhere
 
 #: Seconds that `cancel` waits for the worker.
 CANCEL_S = 10.0
@@ -104,6 +104,8 @@ async def show_begun(
             if wait:
                 raise SettingsError(f"The runs have begun, and wait: {elsewhere}")
             say(f"The runs wait: {elsewhere}", style="yellow")
+        else:
+            say_who_has_other_files(context)
     else:
         say(
             "No worker is running: the runs wait. Start one with: penstock worker",
@@ -170,6 +172,8 @@ async def begin(context: Context, pipeline: str, text: str | None) -> int:
     async with client, worker:
         if client.worker_running() and (elsewhere := _elsewhere(context, pipeline)):
             raise SettingsError(elsewhere[0].upper() + elsewhere[1:])
+        if client.worker_running():
+            say_who_has_other_files(context)
         await worker.work_if_nobody_does(client)
         trace_id = await client.submit(pipeline, {chain.entry: text})
         if not context.as_json:
@@ -184,6 +188,14 @@ async def begin(context: Context, pipeline: str, text: str | None) -> int:
         finally:
             following.cancel()
     return show_run(run, context.as_json)
+
+
+def say_who_has_other_files(context: Context) -> None:
+    """A sentence, when the worker that is there does not have the project as it is now."""
+    settings = context.settings
+    other = who_has_other_files(settings.data, settings.app_id, context.project.files)
+    if other:
+        say(other[0].upper() + other[1:], style="yellow")
 
 
 def _elsewhere(context: Context, pipeline: str) -> str:

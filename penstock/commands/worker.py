@@ -1,5 +1,6 @@
 """`worker`: Faust's own command, with the checks before it starts, and less to read."""
 
+import asyncio
 import functools
 import logging
 import os
@@ -10,10 +11,12 @@ from typing import Any, NoReturn, cast
 import faust.cli.worker
 import faust.worker
 import mode
+from faust.cli.base import option
 from mode.utils.logging import level_number
 
 from penstock.commands.command import exits_cleanly
 from penstock.commands.printing import say
+from penstock.commands.reload import reload_cards
 from penstock.errors import PenstockError
 from penstock.models.names import resolve
 from penstock.worker.application import PenstockApp
@@ -21,9 +24,14 @@ from penstock.worker.console import on_one_line
 
 log = logging.getLogger(__name__)
 
+#: Not by its name: Faust puts its log there.
+STDERR = 2
+
 
 class Worker(faust.worker.Worker):
     """Faust's, which says when it is ready, why it stops and that it has, and nothing between."""
+
+    app: PenstockApp
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -41,6 +49,18 @@ class Worker(faust.worker.Worker):
         if level > logging.DEBUG:
             for handler in logger.handlers:
                 handler.addFilter(no_service)
+
+    def _install_signal_handlers_unix(self) -> None:
+        super()._install_signal_handlers_unix()
+        self._has_terminal = os.isatty(STDERR)
+        self.loop.add_signal_handler(signals.SIGHUP, self._on_sighup)
+
+    def _on_sighup(self) -> None:
+        """Take the cards anew; end where the signal says that the terminal is gone."""
+        if self._has_terminal and not os.isatty(STDERR):
+            self._schedule_shutdown(signals.SIGHUP)
+        else:
+            self._reloading = asyncio.ensure_future(self.app.reload_cards(), loop=self.loop)
 
     async def on_startup_finished(self) -> None:
         await super().on_startup_finished()
@@ -60,9 +80,20 @@ class worker(faust.cli.worker.worker):
     """Start a worker that runs the pipelines."""
 
     app: PenstockApp
+    options = [
+        *faust.cli.worker.worker.options,
+        option(
+            "--reload",
+            is_flag=True,
+            help="Start none: have the one that runs take its cards anew, and print what it says.",
+        ),
+    ]
 
     def __call__(self, *args: Any, **options: Any) -> NoReturn:
         with exits_cleanly(self.app.settings.database):
+            if self.kwargs.pop("reload"):
+                raise SystemExit(reload_cards(self.app.settings))
+            self.app.takes_cards = True
             self.app.prepare()
             for line in greeting(self.app):
                 say(line)

@@ -57,6 +57,19 @@ def load_steps(root: pathlib.Path, registry: Registry) -> dict[pathlib.Path, str
     return problems
 
 
+def imported_files(root: pathlib.Path) -> list[pathlib.Path]:
+    """Return the files of the modules beside steps/ that the project in `root` has imported. It
+    was read last."""
+    owned = [one for one in _read if one.root == root.absolute()]
+    return [
+        root / file.relative_to(root.absolute())
+        for name, module in list(sys.modules.items())
+        if any(_top(name) in one.names for one in owned)
+        for file in [pathlib.Path(getattr(module, "__file__", None) or "")]
+        if file.is_relative_to(root.absolute())
+    ]
+
+
 class _Finder(importlib.abc.MetaPathFinder):
     """Finds the modules of one project, for its own modules only."""
 

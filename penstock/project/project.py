@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import pathlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from penstock.broker.contract import Pipeline, Plan
@@ -16,7 +16,8 @@ from penstock.project.cards import Card, read_card
 from penstock.project.chain_files import read_chain
 from penstock.project.chains import Chain, StageSpec
 from penstock.project.documents import Document
-from penstock.project.modules import load_steps
+from penstock.project.files import digest_files, is_card
+from penstock.project.modules import imported_files, load_steps
 from penstock.project.taken_names import hidden_sdk
 from penstock.settings import Settings
 from penstock.steps import Registry, built_in
@@ -42,6 +43,9 @@ class Project:
     warnings: list[str] = dataclasses.field(default_factory=list)
     #: The files of steps/ that could not be run, and what was said of each.
     broken: dict[pathlib.Path, str] = dataclasses.field(default_factory=dict)
+    #: The digest of each file as it was read, by its path in `root`, and modules beside steps/.
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+    modules: list[pathlib.Path] = dataclasses.field(default_factory=list)
 
     @property
     def stages(self) -> list[StageSpec]:
@@ -76,6 +80,15 @@ class Project:
         self.problems += document.problems
         self.warnings += document.warnings
 
+    def digest_files(self) -> dict[str, str]:
+        """The digest of each of the project's files as it is now."""
+        return digest_files(self.root, self.modules)
+
+    def take_files(self, files: Mapping[str, str]) -> None:
+        """The cards among `files` are those that are used from here on."""
+        kept = {name: digest for name, digest in self.files.items() if not is_card(name)}
+        self.files = kept | {name: digest for name, digest in files.items() if is_card(name)}
+
     def require_sound(self) -> None:
         """Raises `ProjectError` with all the problems, when there are any."""
         if self.problems:
@@ -89,12 +102,11 @@ def read_project(root: pathlib.Path) -> Project:
     hidden = hidden_sdk(root)
     if hidden is not None:
         project.problems.append(hidden)
-    for file in sorted((root / "agents").glob("*.md")):
-        project.cards[file.stem] = read_card(file)
     project.broken = load_steps(root, project.registry)
-    for card in project.cards.values():
-        _check_front(card, project)
-        project.take(card.document)
+    project.modules = imported_files(root)
+    # Before what they hold is read: what is edited meanwhile is found to have changed.
+    project.files = digest_files(root, project.modules)
+    _read_cards(project)
     project.problems += dict.fromkeys(project.broken.values())
     files = sorted((root / "topics").glob("*.yaml")) + sorted((root / "topics").glob("*.yml"))
     if not files:
@@ -119,6 +131,32 @@ def _not_read(root: pathlib.Path) -> Iterator[str]:
         for file in sorted((root / folder).glob("*")):
             if file.suffix not in suffixes and not file.name.startswith("."):
                 yield f"{file}: is not read: {folder}/ is for NAME{suffixes[0]}"
+
+
+def read_cards(project: Project) -> Project:
+    """`project` with its cards as they are now, checked against its chains, steps and tools, which
+    stay."""
+    anew = dataclasses.replace(
+        project, cards={}, problems=[], warnings=[], files=project.digest_files()
+    )
+    _read_cards(anew)
+    for stage in project.stages:
+        if stage.agent is not None:
+            said: list[str] = []
+            chain = project.chains[stage.pipeline]
+            _check_card(stage, anew, said.append)
+            _check_given(stage, chain, anew, said.append)
+            where = f"{chain.file}: stage '{stage.name}'"
+            anew.problems += [f"{where}: {one}" for one in said]
+    return anew
+
+
+def _read_cards(project: Project) -> None:
+    for file in sorted((project.root / "agents").glob("*.md")):
+        project.cards[file.stem] = read_card(file)
+    for card in project.cards.values():
+        _check_front(card, project)
+        project.take(card.document)
 
 
 def _check_against_others(chain: Chain, document: Document, project: Project) -> None:

@@ -12,16 +12,25 @@ import faust
 from penstock.broker import join
 from penstock.broker.suspects import Suspects
 from penstock.conditions import Condition
-from penstock.errors import BrokerUnavailable
+from penstock.errors import BrokerUnavailable, PenstockError
 from penstock.journal import Journal
 from penstock.models.gate import Gates
 from penstock.project.chains import Chain, StageSpec
-from penstock.project.project import Project
+from penstock.project.project import Project, read_cards
 from penstock.record.beginnings import encode, log_begun
 from penstock.record.event_log import EventLog
 from penstock.record.events import Event
 from penstock.settings import Settings
-from penstock.signals import RetentionPutOff, RunsDeleted, Shown, Signal, Signals, write_to_log
+from penstock.signals import (
+    CardsRefused,
+    CardsTaken,
+    RetentionPutOff,
+    RunsDeleted,
+    Shown,
+    Signal,
+    Signals,
+    write_to_log,
+)
 from penstock.worker.clients import Clients
 from penstock.worker.console import show
 from penstock.worker.drift import Drift
@@ -32,7 +41,7 @@ from penstock.worker.interactions import Interactions
 from penstock.worker.life import Life
 from penstock.worker.readiness import Readiness
 from penstock.worker.stages import Stages, add_stages
-from penstock.worker.startup import check_startup
+from penstock.worker.startup import check_cards, check_startup
 from penstock.worker.telemetry import Telemetry
 
 #: Seconds between looks for finished runs that are old enough to go.
@@ -72,11 +81,13 @@ class PenstockApp(faust.App):
         self.plan = plan
         #: The only pipeline that is worked on, where somebody asked for one run of it.
         self.only: str | None = None
+        #: Whether SIGHUP is `reload_cards`.
+        self.takes_cards = False
         self.gates = Gates(self.signals)
         self.clients = Clients(settings, self.gates)
         self.readiness = Readiness(project.registry, settings, self.gates, self.signals)
         self.life = Life(lambda: self.should_stop, self.sleep)
-        self.drift = Drift(self.broker.unread, self.life, self.signals)
+        self.drift = Drift(project, self.broker.unread, self.life, self.signals)
         self.event_log = EventLog(
             settings.logs,
             max_bytes=settings.event_log_bytes,
@@ -89,6 +100,7 @@ class PenstockApp(faust.App):
         self._declare_cancels()
         self.task(self.delete_finished_runs)
         self.task(self.drift.watch_topics)
+        self.task(self.drift.watch_files)
         for watch in self.broker.background():
             self.task(watch)
         self.on_rebalance_complete.connect(self._assigned)
@@ -178,6 +190,27 @@ class PenstockApp(faust.App):
         assert self.transport is not None  # the broker knows its app from here on
         self.broker.check()
 
+    async def reload_cards(self) -> None:
+        """Use the cards as they are on disk now, for steps that begin from here on. When one of
+        them cannot be used, all stay as they were, and the log says why."""
+        project = self.project
+        anew = await asyncio.to_thread(read_cards, project)
+        answer: CardsTaken | CardsRefused
+        try:
+            check_cards(self.settings, anew)
+        except PenstockError as exc:
+            answer = CardsRefused(exc.message)
+        else:
+            former = {card.label for card in project.cards.values()}
+            labels = (card.label for card in anew.cards.values())
+            answer = CardsTaken(tuple(label for label in labels if label not in former))
+            project.cards = anew.cards
+            project.take_files(anew.files)
+            self.stages.take_cards(project, self.settings)
+        self.signals.emit(answer)
+        if self._health is not None:
+            self._health.say_of_reload(str(answer), isinstance(answer, CardsTaken))
+
     # -- life
 
     async def on_start(self) -> None:
@@ -187,7 +220,14 @@ class PenstockApp(faust.App):
             self.event_log.start(asyncio.get_running_loop())
         self._subscribe()
         pipelines = (self.only,) if self.only else tuple(sorted(self.project.chains))
-        self._health = HealthFile(self.settings, pipelines, self.conditions, self.signals)
+        self._health = HealthFile(
+            self.settings,
+            pipelines,
+            self.project,
+            self.conditions,
+            self.signals,
+            takes_cards=self.takes_cards,
+        )
         self._health.start()
         if any(spec.agent is not None for spec in self.project.stages):
             # At the first call the loop would stand still for seconds on a busy machine, and

@@ -9,12 +9,14 @@ import os
 import pathlib
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from penstock import private
 from penstock.conditions import DOWN, Condition
+from penstock.project.files import differing, way_out
+from penstock.project.project import Project
 from penstock.settings import Settings
 from penstock.signals import HealthUnwritten, Signals
 
@@ -22,6 +24,17 @@ from penstock.signals import HealthUnwritten, Signals
 LOOK_S, WRITE_S = 0.5, 5.0
 #: Seconds without a write after which a worker counts as gone, and after which its file goes.
 SILENT_S, FORGET_S = 15.0, 86_400.0
+
+#: Files that a sentence names.
+NAMED = 4
+
+
+class Reload(msgspec.Struct, frozen=True):
+    """What came of the cards that a worker read anew, `at` seconds since 1970."""
+
+    at: float
+    taken: bool
+    said: str
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -34,6 +47,11 @@ class Health(msgspec.Struct, frozen=True):
     written: float = msgspec.field(name="told")
     conditions: tuple[Condition, ...] = msgspec.field(name="parts")
     pipelines: tuple[str, ...] = ()
+    #: The project's files as it works with them, each with its digest.
+    files: dict[str, str] = {}
+    #: Whether SIGHUP has it take its cards anew, and what came of it last.
+    takes_cards: bool = False
+    reload: Reload | None = None
 
     @property
     def is_killed(self) -> bool:
@@ -53,11 +71,17 @@ class HealthFile:
         self,
         settings: Settings,
         pipelines: tuple[str, ...],
+        project: Project,
         conditions: Callable[[], Iterable[Condition]],
         signals: Signals,
+        *,
+        takes_cards: bool = False,
     ) -> None:
         self._settings = settings
         self._pipelines = pipelines
+        self._project = project
+        self._takes_cards = takes_cards
+        self._reload: Reload | None = None
         self._conditions = conditions
         self._signals = signals
         self._name = settings.worker_id or f"{socket.gethostname()}-{os.getpid()}"
@@ -75,15 +99,19 @@ class HealthFile:
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(self._file.unlink, missing_ok=True)
 
+    def say_of_reload(self, said: str, taken: bool) -> None:
+        """Have the file say what came of the cards that were read anew."""
+        self._reload = Reload(time.time(), taken, said)
+
     async def _keep(self) -> None:
         await asyncio.to_thread(forget_killed, self._settings.data)
-        written: tuple[Condition, ...] = ()
+        written: object = None
         at, failed = 0.0, False
         while True:
             try:
                 conditions = tuple(self._conditions())
-                if conditions != written or time.time() - at >= WRITE_S:
-                    written, at = conditions, time.time()
+                if (conditions, self._reload) != written or time.time() - at >= WRITE_S:
+                    written, at = (conditions, self._reload), time.time()
                     await asyncio.to_thread(self._write, self._as_json(conditions))
                     failed = False
             except Exception as exc:
@@ -101,6 +129,9 @@ class HealthFile:
             time.time(),
             conditions,
             self._pipelines,
+            self._project.files,
+            self._takes_cards,
+            self._reload,
         )
         return self._settings.redactor.record(msgspec.json.encode(health))
 
@@ -140,6 +171,20 @@ def who_works_elsewhere(data: pathlib.Path, app_id: str, pipeline: str) -> str:
         f"the worker that is running (pid {one.pid}) works on {', '.join(one.pipelines)}, and not"
         f" on '{pipeline}'. Stop it, or give this project a place of its own: PENSTOCK_DATA"
     )
+
+
+def who_has_other_files(data: pathlib.Path, app_id: str, files: Mapping[str, str]) -> str:
+    """A sentence, when a worker that is there has read `files` before they were changed."""
+    for one in read_all(data, app_id):
+        changed = () if one.is_silent or not one.files else differing(one.files, files)
+        if changed:
+            more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+            return (
+                f"the worker that is running (pid {one.pid}) works with"
+                f" {', '.join(changed[:NAMED])}{more} as it read them before they were changed;"
+                f" {way_out(changed)}"
+            )
+    return ""
 
 
 def what_is_down(data: pathlib.Path, app_id: str) -> dict[str, Condition]:

@@ -48,15 +48,17 @@ class Ending(msgspec.Struct, frozen=True):
 class Processing:
     """Decides how the events of one stage end. Knows no broker: writing is the stage's."""
 
-    def __init__(
-        self, spec: StageSpec, do: Do, card: str | None = None, accepting: Chain | None = None
-    ) -> None:
+    def __init__(self, spec: StageSpec, do: Do, accepting: Chain | None = None) -> None:
         self.spec = spec
         self._do = do
         self._accepting = accepting
         self.label = StageLabel(
-            spec.name, spec.pipeline, spec.reads, spec.does, tuple(spec.targets), spec.agent, card
+            spec.name, spec.pipeline, spec.reads, spec.does, tuple(spec.targets), spec.agent
         )
+
+    def use_card(self, label: str | None) -> None:
+        """The agent's card is called `label` from here on."""
+        self.label = msgspec.structs.replace(self.label, card=label)
 
     async def process(self, message: Any, env: Env) -> Ending:
         """Do the stage's step with the event in `message`, and return what came of it: its outputs,

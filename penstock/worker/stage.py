@@ -29,8 +29,8 @@ class Flight:
 
 class Stage:
     """One stage of a chain, in one worker. With `idle` it takes nothing, ever: it is here for
-    another pipeline. `card` is the label of its agent's, `accepting` the chain where plain records
-    on the stage's topic begin runs."""
+    another pipeline. `accepting` is the chain where plain records on the stage's topic begin
+    runs."""
 
     def __init__(
         self,
@@ -39,7 +39,6 @@ class Stage:
         do: Do,
         limit: int,
         *,
-        card: str | None = None,
         accepting: Chain | None = None,
         idle: bool = False,
     ) -> None:
@@ -49,7 +48,7 @@ class Stage:
         self.idle = idle
         self.backlog = Backlog(spec.reads, env.undelivered)
         self._waits_for: Backlog | None = None
-        self._processing = Processing(spec, do, card, accepting)
+        self._processing = Processing(spec, do, accepting)
         self._limit = limit
         self._live = 0
         self._free = asyncio.Event()
@@ -64,6 +63,12 @@ class Stage:
     @property
     def in_flight(self) -> int:
         return self._live
+
+    def take_card(self, label: str | None, limit: int) -> None:
+        """From here on, the agent's card is called `label`, and `limit` events may be in flight."""
+        self._processing.use_card(label)
+        self._limit = limit
+        self._free.set()
 
     def wait_for(self, ahead: "Stage") -> None:
         """From here on, take nothing while `ahead` has events to take."""

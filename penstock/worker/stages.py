@@ -28,6 +28,13 @@ class Stages(dict[str, Stage]):
         #: The keys of runs that end where they are.
         self.cancelled: set[bytes] = set()
 
+    def take_cards(self, project: Project, settings: Settings) -> None:
+        """What the project's cards say of the stages holds from here on."""
+        for stage in self.values():
+            card = project.cards.get(stage.spec.agent or "")
+            limit = stage.spec.concurrency or (card.front.concurrency if card else None)
+            stage.take_card(card.label if card else None, limit or settings.concurrency)
+
     def hold(self) -> None:
         """Nothing new is taken from here on, until `resume`."""
         for stage in self.values():
@@ -74,18 +81,16 @@ def add_stages(
 ) -> None:
     """Every stage of `project` is in `stages`; idle are those of other pipelines than `only`."""
     for spec in project.stages:
-        card = project.cards.get(spec.agent or "")
         chain = project.chains[spec.pipeline]
-        limit = spec.concurrency or (card.front.concurrency if card else None)
         stages[spec.name] = Stage(
             env,
             spec,
             work_of(spec, project, env.settings, clients),
-            limit or env.settings.concurrency,
-            card=card.label if card else None,
+            env.settings.concurrency,
             accepting=chain if chain.accepts_plain(spec.reads) else None,
             idle=only not in (None, spec.pipeline),
         )
+    stages.take_cards(project, env.settings)
     for spec in project.stages:
         if spec.after is not None:
             stages[spec.name].wait_for(stages[spec.after])

@@ -13,7 +13,7 @@ def check_startup(settings: Settings, project: Project) -> None:
     """The project is sound, what the settings name is there, and there is a folder for the data.
     Raises `PenstockError` with what to do."""
     require_one_installation()
-    project.require_sound()
+    check_cards(settings, project)
     for name in settings.start:
         try:
             project.chain(name)
@@ -23,6 +23,12 @@ def check_startup(settings: Settings, project: Project) -> None:
         private.make_folder(settings.data)
     except OSError as exc:
         raise SettingsError(f"PENSTOCK_DATA: the folder cannot be made: {exc}") from exc
+
+
+def check_cards(settings: Settings, project: Project) -> None:
+    """The project is sound, its models are named, and its memory can be used. Raises
+    `PenstockError` with what to do."""
+    project.require_sound()
     if any(card.front.recall is not None for card in project.cards.values()):
         Memory(settings)  # only to see whether its settings can be used
     for spec in project.stages:

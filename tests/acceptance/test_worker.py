@@ -269,3 +269,43 @@ def test_what_runs_hold_is_for_its_owner_alone(tmp_path: pathlib.Path) -> None:
                 assert one.stat().st_mode & 0o077 == 0, one
     finally:
         os.umask(before)
+
+
+@pytest.mark.timeout(120)
+def test_cards_that_changed_are_said_and_taken_when_they_are_sound(tmp_path: pathlib.Path) -> None:
+    project = tmp_path / "project"
+    card, chain = project / "agents" / "bard.md", project / "topics" / "tale.yaml"
+    for file in (card, chain):
+        file.parent.mkdir(parents=True)
+    card.write_text("Be kind.\n")
+    chain.write_text(
+        "pipeline: tale\ntopics: {idea: What, text: The text}\n"
+        "stages: [{reads: idea, agent: bard, writes: text}]\n"
+    )
+    place = Place(tmp_path / "place", PENSTOCK_PROJECT=str(project))
+
+    def used() -> str:
+        shown = place.run("run", "tale", "a snail", "--json")
+        label: str = shown.json()["events"][-1]["card"]
+        return label
+
+    assert "no worker that can take cards runs" in place.fails("worker", "--reload")
+    with place.worker() as worker:
+        kind = used()
+        card.write_text("Be brief.\n")
+        worker.wait_for("Changed since this worker has read them: agents/bard.md")
+        said = place.run("run", "tale", "a snail").err
+        assert "works with agents/bard.md as it read them before they were changed" in said
+        wait_until(lambda: "Changed since" in place.run("status").out, "the status")
+        card.write_text("---\ntools: [look]\n---\nBe brief.\n")
+        assert "there is no tool 'look'" in place.show("worker", "--reload").ended(1).err
+        card.write_text("Be brief.\n")
+        assert used() == kind
+        brief = place.run("worker", "--reload").out
+        assert "Cards taken, for steps that begin from here on: bard@" in brief
+        assert used() != kind and used() in brief
+        worker.process.send_signal(signal.SIGHUP)
+        worker.wait_for("Cards read anew: none has changed")
+        chain.write_text(chain.read_text().replace("What", "Which"))
+        worker.wait_for("topics/tale.yaml. It works with what it has read; a restart takes them")
+        assert worker.stop() == 0
