@@ -231,9 +231,11 @@ def test_a_worker_goes_on_with_what_a_killed_one_had_in_flight(
     assert len(keys) == len(set(keys)) == 4
 
 
-@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize(
+    "what", ["was removed", "was replaced by another file", "was overwritten by another file"]
+)
 def test_a_worker_whose_file_is_gone_stops_and_says_so_and_pays_nothing_more(
-    place: Place, scripted: ScriptedServer, replaced: bool
+    place: Place, scripted: ScriptedServer, what: str
 ) -> None:
     place.env |= {"PENSTOCK_SEED": "0", "PENSTOCK_MODEL": f"{scripted.base_url}#scripted"}
     backup = place.folder / "backup.db"
@@ -244,15 +246,18 @@ def test_a_worker_whose_file_is_gone_stops_and_says_so_and_pays_nothing_more(
     with place.worker() as worker:
         place.submit("--premise", "A tide")
         wait_until(lambda: scripted.calls(), "a call in flight")
-        if replaced:
+        if "removed" in what:
+            shutil.rmtree(place.data)
+        elif "replaced" in what:
             backup.rename(place.database)
         else:
-            shutil.rmtree(place.data)
+            shutil.copyfile(backup, place.database)
         assert worker.process.wait(30) == 1
-        what = "was replaced by another file" if replaced else "was removed"
         assert f"Error: {place.database} {what} while this worker had it open" in worker.text()
         assert "plot -> story" not in worker.text()
         assert len(scripted.calls()) == 1
+    if "overwritten" in what:
+        assert place.database.read_bytes() == backup.read_bytes()
 
 
 def test_what_runs_hold_is_for_its_owner_alone(tmp_path: pathlib.Path) -> None:

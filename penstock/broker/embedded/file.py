@@ -81,6 +81,15 @@ def connect(path: pathlib.Path) -> sqlite3.Connection:
     return db
 
 
+def identity(path: pathlib.Path) -> tuple[int, int] | None:
+    """Return which file `path` is, whatever it is called; None when there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _unopened(path: pathlib.Path, exc: Exception) -> BrokerUnavailable:
     return BrokerUnavailable(
         f"{path}: cannot be opened: {exc}. Make its folder writable, or name another place:"

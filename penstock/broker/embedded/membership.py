@@ -1,8 +1,6 @@
 """A worker's membership of the embedded broker, where it is the only one: the file, retention."""
 
 import asyncio
-import os
-import pathlib
 import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,6 +9,7 @@ import faust
 
 from penstock.broker.contract import Location, Plan, Stages, Unread
 from penstock.broker.embedded.crash_file import FileSuspects
+from penstock.broker.embedded.file import identity
 from penstock.broker.embedded.journal import EmbeddedJournal
 from penstock.broker.embedded.renames import introduce, unread
 from penstock.broker.embedded.retention import delete_finished
@@ -28,15 +27,6 @@ from penstock.signals import CrashFound, Signals, StageJoined, StageLeft
 MANY = 10**9
 #: Seconds between looks whether the file is still the same.
 LOOK_S = 1.0
-
-
-def identity(path: pathlib.Path) -> tuple[int, int] | None:
-    """Return which file `path` is, whatever it is called; None when there is none."""
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 class SoleWorker:
@@ -133,10 +123,12 @@ class SoleWorker:
         while True:
             await asyncio.sleep(LOOK_S)
             now = await asyncio.to_thread(identity, path)
-            if now != ours:
+            if now != ours or self.store.overwritten:
                 self._stages.hold()
                 await self._stages.release(())  # what is in flight is not called done
                 what = "was removed" if now is None else "was replaced by another file"
+                if now == ours:
+                    what = "was overwritten by another file"
                 raise DatabaseUnusable(
                     f"{path} {what} while this worker had it open, so the worker stops: nobody"
                     " would find what it does. Put the file back, if you have it; penstock worker"

@@ -3,8 +3,10 @@
 import asyncio
 import functools
 import logging
+import os
 import pathlib
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 from penstock import crash
 from penstock.broker.embedded.file import SHIFT, WorkerLock
 from penstock.broker.embedded.positions import Position
+from penstock.broker.embedded.token import Token
 from penstock.broker.embedded.topics import Topics
 from penstock.broker.embedded.writer import Batch, Submission, SubmitWaiter, Waiter, read_end
 from penstock.broker.tp import TP
@@ -59,6 +62,10 @@ class Store(Topics):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ends: dict[TP, int] = {}
         self._cost = 0.0
+        self._token = Token(path, self.writer)
+        self._checkpointing = threading.Lock()
+        #: Whether another file was copied over this one: nothing is written any more.
+        self.overwritten = False
 
     # -- life
 
@@ -70,6 +77,8 @@ class Store(Topics):
             for key, answer in self.read_db.execute("select key, value from journal"):
                 self.entries.setdefault(step_of(key), {})[key] = answer
             self.writer.start()
+            for _ in range(2):  # the token is in the log after the first, in the database then
+                self.checkpoint()
         self._loop = loop
 
     @property
@@ -94,10 +103,14 @@ class Store(Topics):
     def close(self) -> None:
         """Write what was put in, if that can be, and release the lock."""
         if self._loop is not None:
+            self.look_for_another()
             self.writer.stop()
             self._loop = None
             if self._open and not self.writer.gave_up:
                 self._commit_here(self._take_open())
+        if self.overwritten and self._token.is_of_this_file():
+            # Else SQLite would copy what is left of the old file into the new one as it closes.
+            os.truncate(f"{self.path}-wal", 0)
         self.read_db.close()
         self.writer.db.close()
         self.lock.release()
@@ -354,15 +367,28 @@ class Store(Topics):
                     log.exception("%s: whoever waited for a commit failed", self.path)
 
     def checkpoint(self) -> None:
-        """Copy the write-ahead log into the database, on the caller's thread. The writer does not
-        wait for that, except once when the log has grown far past its size."""
-        db: Any = sqlite3.connect(self.path, isolation_level=None, timeout=10)
-        try:
-            _, pages, copied = db.execute("pragma wal_checkpoint(passive)").fetchone()
-            if pages > 16 * CHECKPOINT_PAGES and pages == copied:
-                db.execute("pragma wal_checkpoint(restart)")
-        finally:
-            db.close()
+        """Copy the write-ahead log into the database, on the caller's thread, unless another file
+        was copied over it. The writer does not wait for that, except once when the log has grown
+        far past its size."""
+        if self.look_for_another():
+            return
+        with self._checkpointing:
+            db: Any = sqlite3.connect(self.path, isolation_level=None, timeout=10)
+            try:
+                _, pages, copied = db.execute("pragma wal_checkpoint(passive)").fetchone()
+                if pages > 16 * CHECKPOINT_PAGES and pages == copied:
+                    db.execute("pragma wal_checkpoint(restart)")
+            finally:
+                db.close()
+            self._token.copied(pages, copied)
+
+    def look_for_another(self) -> bool:
+        """Return whether another file was copied over this one, and write nothing any more then."""
+        with self._checkpointing:
+            if not self.overwritten and self._token.was_overwritten():
+                with self.writer.connection_lock:
+                    self.overwritten = self.writer.gave_up = True
+            return self.overwritten
 
 
 def _settle(future: asyncio.Future[None], _: int) -> None:

@@ -22,6 +22,7 @@ from faust.types import TP, ConsumerMessage, RecordMetadata
 
 from penstock.broker.acks import Acks
 from penstock.broker.embedded.store import Record, Store
+from penstock.errors import DatabaseUnusable
 from penstock.signals import Signals
 
 #: Records read at once from one partition.
@@ -286,6 +287,15 @@ class Consumer(FaustConsumer):
         Faust's own loop makes two tasks a message (5,310 steps a second against 9,350), drops the
         rest of a batch when the flow stops, and does not know a topic's readers.
         """
+        try:
+            await self._deliver_all(fetcher)
+        except sqlite3.DatabaseError as exc:
+            if not await asyncio.to_thread(self.store.look_for_another):
+                raise DatabaseUnusable(self.store.explain(exc)) from exc
+            # Whoever watches the file ends the worker.
+            await self.wait_first(self._stopped.wait(), fetcher._stopped.wait())
+
+    async def _deliver_all(self, fetcher: Any) -> None:
         loop = asyncio.get_running_loop()
         seen = -1
         look_at = checkpoint_at = 0.0

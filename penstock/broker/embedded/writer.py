@@ -224,6 +224,7 @@ class Writer:
         result: list[Any] = []
 
         def transaction() -> None:
+            self._require_writable()
             try:
                 self.db.execute("begin immediate")
                 made = job(self.db)
@@ -249,6 +250,10 @@ class Writer:
             raise result[0]
         return result[0]
 
+    def _require_writable(self) -> None:
+        if self.gave_up:
+            raise sqlite3.OperationalError("nothing is written after what was given up")
+
     def _roll_back(self) -> None:
         if self.db.in_transaction:
             self.db.execute("rollback")
@@ -263,6 +268,7 @@ class Writer:
         Raises `sqlite3.Error` when it cannot be written; then none of it is. The caller holds
         `connection_lock`.
         """
+        self._require_writable()
         try:
             self._write(batch)
         except BaseException:
