@@ -340,7 +340,10 @@ class Client:
         Raises `NotFound`, or `MalformedEvent` for what would only be given up once more."""
         found, dead_letter = self._dead_letter(dead_letter_id)
         try:
-            event = self._again(found, dead_letter, record)
+            raw = record
+            if raw is None:
+                raw = await asyncio.to_thread(self.record_of, dead_letter)
+            event = self._again(found, dead_letter, raw)
         except MalformedEvent as exc:
             way = "Mend it with --edit, or drop it." if record is None else "Nothing was replayed."
             raise MalformedEvent(f"dead letter {dead_letter.id}: {exc.message}. {way}") from exc
@@ -351,9 +354,8 @@ class Client:
         self._log([(dead_letter.topic, event, location)])
         return event
 
-    def _again(self, found: Found, dead_letter: DeadLetter, record: bytes | None) -> Event:
-        """The event of the dead letter, or in `record`, for a replay."""
-        raw = dead_letter.record if record is None else record
+    def _again(self, found: Found, dead_letter: DeadLetter, raw: bytes) -> Event:
+        """The event in `raw`, the record of the dead letter, for a replay."""
         chain = self.project.chains.get(dead_letter.pipeline)
         plain = chain is not None and chain.accepts_plain(dead_letter.topic)
         if chain is not None and plain and not events.is_envelope(raw):
@@ -375,6 +377,20 @@ class Client:
         closed = self._resolved(found, dead_letter, dead_letter_records.DROPPED)
         await asyncio.to_thread(self.broker.append, [closed])
         return dead_letter
+
+    def record_of(self, dead_letter: DeadLetter) -> bytes:
+        """Return the record of the dead letter as it stood on its topic. Only one that the letter
+        does not hold is looked for there. Raises `NotFound` when that is gone."""
+        if dead_letter.record is not None:
+            return dead_letter.record
+        location = (dead_letter.partition, dead_letter.offset)
+        for found in self.broker.find(dead_letter.topic, None, dead_letter.offset):
+            if (found.partition, found.offset) == location:
+                return found.value
+        raise NotFound(
+            f"dead letter {dead_letter.id} does not hold its record, and"
+            f" {dead_letter.topic}/{location[0]}/{location[1]} is gone: retention has deleted it"
+        )
 
     def _dead_letter(self, dead_letter_id: str) -> tuple[Found, DeadLetter]:
         for found, dead_letter in self.runs.dead_letters():

@@ -804,6 +804,93 @@ class ProgressNotTaken(Signal, frozen=True):
         return "Kafka does not take what is finished; it will be found finished again"
 
 
+class KafkaProblem(Signal, frozen=True):
+    """Kafka answers, and something on it keeps this worker from some of its work."""
+
+    action: ClassVar[str] = "kafka_problem"
+    level: ClassVar[int] = logging.ERROR
+    reason: str
+
+    def __str__(self) -> str:
+        return f"Kafka: {self.reason}"
+
+
+class KafkaProblemOver(Signal, frozen=True):
+    """What kept this worker from some of its work is over."""
+
+    action: ClassVar[str] = "kafka_problem_over"
+    level: ClassVar[int] = logging.WARNING
+    reason: str
+
+    def __str__(self) -> str:
+        return f"Kafka: work goes on; this is over: {self.reason}"
+
+
+class TopicMadeAnew(Signal, frozen=True):
+    """A topic was deleted, and there is another one of its name, with this `id`."""
+
+    action: ClassVar[str] = "topic_made_anew"
+    level: ClassVar[int] = logging.ERROR
+    topic: str
+    id: str
+
+    def __str__(self) -> str:
+        return (
+            f"Kafka: the topic '{self.topic}' was deleted and made anew. What stood on it and was"
+            " not finished is gone, and is not called done: begin those runs again. The new topic"
+            " is read from its beginning"
+        )
+
+
+class EventsGone(Signal, frozen=True):
+    """Events were in flight, and their topic was deleted."""
+
+    action: ClassVar[str] = "events_gone"
+    level: ClassVar[int] = logging.ERROR
+    in_flight: int
+    topics: tuple[str, ...]
+
+    def __str__(self) -> str:
+        names = ", ".join(f"'{name}'" for name in self.topics)
+        return f"Kafka: {self.in_flight} events of {names} were in flight here; they are cut off"
+
+
+class EventsLost(Signal, frozen=True):
+    """Kafka deleted records before they were read."""
+
+    action: ClassVar[str] = "events_lost"
+    level: ClassVar[int] = logging.ERROR
+    topic: str
+    partition: int
+    start: int
+    end: int
+    count: int
+
+    def __str__(self) -> str:
+        return (
+            f"Kafka: of '{self.topic}', partition {self.partition}, the records from offset"
+            f" {self.start} to {self.end - 1} were deleted before they were read here. Lost:"
+            f" {self.count} that were not finished. Its retention.ms and retention.bytes must be"
+            " -1 (kafka-configs.sh --alter), and no other program may delete its records"
+        )
+
+
+class PartitionsChanged(Signal, frozen=True):
+    """The topics have another number of partitions than when this worker began."""
+
+    action: ClassVar[str] = "partitions_changed"
+    level: ClassVar[int] = logging.WARNING
+    before: int
+    now: int
+
+    def __str__(self) -> str:
+        return (
+            f"Kafka: the topics have {self.now} partitions now, and had {self.before}. Runs that"
+            " are under way go on in other partitions: their events may overtake each other, and"
+            " a trace id that was begun before is not known there"
+        )
+
+
 class TopicsDiffer(Signal, frozen=True):
     """Topics that were there are not as Penstock would have made them."""
 

@@ -40,10 +40,10 @@ async def dead_letters(
         left = 0
         for dead_letter in dead_letters:
             if action == "replay":
-                record = edited(dead_letter) if edit else None
+                record = edited(client.record_of(dead_letter)) if edit else None
                 try:
                     event = await client.replay(dead_letter.id, record)
-                except MalformedEvent as exc:
+                except (MalformedEvent, NotFound) as exc:
                     if not every:
                         raise
                     # The others can be replayed all the same.
@@ -78,9 +78,9 @@ def chosen(
     return found
 
 
-def edited(dead_letter: DeadLetter) -> bytes:
+def edited(record: bytes) -> bytes:
     """The record as somebody has mended it in their editor."""
-    before = dead_letter.record.decode(errors="replace")
+    before = record.decode(errors="replace")
     with contextlib.suppress(ValueError):  # that is what there is to mend
         before = json.dumps(json.loads(before), indent=2, ensure_ascii=False)
     after = click.edit(before, extension=".json")
@@ -102,7 +102,8 @@ def show(dead_letters: list[DeadLetter], as_json: bool, longest: int = 0) -> Non
         put(f"{one.id}  run {one.trace_id}  {one.stage}  {one.cause}: {one.message}")
         if longest:
             put(one.detail)
-            put(one.raw if one.raw is not None else one.raw_base64 or "")
+            alone = f"(its record stands on {one.topic}/{one.partition}/{one.offset} alone)"
+            put(one.raw if one.raw is not None else one.raw_base64 or alone)
         if longest and one.exchange is not None:
             show_exchange(one.exchange, longest)
 

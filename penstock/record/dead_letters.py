@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from penstock.errors import PenstockError, StepFailed
-from penstock.record.events import Event, derive_id
+from penstock.errors import MalformedEvent, PenstockError, StepFailed
+from penstock.record.events import Event, Unreadable, derive_id
 
 #: Characters of a text of a model's, or for it, that a dead letter keeps.
 LONGEST = 50_000
@@ -35,7 +35,9 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What could not be processed, and why. `raw` is the record as it stood on the topic; when it
-    is not UTF-8 it is in `raw_base64` instead. `failed` is in seconds since 1970 UTC.
+    is not UTF-8 it is in `raw_base64` instead. One that could not be read, or makes its dead letter
+    too large for the topic, is in neither: it stands on `topic` alone. `failed` is in seconds since
+    1970 UTC.
 
     Written again with `resolved`, it is no longer open: REPLAYED or DROPPED.
     """
@@ -68,13 +70,15 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return f"{self.topic}/{self.partition}/{self.offset}"
 
     @property
-    def record(self) -> bytes:
-        """The record, byte by byte."""
+    def record(self) -> bytes | None:
+        """The record, byte by byte; None when it stands on its topic alone."""
         if self.raw is not None:
             return self.raw.encode()
-        return base64.b64decode(self.raw_base64 or "")
+        return None if self.raw_base64 is None else base64.b64decode(self.raw_base64)
 
 
+#: Characters of a message in the short form of a dead letter.
+MESSAGE_CHARS = 400
 REPLAYED, DROPPED = "replayed", "dropped"
 
 _decoder = msgspec.json.Decoder(DeadLetter)
@@ -86,6 +90,8 @@ def topic_name(app_id: str) -> str:
 
 
 def load(raw: bytes) -> DeadLetter:
+    if isinstance(raw, Unreadable):
+        raise MalformedEvent(raw.reason)
     return _decoder.decode(raw)
 
 
@@ -102,11 +108,14 @@ def write(
     attempts: int,
 ) -> DeadLetter:
     """The dead letter of the record in `message`. `event` is what was read from it, if anything."""
-    raw: bytes = message.value or b""
-    try:
-        text, coded = raw.decode(), None
-    except UnicodeDecodeError:
-        text, coded = None, base64.b64encode(raw).decode()
+    raw: bytes = b"" if message.value is None else message.value
+    text: str | None = None
+    coded: str | None = None
+    if not isinstance(raw, Unreadable):
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            coded = base64.b64encode(raw).decode()
     location = f"{message.topic}/{message.partition}/{message.offset}"
     event_id = event.id if event is not None else location
     key = (message.key or b"").decode(errors="replace")
@@ -133,6 +142,19 @@ def write(
         raw=text,
         raw_base64=coded,
         unusable=list(getattr(error, "unusable", ())),
+    )
+
+
+def without_record(letter: DeadLetter, why: str) -> DeadLetter:
+    """Return a short form of `letter`, which does not hold its record because of `why`."""
+    message = letter.message[:MESSAGE_CHARS]
+    return msgspec.structs.replace(
+        letter,
+        message=f"{message}. The dead letter does not hold the record: {why[:MESSAGE_CHARS]}",
+        detail="",
+        raw=None,
+        raw_base64=None,
+        exchange=None,
     )
 
 

@@ -81,12 +81,25 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.trace_id.encode()
 
 
+class Unreadable(bytes):
+    """What a broker delivers for a record that it has and cannot read; empty. `reason` is why."""
+
+    reason: str
+
+    def __new__(cls, reason: str) -> "Unreadable":
+        self = super().__new__(cls)
+        self.reason = reason
+        return self
+
+
 _decoder = msgspec.json.Decoder(Event)
 _encode = msgspec.json.Encoder().encode
 
 
 def load(raw: bytes | None) -> Event:
     """The event in `raw`. Raises `MalformedEvent` with the place that is wrong."""
+    if isinstance(raw, Unreadable):
+        raise MalformedEvent(raw.reason)
     if not raw:
         raise MalformedEvent("the record is empty")
     try:
@@ -110,7 +123,10 @@ _envelope = msgspec.json.Decoder(_Envelope)
 
 
 def is_envelope(raw: bytes | None) -> bool:
-    """Return whether the record `raw` is meant as an event: an object with a trace_id and parts."""
+    """Return whether the record `raw` is meant as an event: an object with a trace_id and parts. One
+    that cannot be read counts as such: it is no plain text either."""
+    if isinstance(raw, Unreadable):
+        return True
     try:
         _envelope.decode(raw or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

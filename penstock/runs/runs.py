@@ -2,8 +2,11 @@
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Iterator
 from typing import Any
+
+import msgspec
 
 from penstock.broker.contract import Broker, Found
 from penstock.errors import MalformedEvent, NotFound
@@ -14,6 +17,8 @@ from penstock.record import dead_letters as dead_letter_records
 from penstock.record.dead_letters import DeadLetter
 from penstock.record.events import Event
 from penstock.settings import Settings
+
+log = logging.getLogger(__name__)
 
 RUNNING, DONE, DEAD, CANCELLED = "running", "done", "dead", "cancelled"
 
@@ -244,7 +249,12 @@ class Runs:
         topic = dead_letter_records.topic_name(self.settings.app_id)
         found = {}
         for record in self.broker.find(topic, key):
-            dead_letter = dead_letter_records.load(record.value)
+            try:
+                dead_letter = dead_letter_records.load(record.value)
+            except (MalformedEvent, msgspec.DecodeError, UnicodeDecodeError) as exc:
+                location = f"{topic}/{record.partition}/{record.offset}"
+                log.warning("the record %s is left out, it is no dead letter: %s", location, exc)
+                continue
             found[dead_letter.id] = (record, dead_letter)
         return sorted(found.values(), key=lambda pair: pair[1].failed)
 

@@ -128,6 +128,22 @@ class Processing:
         key = message.key or written.trace_id.encode()
         return Ending(DeadLettered(self.label, topic, written), [(topic, key, raw)])
 
+    def refused(self, message: Any, ending: Ending, error: EventTooLarge, env: Env) -> Ending:
+        """Return the end of an event in the place of `ending`, which the broker does not take for
+        its size: a dead letter, and in the place of a dead letter one that does not hold the
+        record. Raises `error` when that is refused, too."""
+        signal = ending.signal
+        if not isinstance(signal, DeadLettered):
+            return self.dead_letter(message, _readable(message), error, 1, env)
+        letter = signal.dead_letter
+        if letter.record is None:
+            raise error
+        shorter = dead_letters.without_record(letter, error.message)
+        (topic, key, _), *_ = ending.outputs
+        return Ending(
+            DeadLettered(self.label, topic, shorter), [(topic, key, dead_letters.dump(shorter))]
+        )
+
     def killed(self, message: Any, error: Exception, env: Env) -> Ending:
         """Return the end of an event that must not be processed, because it kills its worker."""
         return self.dead_letter(message, _readable(message), error, 0, env)

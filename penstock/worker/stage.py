@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing import Any
 
 from penstock.broker.suspects import KilledWorker, Suspects
+from penstock.errors import EventTooLarge
 from penstock.project.chains import Chain, StageSpec
 from penstock.signals import Positions, StageFailed, SuspectAlone
 from penstock.worker.backlog import Backlog
@@ -236,11 +237,16 @@ class Stage:
         def durable(positions: Positions) -> None:
             env.signals.emit(ending.signal.at(positions))
 
-        waiting = env.journal.finish(
-            self.name, flight.message, ending.outputs, ending.step, durable
-        )
-        if waiting is not None:
-            await waiting
+        while True:
+            try:
+                waiting = env.journal.finish(
+                    self.name, flight.message, ending.outputs, ending.step, durable
+                )
+                if waiting is not None:
+                    await waiting
+                break
+            except EventTooLarge as exc:
+                ending = self._processing.refused(flight.message, ending, exc, env)
         for message in flight.repeats:
             env.journal.again(self.name, message)
 

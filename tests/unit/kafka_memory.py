@@ -11,7 +11,7 @@ import asyncio
 import bisect
 import contextvars
 import dataclasses
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka.errors import IllegalStateError
@@ -20,7 +20,11 @@ from faust.types import TP, ConsumerMessage
 
 from penstock import crash
 from penstock.broker.kafka.delivery import Tracker
-from penstock.broker.kafka.log import Send, Take
+from penstock.broker.kafka.log import Take
+from penstock.broker.kafka.sending import Send
+from penstock.broker.kafka.standing import Standing
+from penstock.errors import EventTooLarge
+from penstock.record.events import Unreadable
 
 #: Seconds between a consumer's commits.
 COMMIT_S = 0.3
@@ -104,8 +108,22 @@ class Kafka:
         self.up.set()
         self._records: dict[TP, list[Record]] = {}
         self._ends: dict[TP, int] = {}
+        #: The largest records that topics take.
+        self.limits: dict[str, int] = {}
+        #: The ids of topics that were made anew.
+        self.ids: dict[str, str] = {}
 
     # -- topics
+
+    def make_anew(self, topic: str) -> None:
+        """The topic was deleted, and there is an empty one of its name."""
+        self.ids[topic] = f"{self.ids.get(topic, '1')}1"
+        for part in range(self.partitions):
+            self._records.pop(TP(topic, part), None)
+            self._ends.pop(TP(topic, part), None)
+
+    def first(self, tp: TP) -> int:
+        return next((record.offset for record in self.records_from(tp, 0)), self.end(tp))
 
     def append(
         self, topic: str, key: bytes | None, value: bytes | None, partition: int | None = None
@@ -172,18 +190,33 @@ class MemoryLog:
     async def send(self, records: Sequence[Send]) -> list[Record]:
         await self.process.runs()
         await self.kafka.up.wait()
+        for topic, _, value, _ in records:
+            if len(value or b"") > self.kafka.limits.get(topic, 10**9):
+                raise EventTooLarge(f"the topic '{topic}' takes {self.kafka.limits[topic]} bytes")
         sent = [self.kafka.append(*record) for record in records]
         await asyncio.sleep(0)  # for the acknowledgement
         await self.process.runs()
         return sent
 
-    async def read(self, topic: str, partitions: set[int], take: Take) -> None:
+    async def standing(self, topics: Iterable[str]) -> dict[str, Standing]:
         await self.process.runs()
         await self.kafka.up.wait()
+        return {
+            topic: Standing(self.kafka.ids.get(topic, "1"), self.kafka.partitions)
+            for topic in topics
+        }
+
+    async def read(self, topic: str, partitions: set[int], take: Take) -> dict[int, str]:
+        await self.process.runs()
+        await self.kafka.up.wait()
+        unreadable: dict[int, str] = {}
         for partition in sorted(partitions):
             for record in self.kafka.records(topic, partition):
-                if record.key is not None:
+                if isinstance(record.value, Unreadable):
+                    unreadable.setdefault(partition, record.value.reason)
+                elif record.key is not None:
                     take(partition, record.key, record.value)
+        return unreadable
 
 
 class Consumer:
@@ -203,6 +236,7 @@ class Consumer:
         self.process = process
         self.trackers: dict[TP, Tracker] = {}
         self.missed_generation = False
+        self.shut: set[int] = set()
         #: What was delivered, each time, in its order.
         self.delivered: list[tuple[str, int, int]] = []
         #: Offsets that get lost between the consumer and the stages, once.
@@ -224,6 +258,12 @@ class Consumer:
 
     def assignment(self) -> set[TP]:
         return {TP(topic, part) for topic in self._topics for part in self._partitions}
+
+    async def rewind(self, tps: set[TP]) -> bool:
+        for tp in tps:
+            self.trackers.pop(tp, None)
+        self.kafka.commits |= {tp: self.kafka.first(tp) for tp in tps}
+        return True
 
     async def highwaters(self, *tps: TP) -> Mapping[TP, int | None]:
         return {tp: self.kafka.end(tp) for tp in tps}
@@ -297,6 +337,8 @@ class Consumer:
         if not (self._flows and self.process.running):
             return
         for tp, tracker in self.trackers.items():
+            if tp.partition in self.shut:
+                continue
             for record in self.kafka.records_from(tp, tracker.next or 0):
                 self._deliver_one(tracker, record, tp)
 

@@ -24,6 +24,7 @@ from penstock.broker.kafka.handover import Handover
 from penstock.broker.kafka.journal import KafkaJournal
 from penstock.broker.kafka.lease import Lease
 from penstock.broker.kafka.log import Room
+from penstock.broker.kafka.problems import Problems
 from penstock.journal import asking
 from penstock.project.chains import StageSpec
 from penstock.record import dead_letters as deadletters
@@ -113,6 +114,8 @@ class Worker:
         self.edited: list[Signal] = []
         for kind in (StageJoined, StageLeft):
             signals.on(kind, self.edited.append)
+        self._signals: list[Signal] = []
+        signals.on(Signal, self._signals.append)
         topics = list(plan.readers)
         self.consumer = Consumer(cluster.kafka, process, topics, self._deliver)
         self.journal = KafkaJournal(
@@ -122,6 +125,7 @@ class Worker:
             lambda: self.consumer,
             self._partition_of,
             Lease(SESSION_S, process.now),
+            Problems(signals),
             cluster.now,
         )
         self.stages = Stages(signals, DRAIN_S)
@@ -163,6 +167,10 @@ class Worker:
         self.process.kill()
         for task in self._tasks:
             task.cancel()
+
+    def said(self, kind: type[Signal]) -> list[Signal]:
+        """Its signals of that kind so far."""
+        return [signal for signal in self._signals if isinstance(signal, kind)]
 
     def others(self) -> list[Consumer]:
         return [one for one in self.cluster.kafka.members if one is not self.consumer]

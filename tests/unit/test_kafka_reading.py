@@ -70,14 +70,14 @@ def test_marks_count_when_they_are_taken_over_and_not_before():
     seen.add(found(0))
     seen.add_mark(0, *mark(Stretch(0, 1, [], [])))
     assert not seen.is_done("teller", found(0))
-    seen.take_over(seen.held_back(), {})
+    seen.take_over(seen.held_back(), {}, {})
     assert seen.is_done("teller", found(0)) and not seen.is_done("printer", found(0))
     assert seen.held_back() == []
 
 
 def test_what_the_group_has_committed_is_finished_by_all():
     seen = view()
-    seen.take_over([], {TP("idea", 0): 2})
+    seen.take_over([], {TP("idea", 0): 2}, {})
     assert [seen.is_done("anybody", found(offset)) for offset in (0, 1, 2)] == [True, True, False]
 
 
@@ -86,10 +86,10 @@ def test_what_any_worker_calls_finished_is_finished_until_its_record_is_deleted(
     one, two = mark(Stretch(0, 3, [1], [])), mark(Stretch(0, 0, [], [1]), "two")
     for key, value in (one, two):
         seen.add_mark(0, key, value)
-    seen.take_over(seen.held_back(), {})
+    seen.take_over(seen.held_back(), {}, {})
     assert all(seen.is_done("teller", found(offset)) for offset in (0, 1, 2))
     seen.add_mark(0, two[0], None)
-    seen.take_over(seen.held_back(), {})
+    seen.take_over(seen.held_back(), {}, {})
     assert not seen.is_done("teller", found(1))
 
 
@@ -98,7 +98,7 @@ def test_an_event_is_finished_by_its_id_wherever_it_stands(kind: bytes):
     seen, id_ = view(), idea().id
     ids = [id_] if kind == b"i|" else {id_: "content"}
     seen.add_mark(0, kind + b"teller|one|1", _encode((1e9, ids)))
-    seen.take_over(seen.held_back(), {})
+    seen.take_over(seen.held_back(), {}, {})
     assert seen.is_done("teller", event(7)) and not seen.is_done("teller", event(7, "other"))
 
 
@@ -132,7 +132,7 @@ def ended(cluster: Cluster) -> bool:
     for topic in ("idea", "draft", "text"):
         for one in cluster.kafka.records(topic):
             seen.add(Found(topic, one.partition, one.offset, 0, one.key or b"", one.value or b""))
-    seen.take_over(marks, {})
+    seen.take_over(marks, {}, {})
     readers = {name: topic for topic, (name,) in PLAN.readers.items()}
     return all(
         seen.is_done(name, one) for name, topic in readers.items() for one in seen.find(topic, None)

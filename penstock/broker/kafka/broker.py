@@ -24,6 +24,8 @@ from penstock.broker.kafka import topics as kafka_topics
 from penstock.broker.kafka.connection import check_access, connection
 from penstock.broker.kafka.progress import Stretch
 from penstock.broker.kafka.records import journal_of, reader_key, stretch_key
+from penstock.broker.kafka.sending import record_bytes, send
+from penstock.broker.kafka.standing import Standing, standing
 from penstock.broker.kafka.view import View
 from penstock.errors import BrokerUnavailable, PenstockError
 from penstock.settings import Settings
@@ -52,6 +54,7 @@ class KafkaBroker:
         self._asker: Any = None
         self._producer: Any = None
         self._next: dict[TopicPartition, int] = {}
+        self._topics: dict[str, Standing] = {}
         self._reading = asyncio.Lock()
         self._one_at_a_time = threading.Lock()
         self._loop = asyncio.new_event_loop()
@@ -142,7 +145,12 @@ class KafkaBroker:
             runs = "a worker is running" if self.worker_running() else "no worker is running"
             self._call(kafka_topics.require_group(self._connection, self.plan.app_id))
             wrong = self._call(
-                kafka_topics.examine(self._connection, self.plan.topics, self.journal_topic)
+                kafka_topics.examine(
+                    self._connection,
+                    self.plan.topics,
+                    self.journal_topic,
+                    self._settings.max_event_bytes,
+                )
             )
         except BrokerUnavailable as exc:
             return False, f"{redact(exc.message)}. Start it, or name another: PENSTOCK_BROKER"
@@ -208,19 +216,20 @@ class KafkaBroker:
         committed = await self._admin.list_consumer_group_offsets(group, partitions=read)
         marks = self.view.held_back()
         await self._read_to(read)
-        self.view.take_over(marks, {TP(*tp): found.offset for tp, found in committed.items()})
+        self.view.take_over(
+            marks,
+            {TP(*tp): found.offset for tp, found in committed.items()},
+            {name: topic.id for name, topic in self._topics.items()},
+        )
 
     async def _assigned(self) -> list[TopicPartition]:
-        described = await self._admin.describe_topics([*self.plan.topics, self.journal_topic])
-        gone = self.plan.gone(self.view.known_readers()).keys() - set(self.plan.topics)
-        if gone:
-            # All are listed: to ask for one that is missing makes it on some brokers.
-            listed = await self._admin.describe_topics()
-            described = [*described, *(topic for topic in listed if topic["topic"] in gone)]
+        gone = self.plan.gone(self.view.known_readers())
+        names = {*self.plan.topics, self.journal_topic, *gone}
+        self._topics = await standing(self._admin, names)
         there = [
-            TopicPartition(topic["topic"], one["partition"])
-            for topic in described
-            for one in topic["partitions"]
+            TopicPartition(name, partition)
+            for name, topic in self._topics.items()
+            for partition in range(topic.partitions)
         ]
         async with self._reading:
             if set(there) != self._consumer.assignment():
@@ -244,14 +253,16 @@ class KafkaBroker:
             for tp, records in batches.items():
                 for record in records:
                     self._add(tp, record)
-                self._next[tp] = records[-1].offset + 1
+            # Not the records' offsets: the last ones before the end may be a transaction's marks.
+            for tp in self._next:
+                self._next[tp] = await self._consumer.position(tp)
 
     def _add(self, tp: TopicPartition, record: Any) -> None:
         key = record.key or b""
         if tp.topic == self.journal_topic:
             self.view.add_mark(tp.partition, key, record.value)
             return
-        value = record.value or b""
+        value = b"" if record.value is None else record.value
         self.view.add(Found(tp.topic, tp.partition, record.offset, record.timestamp, key, value))
 
     async def _has_member(self) -> bool:
@@ -273,8 +284,8 @@ class KafkaBroker:
 
     async def _append(self, rows: Sequence[tuple[Row, int | None]]) -> list[Location]:
         await self._started()
-        there = {found["topic"] for found in await self._admin.describe_topics()}
-        missing = {row.topic for row, _ in rows} - there
+        wanted = {row.topic for row, _ in rows}
+        missing = wanted - (await standing(self._admin, wanted)).keys()
         beside: list[tuple[Row, int | None]] = []
         if missing:
             # No worker has been here yet; the runs wait for it.
@@ -288,23 +299,23 @@ class KafkaBroker:
             )
             beside = await self._readers_of(missing)
         producer = await self._producing()
-        sending = []
-        for row, partition in [*rows, *beside]:
-            if row.topic in self.plan.one_worker:
-                partition = ONE_WORKER
-            sending.append(await producer.send(row.topic, row.value, row.key, partition))
-        sent = [await one for one in sending]
+        single = self.plan.one_worker
+        records = [
+            (row.topic, row.key, row.value, ONE_WORKER if row.topic in single else partition)
+            for row, partition in [*rows, *beside]
+        ]
+        sent = await send(producer, records, self._connection)
         return [Location(one.partition, one.offset) for one in sent[: len(rows)]]
 
     async def _readers_of(self, topics: Collection[str]) -> list[tuple[Row, int | None]]:
         """Return the journal's records of who reads `topics`, which are new: what is sent before
         any worker is there waits for them by name."""
-        (journal,) = await self._admin.describe_topics([self.journal_topic])
+        journal = (await standing(self._admin, [self.journal_topic]))[self.journal_topic]
         return [
-            (Row(self.journal_topic, reader_key(name, topic), b"1"), one["partition"])
+            (Row(self.journal_topic, reader_key(name, topic), b"1"), partition)
             for topic in topics
             for name in self.plan.readers.get(topic, ())
-            for one in journal["partitions"]
+            for partition in range(journal.partitions)
         ]
 
     async def _producing(self) -> Any:
@@ -312,7 +323,7 @@ class KafkaBroker:
             producer = AIOKafkaProducer(
                 **self._connection,
                 acks="all",
-                max_request_size=self._settings.max_event_bytes + 10_000,
+                max_request_size=record_bytes(self._settings.max_event_bytes),
             )
             try:
                 await producer.start()

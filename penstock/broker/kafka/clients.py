@@ -81,6 +81,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             return exc
         return None
 
+    async def see(self, topics: Mapping[str, int]) -> None:
+        """See that `topics` have these numbers of partitions, so that the group shares them out.
+        aiokafka asks again only after minutes."""
+        await self.call_thread(self._see, topics)
+
+    async def _see(self, topics: Mapping[str, int]) -> None:
+        client = self._ensure_consumer()._client
+        known = {name: len(client.cluster.partitions_for_topic(name) or ()) for name in topics}
+        if known != topics:
+            await client.force_metadata_update()
+
     def _stopped_set(self) -> None:
         if not self.thread_loop.is_closed():  # as it is when the worker ends by an error
             super()._stopped_set()

@@ -15,6 +15,7 @@ from aiokafka.errors import (
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth, server_list
 from faust.utils.urls import urllist
 
+from penstock.broker.kafka import reading  # noqa: F401 -- for every consumer that connects
 from penstock.errors import SettingsError
 from penstock.settings import Settings
 

@@ -1,15 +1,18 @@
 """Handover: what happens to journal and stages when partitions are assigned and revoked."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from aiokafka.errors import IllegalStateError
+from faust.types import TP
 
 from penstock.broker.contract import Stages
 from penstock.broker.kafka.clients import ShutdownBudget
 from penstock.broker.kafka.journal import KafkaJournal, Member
 from penstock.signals import (
+    EventsGone,
+    EventsLost,
     PartitionsLost,
     ProgressNotTaken,
     Signal,
@@ -17,6 +20,9 @@ from penstock.signals import (
     SuspectsFound,
     WorkerSuspended,
 )
+
+#: What the problems are about that are found while a partition is taken over.
+JOURNAL, CANCELS = "journal", "cancels"
 
 
 class Seeking(Member, Protocol):
@@ -42,6 +48,7 @@ class Handover:
         signals: Signals,
     ) -> None:
         self._signals = signals
+        self.problems = journal.problems
         self.journal = journal
         self.stages = stages
         self._member = member
@@ -85,10 +92,28 @@ class Handover:
             if signal not in self._edited:
                 self._edited.add(signal)
                 self._signals.emit(signal)
+        self._note(
+            JOURNAL,
+            journal.unreadable,
+            "Nothing of the partition is worked on, since what is finished or paid for may stand"
+            " there. It is read again at the next start; another replica may be whole",
+        )
         partitions = {tp.partition for tp in self._member().assignment()}
-        await journal.log.read(
+        unreadable = await journal.log.read(
             journal.plan.cancels, partitions, lambda _, key, __: self.stages.cancelled.add(key)
         )
+        self._note(CANCELS, unreadable, "A run that it cancels goes on; cancel it again")
+
+    def _note(self, about: str, unreadable: Mapping[int, str], then: str) -> None:
+        if unreadable:
+            self.problems.note(about, f"{'; '.join(unreadable.values())}. {then}")
+        else:
+            self.problems.over(about)
+
+    def on_lost(self, tp: TP, start: int, end: int) -> None:
+        """Say that the records from `start` to before `end` are gone, unless all were finished."""
+        if count := self.journal.lost(tp, start, end):
+            self._signals.emit(EventsLost(*tp, start, end, count))
 
     def on_seek(self) -> None:
         """Begin again at the group's commits, where the consumer delivers from now on."""
@@ -107,6 +132,20 @@ class Handover:
         self._signals.emit(WorkerSuspended())
         self.stages.hold()
         await self.stages.release(())
+        await self._deliver_again()
+
+    async def begin_anew(self, topics: set[str]) -> None:
+        """Cut off what is in flight of `topics`, which were deleted and made anew, and read them
+        from their beginnings. Raises `KafkaError`; then nothing is taken until this is called
+        again."""
+        self.stages.hold()
+        kept = {tp for tp in self._member().assignment() if tp.topic not in topics}
+        if lost := await self.stages.release(kept):
+            self._signals.emit(EventsGone(lost, tuple(sorted(topics))))
+        await self.load()
+        await self._deliver_again()
+
+    async def _deliver_again(self) -> None:
         member = self._member()
         # Else a rebalance comes, and with it another seek.
         with contextlib.suppress(IllegalStateError):

@@ -25,7 +25,8 @@ from penstock import crash
 from penstock.broker.contract import ONE_WORKER, Location, Plan
 from penstock.broker.kafka.delivery import Tracker
 from penstock.broker.kafka.lease import Lease
-from penstock.broker.kafka.log import Log, Room, Send
+from penstock.broker.kafka.log import Log, Room
+from penstock.broker.kafka.problems import Problems
 from penstock.broker.kafka.progress import Progress, Stretch
 from penstock.broker.kafka.records import (
     BEGUN,
@@ -33,6 +34,7 @@ from penstock.broker.kafka.records import (
     FIRSTS,
     IDS,
     OWNER,
+    TOPIC,
     Begun,
     Known,
     Part,
@@ -42,10 +44,13 @@ from penstock.broker.kafka.records import (
     stretch_key,
 )
 from penstock.broker.kafka.renames import introduce
+from penstock.broker.kafka.sending import Send
+from penstock.broker.kafka.standing import Standing
 from penstock.broker.kafka.suspects import Careful, KafkaSuspects
+from penstock.errors import EventTooLarge
 from penstock.journal import CLAIMS, TEXTS, Locations, Output, claimed_at, unpinned
 from penstock.record.events import begun_before, content_of
-from penstock.signals import StageJoined, StageLeft
+from penstock.signals import Signal, TopicMadeAnew
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +62,8 @@ GATHER_S = 0.02
 CROWDED = 5000
 #: A reason for `Room`: so many wait.
 CROWDED_OUT = "crowded"
+#: Another: Kafka does not take a mark for its size; and seconds until it is asked again.
+REFUSED, REFUSED_PAUSE_S = "refused", 2.0
 
 _encode = msgspec.json.Encoder().encode
 
@@ -78,12 +85,18 @@ class Member(Protocol):
 
     trackers: dict[TP, Tracker]
     missed_generation: bool
+    #: Partitions of which nothing is delivered.
+    shut: set[int]
 
     @property
     def generation(self) -> int:
         """How often partitions were assigned."""
 
     def assignment(self) -> set[TP]: ...
+
+    async def rewind(self, tps: set[TP]) -> bool:
+        """Let the group read `tps` from their beginnings, whatever it had committed. Returns False
+        when it does not take that now, as it rebalances."""
 
     async def highwaters(self, *tps: TP) -> Mapping[TP, int | None]: ...
 
@@ -102,10 +115,12 @@ class KafkaJournal:
         member: Callable[[], Member],
         partition_of: Callable[[str, bytes], Awaitable[int]],
         lease: Lease,
+        problems: Problems,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.plan = plan
         self.held = lease
+        self.problems = problems
         self.log = log
         self.topic = journal_of(plan.app_id)
         self.room = room
@@ -116,6 +131,8 @@ class KafkaJournal:
         self.owner = uuid.uuid4().hex[:8]
         self._epoch = 0
         self._number = 0
+        #: Why partitions of the topic cannot be read: nothing of them is worked on.
+        self.unreadable: dict[int, str] = {}
         self._parts: dict[int, Part] = {}
         self._progress: dict[tuple[str, TP], Progress] = {}
         #: Stretches from before the last seek that are still to be written, with partition and key.
@@ -130,9 +147,11 @@ class KafkaJournal:
 
     # -- which partitions are ours
 
-    async def load(self) -> list[StageJoined | StageLeft]:
+    async def load(self) -> list[Signal]:
         """Read the journal of every partition that is new here, and forget those that are gone.
-        Returns what an edited chain has changed in them. Raises `KafkaError`."""
+        One that cannot be read is left alone: what is finished or paid for may stand in it. Returns
+        what an edited chain has changed in them, and the topics that were deleted and made anew
+        since offsets of them were noted. Raises `KafkaError`."""
         member = self._member()
         generation = member.generation
         if member.missed_generation:
@@ -155,8 +174,9 @@ class KafkaJournal:
             count += 1
             new[partition].take(key, value)
 
+        self.unreadable = {}
         if new:
-            await self.log.read(self.topic, set(new), take)
+            self.unreadable = await self.log.read(self.topic, set(new), take)
             log.info(
                 "Journal: %d records of %d partitions read in %.1f s",
                 count,
@@ -165,6 +185,9 @@ class KafkaJournal:
             )
         if generation != member.generation:
             return []  # the group has rebalanced meanwhile, and this is called again
+        member.shut = set(self.unreadable)
+        wanted -= member.shut
+        new = {partition: part for partition, part in new.items() if partition in wanted}
         dead = {partition for partition, part in new.items() if part.owners - {self._name}}
         careful = dead | {partition for partition, part in new.items() if part.marks}
         if careful:
@@ -185,19 +208,64 @@ class KafkaJournal:
             for partition in dead:
                 self.delete([(partition, name) for name in new[partition].owners - {self._name}])
         await self._sign(wanted, b"1")
+        anew = await self._forget_old(self._parts | new)
         if generation != member.generation:
-            return []
-        edited: dict[StageJoined | StageLeft, None] = {}
+            return anew
+        edited: dict[Signal, None] = {}
         for partition, part in new.items():
             signals, rows = introduce(part, self.plan.readers)
             edited |= dict.fromkeys(signals)
             await self.log.send([(self.topic, *row, partition) for row in rows])
         if generation != member.generation:
-            return []
+            return anew
         self._parts |= new
         async with self._given:
             self._given.notify_all()
-        return list(edited)
+        return [*anew, *edited]
+
+    async def _forget_old(self, parts: Mapping[int, Part]) -> list[Signal]:
+        """Forget the offsets of topics that were deleted and made anew: an event of the new one
+        would be taken for done by them. Returns which topics those are."""
+        there = await self.log.standing(self.plan.readers)
+        news = [
+            (TP(topic, partition), one.id, part)
+            for topic, one in there.items()
+            for partition, part in parts.items()
+            if one.id and part.topics.get(topic) != one.id
+        ]
+        old = {tp: id_ for tp, id_, part in news if part.is_other(tp.topic, id_)}
+        if old:
+            await self.flush()
+            gone = [
+                (tp.partition, key) for tp in old for key in parts[tp.partition].forget(tp.topic)
+            ]
+            for stage, tp in list(self._progress):
+                if tp in old:
+                    del self._progress[stage, tp]
+            await asyncio.gather(*(self._keep(partition, key, None) for partition, key in gone))
+            if not await self._member().rewind(set(old)):
+                return []
+        # Last: a worker that dies before finds them of other topics once more.
+        await asyncio.gather(
+            *(
+                self._keep(tp.partition, TOPIC + tp.topic.encode(), id_.encode())
+                for tp, id_, _ in news
+            )
+        )
+        for tp, id_, part in news:
+            part.topics[tp.topic] = id_
+        return [TopicMadeAnew(topic, old[TP(topic, part)]) for topic, part in sorted(old)]
+
+    def others(self, there: Mapping[str, Standing]) -> set[str]:
+        """Return those of the topics that are not the ones of which offsets are noted."""
+        parts = self._parts.values()
+        return {name for name, one in there.items() if any(p.is_other(name, one.id) for p in parts)}
+
+    def lost(self, tp: TP, start: int, end: int) -> int:
+        """Return how many of the offsets from `start` to before `end` are not finished."""
+        stages = self.plan.readers.get(tp.topic, ())
+        progress = [self._progress_of(stage, tp) for stage in stages]
+        return sum(any(not one.is_done(at) for one in progress) for at in range(start, end))
 
     def gone(self) -> Iterator[tuple[TP, str, Collection[Stretch]]]:
         """Yield, in this worker's partitions, each topic that no stage reads any more with a stage
@@ -337,7 +405,9 @@ class KafkaJournal:
         if step is not None:
             # An answer that Kafka never takes (too large) is not recorded; the step ends without.
             recording = self._recording.pop(step.encode(), ())
-            await asyncio.gather(*recording, return_exceptions=True)
+            for error in await asyncio.gather(*recording, return_exceptions=True):
+                if isinstance(error, EventTooLarge):
+                    log.warning("An answer of %s is not recorded: %s", step, error)
         if self.held.is_lost():
             await self.held.wait()
         sent = await self.log.send(self._with_partitions(outputs)) if outputs else []
@@ -499,7 +569,25 @@ class KafkaJournal:
         return self._hold(self._keep(partition, key, value))
 
     async def _keep(self, partition: int, key: bytes, value: bytes | None) -> None:
-        await self.log.send([(self.topic, key, value, partition)])
+        """Write a record of the topic. What Kafka does not take for its size is tried until it
+        does, and meanwhile no work is taken: without the record, what is finished would be done
+        again. Only an answer is the step's own: raises `EventTooLarge`."""
+        refused = False
+        while True:
+            try:
+                await self.log.send([(self.topic, key, value, partition)])
+            except EventTooLarge as exc:
+                if key.startswith(CALL):
+                    raise
+                refused = True
+                self.problems.note(REFUSED, f"{exc}. No new work is taken until then")
+                self.room.shut(REFUSED)
+            else:
+                break
+            await asyncio.sleep(REFUSED_PAUSE_S)
+        if refused:
+            self.problems.over(REFUSED)
+            self.room.open(REFUSED)
 
     def delete(self, keys: list[tuple[int, bytes]]) -> None:
         """Delete `keys` from the topic, without waiting for it."""

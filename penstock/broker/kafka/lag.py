@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from penstock.broker.contract import Unread
+from penstock.broker.kafka.standing import standing
 from penstock.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -56,8 +57,10 @@ class Lag:
     async def _ask(self, topic: str, stages: tuple[str, ...]) -> int:
         try:
             await self._start()
-            (described,) = await self._admin.describe_topics([topic])
-            tps = [TopicPartition(topic, one["partition"]) for one in described["partitions"]]
+            found = await standing(self._admin, [topic])
+            if topic not in found:
+                raise BrokerUnavailable(f"the topic '{topic}' is not on Kafka")
+            tps = [TopicPartition(topic, one) for one in range(found[topic].partitions)]
             ends, firsts, commits = await self._ask_for(tps)
         except (KafkaError, OSError) as exc:
             await self.close()
@@ -73,8 +76,7 @@ class Lag:
         async with self._one_at_a_time:
             try:
                 await self._start()
-                # All are listed: to ask for one that is missing makes it on some brokers.
-                there = {found["topic"] for found in await self._admin.describe_topics()}
+                there = await standing(self._admin, {tp.topic for tp, *_ in gone})
                 tps = [TopicPartition(*tp) for tp in {tp for tp, *_ in gone} if tp.topic in there]
                 ends, firsts, commits = await self._ask_for(tps)
             except (KafkaError, OSError) as exc:

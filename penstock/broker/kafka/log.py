@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
-from faust.exceptions import NotReady, ProducerSendError
-from faust.types import RecordMetadata
+from aiokafka.errors import KafkaError
+from faust.exceptions import NotReady
 
+from penstock.broker.kafka.sending import Send, send
+from penstock.broker.kafka.standing import Asker, Standing
 from penstock.broker.partitioner import partition_of_key
-from penstock.errors import EventTooLarge
+from penstock.record.events import Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +28,6 @@ class Sent(Protocol):
     def offset(self) -> int: ...
 
 
-#: A record to send: topic, key, value, and the partition unless the key decides.
-Send = tuple[str, bytes, bytes | None, int | None]
 #: Takes the partition, key and value of a record.
 Take = Callable[[int, bytes, bytes | None], None]
 #: A reason for `Room`: a send has been waiting for long.
@@ -48,10 +47,13 @@ class Log(Protocol):
         """Send `records` until Kafka has acknowledged all of them, those of one partition in their
         order. Raises `EventTooLarge` for what it never takes."""
 
-    async def read(self, topic: str, partitions: set[int], take: Take) -> None:
+    async def read(self, topic: str, partitions: set[int], take: Take) -> dict[int, str]:
         """Call `take` with partition, key and value of every record that was in `partitions` of
-        `topic` when this began, in the order of each partition. Raises `KafkaError` when Kafka does
-        not answer."""
+        `topic` when this began, in the order of each partition. Returns why partitions cannot be
+        read to their ends. Raises `KafkaError` when Kafka does not answer."""
+
+    async def standing(self, topics: Iterable[str]) -> dict[str, Standing]:
+        """Return those of `topics` that exist. Raises `KafkaError`."""
 
 
 class Room(asyncio.Event):
@@ -82,6 +84,7 @@ class KafkaLog:
     ) -> None:
         self._producer = producer
         self._connection = connection
+        self._asker = Asker(connection)
         self._room = room
         #: When each unfinished send began, the oldest first.
         self._waiting: dict[int, float] = {}
@@ -89,7 +92,7 @@ class KafkaLog:
 
     # -- sending
 
-    async def send(self, records: Sequence[Send]) -> list[RecordMetadata]:
+    async def send(self, records: Sequence[Send]) -> Sequence[Sent]:
         """Send again whatever Kafka refuses, with all that was given with it. What arrives twice is
         recognised by its id or its key."""
         loop = asyncio.get_running_loop()
@@ -99,15 +102,9 @@ class KafkaLog:
         try:
             while True:
                 try:
-                    producer = self._producer()
-                    futures = [
-                        await producer.send(topic, key, value, partition, None, None)
-                        for topic, key, value, partition in records
-                    ]
-                    return [await future for future in futures]
-                except (KafkaError, ProducerSendError, NotReady) as exc:
-                    if isinstance(exc.__cause__ or exc, MessageSizeTooLargeError):
-                        raise EventTooLarge(f"Kafka takes no record of this size: {exc}") from exc
+                    producer = self._producer()._ensure_producer()
+                    return await send(producer, records, self._connection)
+                except (KafkaError, NotReady) as exc:
                     log.debug("sending again in %.1f s: %s", pause_s, exc)
                 await asyncio.sleep(pause_s)
                 pause_s = min(LAST_PAUSE_S, pause_s * 2)
@@ -137,11 +134,29 @@ class KafkaLog:
             self._room.shut(SLOW)
         return slow
 
+    # -- topics
+
+    async def standing(self, topics: Iterable[str]) -> dict[str, Standing]:
+        return await self._asker.standing(topics)
+
+    async def see(self, topics: Mapping[str, int]) -> None:
+        """See that `topics` have these numbers of partitions, so that keys go to the right ones."""
+        client = self._producer()._ensure_producer().client
+        for topic, count in topics.items():
+            known = client.cluster.partitions_for_topic(topic)
+            if known is not None and len(known) != count:
+                await client.force_metadata_update()
+                return
+
+    async def close(self) -> None:
+        await self._asker.close()
+
     # -- reading
 
-    async def read(self, topic: str, partitions: set[int], take: Take) -> None:
+    async def read(self, topic: str, partitions: set[int], take: Take) -> dict[int, str]:
+        unreadable: dict[int, str] = {}
         if not partitions:
-            return
+            return unreadable
         consumer = AIOKafkaConsumer(
             **self._connection,
             enable_auto_commit=False,
@@ -159,13 +174,16 @@ class KafkaLog:
             while left:
                 for tp, records in (await consumer.getmany(*left, timeout_ms=200)).items():
                     for record in records:
-                        if record.key is not None:
+                        if isinstance(record.value, Unreadable):
+                            unreadable.setdefault(tp.partition, record.value.reason)
+                        elif record.key is not None:
                             take(tp.partition, record.key, record.value)
                 # Not the records' offsets: the last ones before the end may be compacted away.
                 for tp in list(left):
                     if await consumer.position(tp) >= ends[tp]:
                         left.discard(tp)
                 await asyncio.sleep(0)
+            return unreadable
         finally:
             with contextlib.suppress(Exception):
                 await consumer.stop()

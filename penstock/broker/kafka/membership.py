@@ -4,7 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import faust
@@ -23,12 +23,20 @@ from penstock.broker.kafka.journal import KafkaJournal
 from penstock.broker.kafka.lag import Lag
 from penstock.broker.kafka.lease import Lease
 from penstock.broker.kafka.log import KafkaLog, Room
+from penstock.broker.kafka.problems import Problems
+from penstock.broker.kafka.standing import Standing
 from penstock.broker.kafka.transport import Consumer, Transport, faust_settings, faust_url
 from penstock.broker.kafka.watch import ANSWER_S, Watch
 from penstock.conditions import DOWN, STARTING, UP, Condition
 from penstock.errors import BrokerUnavailable, SettingsError
 from penstock.settings import Settings
-from penstock.signals import GroupRefuses, Signals, TopicsDiffer
+from penstock.signals import (
+    GroupRefuses,
+    PartitionsChanged,
+    Signals,
+    TopicMadeAnew,
+    TopicsDiffer,
+)
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +44,8 @@ log = logging.getLogger(__name__)
 FLUSH_S = 5.0
 #: Seconds between looks for what the group refuses.
 LOOK_S = 1.0
+#: What keeps the worker from work while the topics are not as they must be.
+TOPICS = "topics"
 
 
 def _note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -64,6 +74,7 @@ class GroupMember:
             self._consumer,
             self._log.partition_of,
             Lease(settings.session_s),
+            Problems(signals),
         )
         self.suspects = self.journal.suspects
         self._lag = Lag(self.journal, plan.app_id, self._connection)
@@ -81,7 +92,13 @@ class GroupMember:
         self._app = app
         self._stages = stages
         self._handover = Handover(self.journal, stages, self._consumer, self._signals)
-        self._transport = Transport(app.conf.broker_consumer, app, on_seek=self._handover.on_seek)
+        self._transport = Transport(
+            app.conf.broker_consumer,
+            app,
+            problems=self._handover.problems,
+            on_seek=self._handover.on_seek,
+            on_lost=self._handover.on_lost,
+        )
         return self._transport
 
     def _consumer(self) -> Consumer:
@@ -117,6 +134,7 @@ class GroupMember:
         await self._declare()
         # Not as one of the app's tasks: those begin when the worker has its partitions.
         self._app.add_future(self._watch_group())
+        self._app.add_future(self._watch_topics())
 
     async def _declare(self) -> None:
         app, settings = self._app, self.settings
@@ -125,28 +143,35 @@ class GroupMember:
             if not app.conf.topic_allow_declare or app.should_stop:
                 return
             try:
-                differ = await kafka_topics.declare(
-                    self._connection,
-                    self.plan.topics,
-                    self.journal.topic,
-                    settings.partitions,
-                    settings.replication,
-                    settings.max_event_bytes,
-                )
+                await self._declare_missing()
                 await kafka_topics.require_group(self._connection, settings.app_id)
             except KafkaError as exc:
                 log.debug("declaring topics again: %s", exc)
                 await app.sleep(1.0)
             else:
-                for sentence in differ:
-                    self._signals.emit(TopicsDiffer(sentence))
                 return
+
+    async def _declare_missing(self) -> None:
+        settings = self.settings
+        differ = await kafka_topics.declare(
+            self._connection,
+            self.plan.topics,
+            self.journal.topic,
+            settings.partitions,
+            settings.replication,
+            settings.max_event_bytes,
+        )
+        for sentence in differ:
+            self._signals.emit(TopicsDiffer(sentence))
 
     @property
     def condition(self) -> Condition:
         url, watch = self.settings.redact(self.settings.broker_url), self._watch
         if watch.down_since is not None:
             return Condition("broker", DOWN, f"{url}: {watch.reason}", watch.down_since)
+        problems = self._handover.problems
+        if problems.reason:
+            return Condition("broker", DOWN, f"{url}: {problems.reason}", problems.since)
         return Condition("broker", UP if watch.up.is_set() else STARTING, url)
 
     # -- beside the stages
@@ -175,6 +200,54 @@ class GroupMember:
             if error is not None and str(error) != said:
                 said = str(error)
                 self._signals.emit(GroupRefuses(app_id, said))
+
+    async def _watch_topics(self) -> None:
+        """Notice when topics are deleted, made anew or given partitions, or lose records unread."""
+        names = [*self.plan.topics, self.journal.topic]
+        before: dict[str, Standing] = {}
+        while not self._app.should_stop:
+            await self._app.sleep(LOOK_S)
+            with contextlib.suppress(KafkaError):  # `Watch` says when it does not answer
+                there = await self._log.standing(names)
+                if await self._can_work_on(names, there):
+                    await self._compare(before, there)
+                    before = there
+                await self._consumer().explain_gaps()
+
+    async def _can_work_on(self, names: list[str], there: Mapping[str, Standing]) -> bool:
+        """Return whether all topics are there, with equal numbers of partitions. Until they are, no
+        work is taken; those that were deleted are made anew."""
+        problems, room = self._handover.problems, self.journal.room
+        missing = [f"'{name}'" for name in names if name not in there]
+        counts = {name: topic.partitions for name, topic in there.items()}
+        wrong = kafka_topics.unequal(counts)
+        if missing:
+            wrong = f"the topics {', '.join(missing)} were deleted, and are made anew, empty."
+        if wrong is None:
+            problems.over(TOPICS)
+            room.open(TOPICS)
+            return True
+        problems.note(TOPICS, f"{wrong} No new work is taken until then.")
+        room.shut(TOPICS)
+        if missing and self._app.conf.topic_allow_declare:
+            await self._declare_missing()
+        return False
+
+    async def _compare(self, before: Mapping[str, Standing], there: Mapping[str, Standing]) -> None:
+        """Find what changed since the topics stood as `before`."""
+        read = self.plan.readers
+        for name, topic in there.items():
+            if name not in read and before and before[name].id != topic.id:
+                self._signals.emit(TopicMadeAnew(name, topic.id))
+        partitions = next(iter(there.values())).partitions
+        had = next(iter(before.values())).partitions if before else partitions
+        if had != partitions:
+            self._signals.emit(PartitionsChanged(had, partitions))
+        await self._log.see({name: topic.partitions for name, topic in there.items()})
+        shared = [*read, self.plan.cancels]
+        await self._consumer().see({name: there[name].partitions for name in shared})
+        if anew := self.journal.others({name: there[name] for name in read}):
+            await self._handover.begin_anew(anew)
 
     async def _watch_lease(self) -> None:
         """Notice when this process was suspended, and ask the group what is still ours."""
@@ -213,6 +286,7 @@ class GroupMember:
 
     async def close(self) -> None:
         await self._lag.close()
+        await self._log.close()
         self._watch.close()
 
     # -- what it does

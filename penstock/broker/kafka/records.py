@@ -10,10 +10,12 @@ A key begins with the kind of its record. A record without a value deletes:
     o|OWNER                    a worker that has the partition
     m|STAGE|TOPIC|OFFSET       an event that is in flight, and may have been so at a crash
     r|STAGE|TOPIC              a stage that reads the topic, or did before a chain was edited
+    t|TOPIC                    the id of the topic that offsets are of
 """
 
 import collections
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,10 +24,13 @@ import msgspec
 from penstock.broker.kafka.progress import Stretch
 from penstock.record.events import Id
 
+log = logging.getLogger(__name__)
+
 #: The kinds, in this order: a recorded answer, a stretch of finished offsets, ids of finished
-#: events, ids of finished first events, a run that a worker began, a worker, a suspect, a stage.
+#: events, ids of finished first events, a run that a worker began, a worker, a suspect, a stage, a
+#: topic.
 CALL, STRETCH, IDS, FIRSTS, BEGUN, OWNER, MARK = b"c|", b"p|", b"i|", b"f|", b"b|", b"o|", b"m|"
-READER = b"r|"
+READER, TOPIC = b"r|", b"t|"
 
 _stretch = msgspec.json.Decoder(Stretch)
 _ids = msgspec.json.Decoder(tuple[float, list[str]])
@@ -147,7 +152,7 @@ class Known:
 @dataclasses.dataclass
 class Part:
     """The state of one partition of the journal: recorded answers by step, the stages' progress,
-    the runs that began, the workers that have the partition, the suspects."""
+    the runs that began, the workers that have the partition, the suspects, the topics' ids."""
 
     calls: dict[bytes, dict[bytes, bytes]] = dataclasses.field(default_factory=dict)
     known: dict[str, Known] = dataclasses.field(default_factory=dict)
@@ -157,6 +162,8 @@ class Part:
     marks: dict[bytes, Mark] = dataclasses.field(default_factory=dict)
     #: The stages that read each topic, or did once.
     readers: dict[str, dict[str, None]] = dataclasses.field(default_factory=dict)
+    #: The ids of the topics that offsets are of.
+    topics: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def known_readers(self) -> dict[str, list[str]]:
         """Return the stages that read each topic, or did once. Journals of earlier versions say so
@@ -165,6 +172,20 @@ class Part:
         for stage, topic in self.stretches:
             known.setdefault(topic, {})[stage] = None
         return {topic: list(names) for topic, names in known.items() if names}
+
+    def is_other(self, topic: str, id_: str) -> bool:
+        """Return whether the offsets that are known are of another topic than that with `id_`,
+        which has its name now; False where the broker knows no ids."""
+        return bool(id_) and self.topics.get(topic, id_) != id_
+
+    def forget(self, topic: str) -> list[bytes]:
+        """Forget all offsets of `topic`. Returns the keys of their records, to be deleted."""
+        gone = [key for key in self.marks if key[len(MARK) :].decode().split("|")[1] == topic]
+        for key in gone:
+            del self.marks[key]
+        for at in [at for at in self.stretches if at[1] == topic]:
+            gone += self.stretches.pop(at)
+        return gone
 
     def begun_with(self, id_: str) -> str | None:
         """Return the content of the run that began with the event `id_`, "" where the content is
@@ -178,7 +199,14 @@ class Part:
         return None
 
     def take(self, key: bytes, value: bytes | None) -> None:
-        """Apply a record of the topic. Records must come in the order of their offsets."""
+        """Apply a record of the topic. Records must come in the order of their offsets. One that is
+        none of ours is said and left out."""
+        try:
+            self._take(key, value)
+        except (ValueError, msgspec.DecodeError) as exc:
+            log.warning("A record of the journal is none of ours and is left out: %r: %s", key, exc)
+
+    def _take(self, key: bytes, value: bytes | None) -> None:
         kind, rest = key[:2], key[2:]
         if kind == CALL:
             calls = self.calls.setdefault(step_of(key), {})
@@ -231,6 +259,8 @@ class Part:
                 self.marks.pop(key, None)
             else:
                 self.marks[key] = _mark.decode(value)
+        elif kind == TOPIC and value is not None:
+            self.topics[rest.decode()] = value.decode()
 
 
 def reader_key(stage: str, topic: str) -> bytes:

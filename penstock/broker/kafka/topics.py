@@ -23,6 +23,8 @@ from faust.types import TP
 
 from penstock.broker.contract import Plan
 from penstock.broker.kafka.delivery import Tracker
+from penstock.broker.kafka.sending import AROUND, record_bytes
+from penstock.broker.kafka.standing import standing
 from penstock.errors import BrokerUnavailable, ChainError, SettingsError
 
 log = logging.getLogger(__name__)
@@ -63,10 +65,10 @@ async def declare(
     try:
         wanted = [*topics, journal]
         counts = await _counts(admin, wanted)
-        if unequal := _unequal(counts):
-            raise ChainError(unequal)
+        if wrong := unequal(counts):
+            raise ChainError(wrong)
         partitions = next(iter(counts.values()), partitions)
-        size = {"max.message.bytes": str(2 * max_event_bytes + 100_000)}
+        size = {"max.message.bytes": str(record_bytes(max_event_bytes))}
         new = [
             NewTopic(
                 name,
@@ -79,7 +81,8 @@ async def declare(
         ]
         if new:
             await _create(admin, new)
-        differ = await _differences(admin, [name for name in wanted if name in counts], journal)
+        old = [name for name in wanted if name in counts]
+        differ = await _differences(admin, old, journal, max_event_bytes)
         deadline = time.monotonic() + SPREAD_S
         while len(await _counts(admin, wanted)) < len(wanted):
             if time.monotonic() > deadline:
@@ -96,8 +99,8 @@ async def require_equal(connection: Mapping[str, Any], topics: Sequence[str], jo
     admin = AIOKafkaAdminClient(**connection)
     await admin.start()
     try:
-        if unequal := _unequal(await _counts(admin, [*topics, journal])):
-            raise ChainError(unequal)
+        if wrong := unequal(await _counts(admin, [*topics, journal])):
+            raise ChainError(wrong)
     finally:
         await admin.close()
 
@@ -120,20 +123,24 @@ async def require_group(connection: Mapping[str, Any], group: str) -> None:
         await admin.close()
 
 
-async def examine(connection: Mapping[str, Any], topics: Sequence[str], journal: str) -> list[str]:
+async def examine(
+    connection: Mapping[str, Any], topics: Sequence[str], journal: str, max_event_bytes: int
+) -> list[str]:
     """Return what is wrong with the existing topics, in sentences; make none. Raises `KafkaError`
     when Kafka does not answer."""
     admin = AIOKafkaAdminClient(**connection)
     await admin.start()
     try:
         counts = await _counts(admin, [*topics, journal])
-        unequal = _unequal(counts)
-        return [*([unequal] if unequal else []), *await _differences(admin, list(counts), journal)]
+        wrong = unequal(counts)
+        differ = await _differences(admin, list(counts), journal, max_event_bytes)
+        return [*([wrong] if wrong else []), *differ]
     finally:
         await admin.close()
 
 
-def _unequal(counts: Mapping[str, int]) -> str | None:
+def unequal(counts: Mapping[str, int]) -> str | None:
+    """Return what is wrong with topics of unequal numbers of partitions, None with equal ones."""
     if len(set(counts.values())) <= 1:
         return None
     listed = ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
@@ -145,14 +152,8 @@ def _unequal(counts: Mapping[str, int]) -> str | None:
 
 
 async def _counts(admin: Any, names: Iterable[str]) -> dict[str, int]:
-    """Return the number of partitions of each that exists. All topics are listed, since to ask for
-    one that is missing makes it on brokers that are set up so."""
-    wanted = set(names)
-    return {
-        topic["topic"]: len(topic["partitions"])
-        for topic in await admin.describe_topics()
-        if topic["topic"] in wanted and topic["error_code"] == 0
-    }
+    """Return the number of partitions of each that exists."""
+    return {name: found.partitions for name, found in (await standing(admin, names)).items()}
 
 
 async def _create(admin: Any, new: list[NewTopic]) -> None:
@@ -172,8 +173,11 @@ async def _create(admin: Any, new: list[NewTopic]) -> None:
     log.info("Kafka: made the topics %s", ", ".join(one.name for one in new))
 
 
-async def _differences(admin: Any, names: list[str], journal: str) -> list[str]:
-    """Return the settings of topics made by others that would lose events or delete nothing."""
+async def _differences(
+    admin: Any, names: list[str], journal: str, max_event_bytes: int
+) -> list[str]:
+    """Return the settings of topics made by others that would lose events, delete nothing or refuse
+    what is no larger than an event may be."""
     if not names:
         return []
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
@@ -189,10 +193,23 @@ async def _differences(admin: Any, names: list[str], journal: str) -> list[str]:
                         + (
                             " it would grow for ever"
                             if name == journal
-                            else " Kafka may delete events that are not finished"
+                            else _loses(key, values[key])
                         )
                     )
+            limit = int(values.get("max.message.bytes", max_event_bytes + AROUND))
+            if limit < max_event_bytes + AROUND:
+                found.append(
+                    f"the topic '{name}' has max.message.bytes={limit}, and an event may have"
+                    f" {max_event_bytes} (PENSTOCK_MAX_EVENT_BYTES): a larger one becomes a dead"
+                    f" letter. Give it {record_bytes(max_event_bytes)} (kafka-configs.sh --alter)"
+                )
     return found
+
+
+def _loses(key: str, value: str) -> str:
+    if key == "cleanup.policy" and "compact" in value:
+        return " Kafka deletes all events of a run but the last, finished or not"
+    return " Kafka may delete events that are not finished"
 
 
 def finished(plan: Plan, trackers: Mapping[TP, Tracker]) -> dict[str, dict[int, int | None]]:

@@ -17,7 +17,10 @@ from penstock import crash
 from penstock.broker.acks import Acks
 from penstock.broker.kafka.clients import ConsumerThread, Producer, ShutdownBudget, shutdown_of
 from penstock.broker.kafka.delivery import Tracker
+from penstock.broker.kafka.problems import Problems
+from penstock.broker.kafka.sending import record_bytes
 from penstock.settings import Settings
+from penstock.signals import Signals
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,8 @@ REQUEST_S = 90.0
 FETCH_WAIT_S = 1.0
 #: The same while records are held for a stage that may have room again at any moment.
 HELD_WAIT_S = 0.05
+#: What problems of a fetch are about.
+READING = "reading"
 #: Records delivered before other tasks of the loop run.
 YIELD_EVERY = 50
 
@@ -57,8 +62,7 @@ def faust_settings(settings: Settings) -> dict[str, Any]:
         "consumer_group_instance_id": settings.worker_id or None,
         # Bytes: with Faust's 16 KB, 2,000 events in flight get 1,600 sends a second, not 17,800.
         "producer_max_batch_size": 256 * 1024,
-        # A dead letter holds its event as text in JSON, which can double it.
-        "producer_max_request_size": 2 * settings.max_event_bytes + 100_000,
+        "producer_max_request_size": record_bytes(settings.max_event_bytes),
     }
 
 
@@ -83,6 +87,10 @@ class Consumer(driver.Consumer):
         self._held: dict[TP, list[Any]] = {}
         #: Partitions whose end is above what was delivered; those offsets may be no records.
         self._doubted: set[TP] = set()
+        #: Offsets that were left out, each from and to where, and not explained yet.
+        self._gaps: list[tuple[TP, int, int]] = []
+        #: Partitions of which nothing is delivered: their journal cannot be read.
+        self.shut: set[int] = set()
         self._seeking = asyncio.Lock()
         self._acked: Any = Acks(self._stream_acked)
         self._acked_index: Any = self._acked
@@ -156,6 +164,10 @@ class Consumer(driver.Consumer):
         thread = cast(ConsumerThread, self._thread)
         return await thread.refusal()
 
+    async def see(self, topics: Mapping[str, int]) -> None:
+        """See that `topics` have these numbers of partitions, so that the group shares them out."""
+        await cast(ConsumerThread, self._thread).see(topics)
+
     async def is_member(self) -> bool:
         """Return whether the group still takes this worker's commits. It takes none of one that was
         silent for longer than the session, until the next rebalance."""
@@ -188,7 +200,23 @@ class Consumer(driver.Consumer):
         for tp in doubted - self._held.keys():
             tracker, position = self.trackers.get(tp), self._fetch_position(tp)
             if tracker is not None and position is not None:
+                self._note_gap(tp, tracker, position)
                 tracker.next = max(tracker.next or 0, position)
+
+    def _note_gap(self, tp: TP, tracker: Tracker, offset: int) -> None:
+        if tracker.next is not None and offset > tracker.next:
+            self._gaps.append((tp, tracker.next, offset))
+
+    async def explain_gaps(self) -> None:
+        """Report those offsets left out since the last call that were deleted unread: the others
+        are no records. Raises `KafkaError`."""
+        if not self._gaps:
+            return
+        firsts = await self.earliest_offsets(*{tp for tp, _, _ in self._gaps})
+        gaps, self._gaps = self._gaps, []
+        for tp, start, end in gaps:
+            if firsts.get(tp, 0) > start:
+                cast(Transport, self.transport).on_lost(tp, start, min(end, firsts[tp]))
 
     def _fetch_position(self, tp: TP) -> int | None:
         """Return the offset that the driver fetches next. Its own method may wait for Kafka."""
@@ -218,13 +246,19 @@ class Consumer(driver.Consumer):
             self._epoch += 1
             self._held.clear()
             self._doubted.clear()
+            self._gaps.clear()
             self.trackers = {tp: Tracker(offset) for tp, offset in committed.items()}
             self._first = first
-            cast(Transport, self.transport).on_seek()
+            transport = cast(Transport, self.transport)
+            for tp, tracker in self.trackers.items():
+                if tracker.next is not None and tracker.next < first[tp]:
+                    transport.on_lost(tp, tracker.next, first[tp])
+                    tracker.next = first[tp]
+            transport.on_seek()
 
     async def _seek_all(self) -> tuple[dict[TP, int | None], dict[TP, int]]:
         """Seek, and return the group's commits (None where there is none) and the offsets at which
-        partitions without one begin."""
+        the partitions begin."""
         committed = {
             TP(tp.topic, tp.partition): None if offset is None or offset < 0 else offset
             for tp, offset in (await self.seek_to_committed()).items()
@@ -232,11 +266,18 @@ class Consumer(driver.Consumer):
         }
         # aiokafka leaves a partition where it is when nothing of it was ever committed: what was
         # delivered and not acked would not come again.
-        new = [tp for tp, offset in committed.items() if offset is None]
-        first = dict(await self.earliest_offsets(*new)) if new else {}
+        first = dict(await self.earliest_offsets(*committed)) if committed else {}
+        new = {tp: first[tp] for tp, offset in committed.items() if offset is None}
         if new:
-            await self.seek_wait(first)
+            await self.seek_wait(new)
         return committed, first
+
+    async def rewind(self, tps: set[TP]) -> bool:
+        """Let the group read `tps` from their beginnings, whatever it had committed. Returns False
+        when it does not take that now, as it rebalances."""
+        for tp in tps:
+            self.trackers.pop(tp, None)  # else it would be committed once more
+        return await self._commit(await self.earliest_offsets(*tps))
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         if self._generation and generation_id != self._generation + 1:
@@ -265,7 +306,9 @@ class Consumer(driver.Consumer):
                 if not self.flow_active:
                     await self.wait_first(self.can_resume_flow.wait(), timeout=1.0)
                     continue
-                active = set(self._get_active_partitions())
+                active = {
+                    tp for tp in self._get_active_partitions() if tp.partition not in self.shut
+                }
                 ready = {tp for tp in active & self._held.keys() if self._has_room(tp)}
                 # What is held of a partition goes before what is fetched of it.
                 active -= self._held.keys()
@@ -280,8 +323,7 @@ class Consumer(driver.Consumer):
                     if not records and active:  # without any, the driver takes it for all
                         if self._doubted:
                             self._pass_gaps()
-                        wait_s = HELD_WAIT_S if self._held else FETCH_WAIT_S
-                        records = await self._getmany(active_partitions=active, timeout=wait_s)
+                        records = await self._fetch(active)
                 if records:
                     await self._deliver(records, epoch)
         except self.consumer_stopped_errors:
@@ -290,6 +332,21 @@ class Consumer(driver.Consumer):
         except asyncio.CancelledError:
             if not self.app.should_stop:
                 raise
+
+    async def _fetch(self, active: set[TP]) -> Any:
+        """Fetch, and return no records when Kafka refuses; that is asked again."""
+        problems = cast(Transport, self.transport).problems
+        try:
+            wait_s = HELD_WAIT_S if self._held else FETCH_WAIT_S
+            records = await self._getmany(active_partitions=active, timeout=wait_s)
+        except self.consumer_stopped_errors:
+            raise
+        except KafkaError as exc:
+            problems.note(READING, f"reading fails, and is tried again: {exc}")
+            await asyncio.sleep(1.0)
+            return {}
+        problems.over(READING)
+        return records
 
     async def _deliver(self, records: Any, epoch: int) -> None:
         """Deliver `records`. Not under the lock: a full buffer would block a rebalance's seek."""
@@ -315,6 +372,8 @@ class Consumer(driver.Consumer):
                 tracker = self.trackers.get(message.tp)
                 if tracker is None:
                     return
+                if record.offset != tracker.next:
+                    self._note_gap(message.tp, tracker, record.offset)
                 if not tracker.deliver(message):
                     continue
             await self.callback(message)
@@ -335,9 +394,18 @@ class Transport(driver.Transport):
     Producer = cast(Any, Producer)
 
     def __init__(
-        self, *args: Any, on_seek: Callable[[], None] = lambda: None, **options: Any
+        self,
+        *args: Any,
+        problems: Problems | None = None,
+        on_seek: Callable[[], None] = lambda: None,
+        on_lost: Callable[[TP, int, int], None] = lambda tp, start, end: None,
+        **options: Any,
     ) -> None:
         super().__init__(*args, **options)
+        self.problems = problems or Problems(Signals())
         #: Called when the consumer delivers again, from the group's commits on.
         self.on_seek = on_seek
+        #: Called with offsets of a partition that were deleted before they were delivered, from and
+        #: to before which.
+        self.on_lost = on_lost
         self.shutdown = ShutdownBudget()

@@ -19,6 +19,7 @@ class View:
         self._repeated = repeated
         self._ids: set[tuple[str, str]] = set()
         self._committed: dict[TP, int] = {}
+        self._topics: dict[str, str] = {}
         self._parts: dict[int, Part] = {}
         self._untaken: list[tuple[int, bytes, bytes | None]] = []
         #: How many records were added.
@@ -57,13 +58,16 @@ class View:
         self,
         marks: Iterable[tuple[int, bytes, bytes | None]],
         committed: Mapping[TP, int],
+        topics: Mapping[str, str],
     ) -> None:
-        """Apply the journal's records and the group's commits. Everything that was on the topics
-        before them must have been added by now: a step's mark is written after its outputs, so
-        otherwise a run could seem to be over because its outputs are missing here."""
+        """Apply the journal's records, the group's commits and the ids of the topics. Everything
+        that was on the topics before them must have been added by now: a step's mark is written
+        after its outputs, so otherwise a run could seem to be over because its outputs are missing
+        here."""
         for partition, key, value in marks:
             self._parts.setdefault(partition, Part()).take(key, value)
         self._committed = dict(committed)
+        self._topics = dict(topics)
 
     def find(self, topic: str, key: bytes | None, start: int = 0) -> list[Found]:
         by_key = self._found.get(topic, {})
@@ -71,10 +75,12 @@ class View:
         return [found for one in keys for found in by_key[one] if found.offset >= start]
 
     def is_done(self, stage: str, record: Found) -> bool:
-        if record.offset < self._committed.get(TP(record.topic, record.partition), 0):
-            return True
         part = self._parts.get(record.partition, Part())
-        stretches = part.stretches.get((stage, record.topic), {}).values()
-        if any(one.is_done(record.offset) for one in stretches):
-            return True
+        # Positions in a topic that was deleted say nothing about the one that has its name now.
+        if not part.is_other(record.topic, self._topics.get(record.topic, "")):
+            if record.offset < self._committed.get(TP(record.topic, record.partition), 0):
+                return True
+            stretches = part.stretches.get((stage, record.topic), {}).values()
+            if any(one.is_done(record.offset) for one in stretches):
+                return True
         return stage in part.known and id_of(record) in part.known[stage].ids
