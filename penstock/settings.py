@@ -99,6 +99,12 @@ class Settings:
         pathlib.Path("."), "folder that holds agents/, topics/ and steps/", pathlib.Path
     )
     app_id: str = _setting("penstock", "name of the app: its consumer group on Kafka", _name)
+    topic_prefix: str = _setting(
+        "", "what the names of the pipelines' topics on Kafka begin with", _name
+    )
+    shared_topics: bool = _setting(
+        False, "other apps may work on the same topics on Kafka, and pay for each event", _switch
+    )
     worker_id: str = _setting("", "name of this worker (Kafka: static membership)", _name)
     kafka_tls: bool = _setting(False, "Kafka over TLS", _switch)
     kafka_ca: str = _setting("", "file of certificates that the Kafka's is checked against")

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from penstock.errors import SettingsError
 from penstock.settings import Settings
 
 if TYPE_CHECKING:
@@ -9,11 +10,20 @@ if TYPE_CHECKING:
     from penstock.signals import Signals
 
 
+def _require_no_prefix(settings: Settings) -> None:
+    if settings.topic_prefix:
+        raise SettingsError(
+            f"PENSTOCK_TOPIC_PREFIX={settings.topic_prefix} is for topics on Kafka, which apps may"
+            " share; those of the embedded broker are in a file of their own (PENSTOCK_DATA)"
+        )
+
+
 def open_broker(settings: Settings, plan: "Plan") -> "Broker":
     """Open the broker for a process that is not a worker."""
     if settings.embedded:
         from penstock.broker.embedded.broker import EmbeddedBroker
 
+        _require_no_prefix(settings)
         return EmbeddedBroker(settings, plan)
     # Its driver takes a tenth of a second to import.
     from penstock.broker.kafka.broker import KafkaBroker
@@ -26,6 +36,7 @@ def join(settings: Settings, plan: "Plan", signals: "Signals") -> "Membership":
     if settings.embedded:
         from penstock.broker.embedded.membership import SoleWorker
 
+        _require_no_prefix(settings)
         return SoleWorker(settings, plan, signals)
     from penstock.broker.kafka.membership import GroupMember
 

@@ -99,6 +99,32 @@ class Plan:
     readers: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     #: Topics whose events all stand in partition `ONE_WORKER`.
     one_worker: frozenset[str] = frozenset()
+    #: What the pipelines' topics here begin with, and those of the chains do not.
+    prefix: str = ""
+
+    def prefixed(self, prefix: str) -> "Plan":
+        """Return the plan with the names that the pipelines' topics have on a broker where they
+        begin with `prefix`."""
+        pipelines = [
+            dataclasses.replace(one, topics=tuple(prefix + name for name in one.topics))
+            for one in self.pipelines
+        ]
+        return dataclasses.replace(
+            self,
+            pipelines=tuple(pipelines),
+            readers={prefix + topic: names for topic, names in self.readers.items()},
+            one_worker=frozenset(prefix + topic for topic in self.one_worker),
+            prefix=prefix,
+        )
+
+    def on_broker(self, topic: str) -> str:
+        """Return the name that `topic` of a chain, or of the app, has on the broker."""
+        own = topic in (self.dead_letters, self.cancels)
+        return topic if own else self.prefix + topic
+
+    def in_chain(self, topic: str) -> str:
+        """Return the name that a chain gives to `topic` of the broker."""
+        return topic.removeprefix(self.prefix)
 
     @property
     def stages(self) -> list[str]:
@@ -217,6 +243,9 @@ class Membership(Protocol):
     @property
     def suspects(self) -> Suspects:
         """What finds an event that kills its worker."""
+
+    def name_of(self, topic: str) -> str:
+        """Return the name that `topic` of a chain has on the broker."""
 
     def faust_settings(self) -> dict[str, Any]:
         """Return the settings of Faust for this broker. Raises `SettingsError`."""

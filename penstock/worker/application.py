@@ -115,7 +115,7 @@ class PenstockApp(faust.App):
 
     def _declare(self, spec: StageSpec) -> None:
         topic = self.topic(
-            spec.reads,
+            self.broker.name_of(spec.reads),
             schema=RawSchema(),
             partitions=self.settings.partitions,
         )
@@ -252,7 +252,7 @@ class PenstockApp(faust.App):
 
         def undelivered(topic: str) -> bool:
             consumer: Any = self.consumer  # one of our two
-            return bool(consumer.undelivered(topic))
+            return bool(consumer.undelivered(self.broker.name_of(topic)))
 
         return Env(
             settings=self.settings,

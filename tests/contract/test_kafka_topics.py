@@ -3,6 +3,7 @@
 import importlib
 import json
 import pathlib
+import re
 from functools import partial
 from typing import Any
 
@@ -76,6 +77,12 @@ class House:
     def delete(self, topic: str) -> None:
         self._admin.delete_topics([topic])[topic].result(30)
 
+    def cut(self, topic: str) -> None:
+        """What stands on it is deleted, as Kafka's retention does it."""
+        whole = [self._producing.TopicPartition(topic, part, -1) for part in range(2)]
+        for done in self._admin.delete_records(whole).values():
+            done.result(30)
+
     def grow(self, topic: str, count: int) -> None:
         new = self._library.NewPartitions(topic, count)
         self._admin.create_partitions([new])[topic].result(30)
@@ -89,10 +96,10 @@ class House:
         for done in self._admin.incremental_alter_configs([resource]).values():
             done.result(30)
 
-    def produce(self, value: bytes, codec: str) -> None:
+    def produce(self, value: bytes, codec: str, topic: str = "") -> None:
         options = {"bootstrap.servers": self.address, "compression.type": codec}
         producer = self._producing.Producer(options)
-        producer.produce(self.q, value)
+        producer.produce(topic or self.q, value)
         assert producer.flush(30) == 0
 
 
@@ -174,3 +181,59 @@ def test_what_a_topic_does_not_take_is_a_dead_letter_and_replayed_when_it_does(
     with house.worker() as running:
         running.wait_for(f"the topic '{house.a}' has max.message.bytes=3000")
         assert running.stop() == 0
+
+
+def test_records_that_kafka_deleted_unread_are_counted_at_the_next_start(house: House) -> None:
+    with house.worker() as running:
+        # A position in each partition.
+        done = [house.submit(f"before {number}") for number in range(6)]
+        wait_until(lambda: all(house.is_done(one) for one in done), "the first runs")
+        assert running.stop() == 0
+    for number in range(3):
+        house.submit(f"lost {number}")
+    house.cut(house.q)
+    with house.worker() as running:
+        running.wait_for("were deleted before they were read here")
+        house.ends(running, "after")
+        assert running.stop() == 0
+    said = re.findall(r"Lost: (\d+) that were not finished", running.text())
+    assert sum(map(int, said)) == 3
+
+
+# -- two apps on one Kafka
+
+
+def test_a_second_app_on_the_same_topics_is_refused_and_has_its_own_with_a_prefix(
+    house: House, tmp_path: pathlib.Path
+) -> None:
+    app = house.env["PENSTOCK_APP_ID"]
+    with house.worker() as running:
+        house.ends(running, "first")
+        second = house.env | {"PENSTOCK_APP_ID": f"{app}-two", "PENSTOCK_DATA": str(tmp_path / "2")}
+        refused = penstock("worker", env=second)
+        assert refused.returncode == 1, refused.stderr
+        assert f"another Penstock app, '{app}', works on '{house.q}'" in refused.stderr
+        house.env = second | {"PENSTOCK_TOPIC_PREFIX": "two."}
+        with house.worker() as other:
+            trace_id = house.submit("second")
+            other.wait_for(f"run {trace_id}: {house.q} -> {house.a}")
+            wait_until(partial(house.is_done, trace_id), "the run of the second app")
+            house.produce(b"no event", "none", f"two.{house.q}")
+            (letter,) = wait_until(house.letters, "a dead letter")
+            assert letter["topic"] == house.q  # as the chain has it
+            lag = penstock("lag", "--json", env=house.env)
+            assert [row["topic"] for row in json.loads(lag.stdout)] == [house.q], lag.stderr
+            assert other.stop() == 0
+        assert trace_id not in running.text()
+        house.env = second | {"PENSTOCK_SHARED_TOPICS": "on"}
+        with house.worker() as meant:
+            house.ends(meant, "both")
+            assert meant.stop() == 0
+        assert running.stop() == 0
+
+
+def test_a_prefix_for_the_embedded_broker_is_refused(tmp_path: pathlib.Path) -> None:
+    env = environment(tmp_path, PENSTOCK_TOPIC_PREFIX="two.")
+    for command in (["worker"], ["lag"]):
+        refused = penstock(*command, env=env)
+        assert refused.returncode == 1 and "PENSTOCK_TOPIC_PREFIX=two." in refused.stderr

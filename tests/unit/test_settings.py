@@ -41,6 +41,8 @@ def test_every_setting_can_be_set_by_its_name():
         "PENSTOCK_KAFKA_SASL": "SCRAM-SHA-256",
         "PENSTOCK_KAFKA_USER": "me",
         "PENSTOCK_KAFKA_PASSWORD": "open sesame",
+        "PENSTOCK_TOPIC_PREFIX": "team-a.",
+        "PENSTOCK_SHARED_TOPICS": "on",
         "PENSTOCK_SESSION_S": "6",
         "PENSTOCK_REPLICATION": "3",
         "PENSTOCK_PARTITIONS": " 8 ",

@@ -45,6 +45,9 @@ class SoleWorker:
         self._left_behind = 0
         self._introduced: list[StageJoined | StageLeft] = []
 
+    def name_of(self, topic: str) -> str:
+        return topic
+
     def faust_settings(self) -> dict[str, Any]:
         return {"broker": self.settings.broker_url}
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import threading
 import time
@@ -43,7 +44,7 @@ class KafkaBroker:
     called in threads."""
 
     def __init__(self, settings: Settings, plan: Plan) -> None:
-        self.plan = plan
+        self.plan = plan = plan.prefixed(settings.topic_prefix)
         self.journal_topic = journal_of(plan.app_id)
         self.view = View(plan.topics, {plan.dead_letters})
         self._settings = settings
@@ -68,11 +69,11 @@ class KafkaBroker:
     # -- writing
 
     def begin(self, runs: Sequence[Beginning]) -> list[Location | None]:
-        rows = [(Row(run.topic, run.key, run.value), None) for run in runs]
-        return [*self._call(self._append(rows))]
+        return [*self.append([Row(run.topic, run.key, run.value) for run in runs])]
 
     def append(self, rows: Sequence[Row]) -> list[Location]:
-        return self._call(self._append([(row, None) for row in rows]))
+        named = [row._replace(topic=self.plan.on_broker(row.topic)) for row in rows]
+        return self._call(self._append([(row, None) for row in named]))
 
     def cancel(self, key: bytes, value: bytes) -> None:
         row = Row(self.plan.cancels, key, value)
@@ -92,33 +93,36 @@ class KafkaBroker:
     def find(self, topic: str, key: bytes | None, start: int = 0) -> list[Found]:
         if not self._next:
             self._call(self._catch_up())
-        return self.view.find(topic, key, start)
+        found = self.view.find(self.plan.on_broker(topic), key, start)
+        return [dataclasses.replace(one, topic=topic) for one in found]
 
     def unfinished(self, stage: str, topic: str) -> int:
         with self.snapshot():
             return sum(not self.is_done(stage, found) for found in self.find(topic, None))
 
     def is_done(self, stage: str, record: Found) -> bool:
-        return self.view.is_done(stage, record)
+        topic = self.plan.on_broker(record.topic)
+        return self.view.is_done(stage, dataclasses.replace(record, topic=topic))
 
     def unread(self) -> list[Unread]:
         found = []
         for topic, names in self.plan.gone(self.view.known_readers()).items():
             records = self.view.find(topic, None)
             counts = {
-                name: sum(not self.is_done(name, record) for record in records) for name in names
+                name: sum(not self.view.is_done(name, record) for record in records)
+                for name in names
             }
             waiting = tuple(sorted(name for name, count in counts.items() if count))
             if waiting:
-                found.append(Unread(topic, waiting, max(counts.values())))
+                found.append(Unread(self.plan.in_chain(topic), waiting, max(counts.values())))
         return found
 
     def let_go(self, records: Sequence[Found]) -> None:
         known = self.view.known_readers()
         offsets: dict[tuple[str, TP], list[int]] = {}
         for record in records:
-            for name in known.get(record.topic, ()):
-                tp = TP(record.topic, record.partition)
+            tp = TP(self.plan.on_broker(record.topic), record.partition)
+            for name in known.get(tp.topic, ()):
                 offsets.setdefault((name, tp), []).append(record.offset)
         rows: list[tuple[Row, int | None]] = []
         for (name, tp), finished in offsets.items():

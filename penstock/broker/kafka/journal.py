@@ -433,7 +433,8 @@ class KafkaJournal:
     def _with_partitions(self, outputs: Sequence[Output]) -> list[Send]:
         """Return the records with their partitions: None, for the key's, or `ONE_WORKER`."""
         single = self.plan.one_worker
-        return [(*output, ONE_WORKER if output[0] in single else None) for output in outputs]
+        named = [(self.plan.on_broker(topic), key, value) for topic, key, value in outputs]
+        return [(*one, ONE_WORKER if one[0] in single else None) for one in named]
 
     async def begin(
         self, topic: str, id_: str, key: bytes, value: bytes, kept: bool
@@ -441,7 +442,7 @@ class KafkaJournal:
         """Begin a run with the event `id_` on `topic`. Returns its location, or None when the run
         was begun before. Only the worker that has the run's partition begins it: with `kept`, for
         an id that is known for ever, this waits until it has; otherwise it returns None."""
-        partition = await self._partition_of(topic, key)
+        partition = await self._partition_of(self.plan.on_broker(topic), key)
         async with self._given:
             if partition not in self._parts and not kept:
                 return None

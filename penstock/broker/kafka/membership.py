@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from aiokafka.errors import (
 
 from penstock.broker.contract import Location, Plan, Stages, Unread
 from penstock.broker.kafka import topics as kafka_topics
+from penstock.broker.kafka.apps import require_alone
 from penstock.broker.kafka.clients import ShutdownBudget
 from penstock.broker.kafka.connection import check_access, connection, credentials
 from penstock.broker.kafka.handover import Handover
@@ -62,7 +64,7 @@ class GroupMember:
 
     def __init__(self, settings: Settings, plan: Plan, signals: Signals) -> None:
         self.settings = settings
-        self.plan = plan
+        self.plan = plan = plan.prefixed(settings.topic_prefix)
         self._signals = signals
         self._connection = connection(settings)
         room = Room()
@@ -79,6 +81,9 @@ class GroupMember:
         self.suspects = self.journal.suspects
         self._lag = Lag(self.journal, plan.app_id, self._connection)
         self._watch = Watch(self._connection, signals)
+
+    def name_of(self, topic: str) -> str:
+        return self.plan.on_broker(topic)
 
     def faust_settings(self) -> dict[str, Any]:
         settings = self.settings
@@ -98,6 +103,7 @@ class GroupMember:
             problems=self._handover.problems,
             on_seek=self._handover.on_seek,
             on_lost=self._handover.on_lost,
+            names={topic: self.plan.in_chain(topic) for topic in self.plan.readers},
         )
         return self._transport
 
@@ -127,6 +133,11 @@ class GroupMember:
         names = (self.plan.topics, self.journal.topic)
         with contextlib.suppress(KafkaError, TimeoutError):
             await asyncio.wait_for(kafka_topics.require_equal(self._connection, *names), ANSWER_S)
+            await asyncio.wait_for(self._require_alone(), ANSWER_S)
+
+    async def _require_alone(self) -> None:
+        if not self.settings.shared_topics:
+            await require_alone(self._connection, self.plan.app_id, self.plan.readers)
 
     async def reach(self) -> None:
         """Wait until Kafka answers, and make missing topics: Faust would ignore them for ever."""
@@ -145,6 +156,7 @@ class GroupMember:
             try:
                 await self._declare_missing()
                 await kafka_topics.require_group(self._connection, settings.app_id)
+                await self._require_alone()
             except KafkaError as exc:
                 log.debug("declaring topics again: %s", exc)
                 await app.sleep(1.0)
@@ -219,6 +231,8 @@ class GroupMember:
         work is taken; those that were deleted are made anew."""
         problems, room = self._handover.problems, self.journal.room
         missing = [f"'{name}'" for name in names if name not in there]
+        if missing and not self._app.conf.topic_allow_declare:
+            return False  # whoever makes the topics may not have come to them yet
         counts = {name: topic.partitions for name, topic in there.items()}
         wrong = kafka_topics.unequal(counts)
         if missing:
@@ -229,7 +243,7 @@ class GroupMember:
             return True
         problems.note(TOPICS, f"{wrong} No new work is taken until then.")
         room.shut(TOPICS)
-        if missing and self._app.conf.topic_allow_declare:
+        if missing:
             await self._declare_missing()
         return False
 
@@ -297,10 +311,14 @@ class GroupMember:
         return await self.journal.begin(topic, id_, key, value, kept)
 
     async def lag(self, topic: str) -> int:
+        topic = self.plan.on_broker(topic)
         return await self._lag.of(topic, self.plan.readers.get(topic, ()))
 
     async def unread(self) -> list[Unread]:
-        return await self._lag.unread()
+        return [
+            dataclasses.replace(one, topic=self.plan.in_chain(one.topic))
+            for one in await self._lag.unread()
+        ]
 
     async def retire(self, before_s: float) -> int:
         """Delete from the beginning of each partition that this worker has. A run's events may go

@@ -148,4 +148,4 @@ class KafkaSuspects:
 
 
 def _key(stage: str, message: Any) -> bytes:
-    return MARK + f"{stage}|{message.topic}|{message.offset}".encode()
+    return MARK + f"{stage}|{message.tp.topic}|{message.offset}".encode()

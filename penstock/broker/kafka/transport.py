@@ -354,6 +354,7 @@ class Consumer(driver.Consumer):
         def suspended() -> bool:
             return not self.flow_active or self._epoch != epoch or self._stopped.is_set()
 
+        names = cast(Transport, self.transport).names
         for count, (tp, record) in enumerate(self.scheduler.iterate(records)):
             if count % YIELD_EVERY == YIELD_EVERY - 1:
                 await asyncio.sleep(0)
@@ -368,6 +369,7 @@ class Consumer(driver.Consumer):
                 self._held.setdefault(tp, []).append(record)
                 continue
             message = self._to_message(tp, record)
+            message.topic = names.get(tp.topic, message.topic)
             if careful:
                 tracker = self.trackers.get(message.tp)
                 if tracker is None:
@@ -399,9 +401,12 @@ class Transport(driver.Transport):
         problems: Problems | None = None,
         on_seek: Callable[[], None] = lambda: None,
         on_lost: Callable[[TP, int, int], None] = lambda tp, start, end: None,
+        names: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
+        #: The names that chains give to topics, by those that they have on the broker.
+        self.names = names or {}
         self.problems = problems or Problems(Signals())
         #: Called when the consumer delivers again, from the group's commits on.
         self.on_seek = on_seek
