@@ -6,7 +6,7 @@ import logging
 import os
 import signal as signals
 from importlib.metadata import version
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import faust.cli.worker
 import faust.worker
@@ -44,7 +44,7 @@ class Worker(faust.worker.Worker):
     def on_setup_root_logger(self, logger: logging.Logger, level: int) -> None:
         super().on_setup_root_logger(logger, level)
         for handler in logger.handlers:
-            redact = cast(PenstockApp, self.app).settings.redact
+            redact = self.app.settings.redact
             handler.addFilter(functools.partial(on_one_line, redact=redact))
         if level > logging.DEBUG:
             for handler in logger.handlers:

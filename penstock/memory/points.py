@@ -119,7 +119,8 @@ class Points:
                 if kind not in kinds:
                     continue
                 # Left out here, because a filter costs embedded Qdrant five times the look.
-                size, points = limit, []
+                size = limit
+                points: list[Any] = []
                 while len(points) < limit:
                     answer = await client.query_points(
                         self._names[kind],

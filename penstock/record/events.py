@@ -123,8 +123,8 @@ _envelope = msgspec.json.Decoder(_Envelope)
 
 
 def is_envelope(raw: bytes | None) -> bool:
-    """Return whether the record `raw` is meant as an event: an object with a trace_id and parts. One
-    that cannot be read counts as such: it is no plain text either."""
+    """Return whether the record `raw` is meant as an event: an object with a trace_id and parts.
+    One that cannot be read counts as such: it is no plain text either."""
     if isinstance(raw, Unreadable):
         return True
     try:
