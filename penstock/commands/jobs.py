@@ -8,9 +8,11 @@ from typing import Any
 from penstock.commands.command import Context
 from penstock.commands.printing import put, put_json, say
 from penstock.commands.runs import CANCEL_S
+from penstock.commands.watching import watching
 from penstock.jobs.status import REFUSED, JobStatus
 from penstock.models import LABEL, wrote_offline
 from penstock.record.events import as_text
+from penstock.record.jobs import trace_id_of
 from penstock.runs.runs import DONE, RUNNING
 
 
@@ -36,7 +38,8 @@ async def push_job(
                 style="yellow",
             )
         if wait:
-            status = await client.wait_job(name, pushed.id)
+            async with watching(context, pushed.trace_id):
+                status = await client.wait_job(name, pushed.id)
             return show(status, context.settings.data, context.as_json)
     if context.as_json:
         summary = {"name": name, "trace_id": pushed.trace_id, "id": pushed.id}
@@ -50,7 +53,11 @@ async def push_job(
 
 async def job_status(context: Context, name: str, wait: bool) -> int:
     async with context.client() as client:
-        status = await (client.wait_job(name) if wait else client.job(name))
+        if wait:
+            async with watching(context, trace_id_of(name)):
+                status = await client.wait_job(name)
+        else:
+            status = await client.job(name)
     return show(status, context.settings.data, context.as_json)
 
 

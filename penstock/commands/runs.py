@@ -13,6 +13,7 @@ import msgspec
 from penstock.client import LOOK_S, Client
 from penstock.commands.command import Context
 from penstock.commands.printing import put, put_json, say
+from penstock.commands.watching import watching
 from penstock.commands.worker_here import WorkerHere
 from penstock.conditions import Condition
 from penstock.errors import PenstockError, SettingsError
@@ -118,7 +119,7 @@ async def show_begun(
             continue
         if not context.as_json:
             say(f"run {trace_id}")
-        async with saying_what_is_waited_for(context):
+        async with watching(context, trace_id), saying_what_is_waited_for(context):
             run = await follow(client, trace_id, quiet=context.as_json)
         code = max(code, show_run(run, context.as_json))
     return code
@@ -169,13 +170,13 @@ async def begin(context: Context, pipeline: str, text: str | None) -> int:
     if not text:
         raise SettingsError(f"say what to begin with: penstock run {pipeline} TEXT")
     client, worker = context.client(), WorkerHere(context, pipeline)
-    async with client, worker:
+    async with client, watching(context) as watch, worker:
         if client.worker_running() and (elsewhere := _elsewhere(context, pipeline)):
             raise SettingsError(elsewhere[0].upper() + elsewhere[1:])
         if client.worker_running():
             say_who_has_other_files(context)
         await worker.work_if_nobody_does(client)
-        trace_id = await client.submit(pipeline, {chain.entry: text})
+        trace_id = watch.trace_id = await client.submit(pipeline, {chain.entry: text})
         if not context.as_json:
             say(f"{pipeline}: {as_text(text)}  (run {trace_id})")
         following = asyncio.ensure_future(follow(client, trace_id, quiet=context.as_json))

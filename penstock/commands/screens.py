@@ -16,6 +16,7 @@ from rich.tree import Tree
 from penstock.models import LABEL, wrote_offline
 from penstock.record.events import Usage, as_text
 from penstock.runs.runs import DEAD, DONE, Entry, Run
+from penstock.under_way import Step
 from penstock.worker.console import printable
 
 
@@ -52,6 +53,22 @@ def step_line(entry: Entry) -> Text:
             line.append(f"  cut off ({usage.cut})", style="yellow")
     if event.attempt > 1:
         line.append(f"  (try {event.attempt})", style="yellow")
+    return line
+
+
+def line_under_way(step: Step, now: float) -> Text:
+    """One line for one stage that is under way: who, how long, how many tokens; or what it waits
+    for, and until when."""
+    minutes, seconds = divmod(int(now - step.since), 60)
+    line = Text(no_wrap=True, overflow="ellipsis")
+    line.append(f"  {step.who:<12}", style="bold")
+    line.append(f" … {minutes}:{seconds:02}")
+    if step.waits_for:
+        until = time.strftime(" until %H:%M:%S", time.localtime(step.until)) if step.until else ""
+        line.append(f"  waits{until} for {step.waits_for}".replace("\n", " "), style="yellow")
+    elif step.tokens:
+        a_second = step.tokens / max(0.1, now - step.first_token_at)
+        line.append(f"  {step.tokens} tokens, {a_second:.1f}/s", style="dim")
     return line
 
 

@@ -23,6 +23,7 @@ from penstock.backoff import Backoff
 from penstock.conditions import DOWN, UP, Condition
 from penstock.errors import ModelBusy, ModelFailed, ModelLocked, Unavailable
 from penstock.signals import ProviderBusy, ProviderDown, ProviderSlow, ProviderUp, Signals
+from penstock.under_way import step_under_way
 
 #: Different runs whose calls failed, with no success between them, after which it is down.
 DOWN_AFTER_RUNS = 2
@@ -57,6 +58,10 @@ class Gate(Protocol):
     @property
     def condition(self) -> Condition | None:
         """How it is, for people, if there is anything to say."""
+
+    def waits(self) -> tuple[str, float | None]:
+        """What those who wait here wait for, and until when, in seconds since 1970, if that is
+        known."""
 
     async def acquire(self) -> None:
         """Wait until the caller may call. Asked again before its call, it waits only for what has
@@ -95,15 +100,20 @@ class Gates:
         then is told to the gates. Only a `ModelFailed` counts against the event: anything else that
         is unavailable says that `name` is. Any other error is an answer: it is there.
         """
-        gates = self.of(what, name, at_once)
+        gates, step = self.of(what, name, at_once), step_under_way.get()
         try:
             # Who waited at the last may find one before it closed by now.
             for gate in (*gates, *gates[:-1]):
+                if step is not None:
+                    step.waits = gate.waits
                 await gate.acquire()
         except BaseException:
             for gate in gates:
                 gate.release()
             raise
+        finally:
+            if step is not None:
+                step.waits = None
         began = asyncio.get_running_loop().time()
         try:
             yield
@@ -150,6 +160,11 @@ class Gates:
         return next((error for error in errors if isinstance(error, ModelLocked)), None)
 
 
+def _wall_clock(at: float) -> float:
+    """`at` by the loop's clock, in seconds since 1970."""
+    return time.time() + max(0.0, at - asyncio.get_running_loop().time())
+
+
 class AtOnce:
     """How many calls of `name` are in flight: `limit` at first, half of them when one takes too
     long, and one more with each answer while others wait."""
@@ -172,6 +187,9 @@ class AtOnce:
             return None
         reason = f"{self.name} has {len(self._calling)} calls at once, {waiting} wait"
         return Condition(self.what, UP, reason)
+
+    def waits(self) -> tuple[str, float | None]:
+        return f"its turn: {self.name} has {len(self._calling)} calls at once", None
 
     async def acquire(self) -> None:
         """Wait for the caller's place, in the order of coming. Whoever has one keeps it."""
@@ -262,6 +280,9 @@ class Outage:
         # A server's words may be no Unicode, which no file could hold.
         said = self.error.message.encode("utf-8", "replace").decode()
         return Condition(self.what, DOWN, f"{self.name}: {said}", self.since)
+
+    def waits(self) -> tuple[str, float | None]:
+        return self.condition.reason, _wall_clock(self._probe_at)
 
     async def acquire(self) -> None:
         """Wait until it is up, or the caller is the one to find out whether it is."""
@@ -378,6 +399,10 @@ class Pace:
             return None
         reason = f"{self.name} is busy: {self.rate:.3g} calls a second, {self._waiting} wait"
         return Condition(self.what, UP, reason)
+
+    def waits(self) -> tuple[str, float | None]:
+        condition = self.condition
+        return condition.reason if condition else self.name, _wall_clock(self._next_at)
 
     async def acquire(self) -> None:
         """Wait for the caller's place: calls go out in the order of their coming."""

@@ -16,6 +16,7 @@ from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 
 from penstock.errors import ModelError, ModelFailed, ModelUnavailable
+from penstock.under_way import step_under_way
 
 #: Seconds that a stream has to end after its last event, so that its connection is used again.
 END_S = 0.2
@@ -50,6 +51,7 @@ class Answering:
         self.cut = ""
         #: Whether the server has the request.
         self.taken = False
+        self._step = step_under_way.get()
         self._limits = limits
         self._limit = limits.total
         self._ends_at = 0.0
@@ -75,6 +77,8 @@ class Answering:
     def token(self) -> None:
         """There is more of the answer."""
         self.tokens += 1
+        if self._step is not None:
+            self._step.token(self.tokens)
         self._wait(self._limits.token)
 
     def _wait(self, limit: Limit) -> None:

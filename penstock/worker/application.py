@@ -31,6 +31,7 @@ from penstock.signals import (
     Signals,
     write_to_log,
 )
+from penstock.under_way import UnderWay
 from penstock.worker.clients import Clients
 from penstock.worker.console import show
 from penstock.worker.drift import Drift
@@ -95,6 +96,7 @@ class PenstockApp(faust.App):
             redact=settings.redactor.json,
         )
         self._health: HealthFile | None = None
+        self.under_way: set[UnderWay] = set()
         for spec in project.stages:
             self._declare(spec)
         self._declare_cancels()
@@ -227,6 +229,7 @@ class PenstockApp(faust.App):
             self.conditions,
             self.signals,
             takes_cards=self.takes_cards,
+            under_way=self.under_way,
         )
         self._health.start()
         if any(spec.agent is not None for spec in self.project.stages):
@@ -263,6 +266,7 @@ class PenstockApp(faust.App):
             suspects=self.suspects,
             cancelled=self.cancelled,
             memory=self.clients.memory,
+            under_way=self.under_way,
             generation=lambda: self.consumer_generation_id,
             undelivered=undelivered,
         )

@@ -10,6 +10,7 @@ from penstock.memory import Memory
 from penstock.models.gate import Gates
 from penstock.settings import Settings
 from penstock.signals import Signals
+from penstock.under_way import UnderWay
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,8 @@ class Env:
     cancelled: Set[bytes] = frozenset()
     #: Opens the agents' memory, once.
     memory: Callable[[], Awaitable[Memory]] | None = None
+    #: The steps that are done now.
+    under_way: set[UnderWay] = dataclasses.field(default_factory=set)
     #: The consumer's generation: a message of another one is somebody else's.
     generation: Callable[[], int | None] = lambda: None
     #: Whether the broker has events of a topic that no stage here has seen.

@@ -5,11 +5,12 @@ A file, and no event: what a broker that is away would carry would say nothing o
 
 import asyncio
 import contextlib
+import heapq
 import os
 import pathlib
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
@@ -19,11 +20,14 @@ from penstock.project.files import differing, way_out
 from penstock.project.project import Project
 from penstock.settings import Settings
 from penstock.signals import HealthUnwritten, Signals
+from penstock.under_way import Step, UnderWay
 
 #: Seconds between two looks, and at most between two writes: a file that is older has no worker.
 LOOK_S, WRITE_S = 0.5, 5.0
 #: Seconds without a write after which a worker counts as gone, and after which its file goes.
 SILENT_S, FORGET_S = 15.0, 86_400.0
+#: Steps under way that are written at most.
+MOST_STEPS = 200
 
 #: Files that a sentence names.
 NAMED = 4
@@ -52,6 +56,8 @@ class Health(msgspec.Struct, frozen=True):
     #: Whether SIGHUP has it take its cards anew, and what came of it last.
     takes_cards: bool = False
     reload: Reload | None = None
+    #: What it does now, the oldest first.
+    steps: tuple[Step, ...] = ()
 
     @property
     def is_killed(self) -> bool:
@@ -76,11 +82,13 @@ class HealthFile:
         signals: Signals,
         *,
         takes_cards: bool = False,
+        under_way: Collection[UnderWay] = (),
     ) -> None:
         self._settings = settings
         self._pipelines = pipelines
         self._project = project
         self._takes_cards = takes_cards
+        self._under_way = under_way
         self._reload: Reload | None = None
         self._conditions = conditions
         self._signals = signals
@@ -109,10 +117,12 @@ class HealthFile:
         at, failed = 0.0, False
         while True:
             try:
-                conditions = tuple(self._conditions())
-                if (conditions, self._reload) != written or time.time() - at >= WRITE_S:
-                    written, at = (conditions, self._reload), time.time()
-                    await asyncio.to_thread(self._write, self._as_json(conditions))
+                oldest = heapq.nsmallest(MOST_STEPS, self._under_way, key=lambda one: one.since)
+                steps = tuple(one.as_it_is() for one in oldest)
+                now = (tuple(self._conditions()), self._reload, steps)
+                if now != written or time.time() - at >= WRITE_S:
+                    written, at = now, time.time()
+                    await asyncio.to_thread(self._write, self._as_json(*now))
                     failed = False
             except Exception as exc:
                 # The work does not wait for a file that is about it.
@@ -121,7 +131,9 @@ class HealthFile:
                 failed = True
             await asyncio.sleep(LOOK_S)
 
-    def _as_json(self, conditions: tuple[Condition, ...]) -> bytes:
+    def _as_json(
+        self, conditions: tuple[Condition, ...], reload: Reload | None, steps: tuple[Step, ...]
+    ) -> bytes:
         health = Health(
             self._name,
             os.getpid(),
@@ -131,7 +143,8 @@ class HealthFile:
             self._pipelines,
             self._project.files,
             self._takes_cards,
-            self._reload,
+            reload,
+            steps,
         )
         return self._settings.redactor.record(msgspec.json.encode(health))
 
@@ -185,6 +198,17 @@ def who_has_other_files(data: pathlib.Path, app_id: str, files: Mapping[str, str
                 f" {way_out(changed)}"
             )
     return ""
+
+
+def steps_of(data: pathlib.Path, app_id: str, trace_id: str) -> list[Step]:
+    """What workers that are there do now for the run."""
+    return [
+        step
+        for health in read_all(data, app_id)
+        if not health.is_silent
+        for step in health.steps
+        if step.trace_id == trace_id
+    ]
 
 
 def what_is_down(data: pathlib.Path, app_id: str) -> dict[str, Condition]:

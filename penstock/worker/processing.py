@@ -1,7 +1,8 @@
 """Processing: what becomes of one event in a stage, decided before anything is written."""
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ from penstock.signals import (
     StageLabel,
     StepFinished,
 )
+from penstock.under_way import UnderWay, step_under_way
 from penstock.worker.env import Env
 from penstock.worker.outputs import make_outputs
 from penstock.worker.work import PASSING, Answer, Do, StepWork
@@ -82,7 +84,8 @@ class Processing:
             )
             step = f"{self.spec.name}/{event.id}"
             run_of_call.set(event.trace_id)
-            answer = await self._answer(event, step, message, tries, env)
+            with self._under_way(event, env) as now:
+                answer = await self._answer(event, step, message, tries, env, now)
             outputs = make_outputs(self.spec, event, answer, tries.made, env.settings)
         except Exception as exc:
             exchange = getattr(exc, "exchange", None)
@@ -97,6 +100,17 @@ class Processing:
             [(topic, output.key, raw) for topic, output, raw in outputs],
             step,
         )
+
+    @contextlib.contextmanager
+    def _under_way(self, event: Event, env: Env) -> Iterator[UnderWay]:
+        step = UnderWay(event.trace_id, self.spec.agent or self.spec.step or self.spec.name)
+        env.under_way.add(step)
+        token = step_under_way.set(step)
+        try:
+            yield step
+        finally:
+            step_under_way.reset(token)
+            env.under_way.discard(step)
 
     def dead_letter(
         self,
@@ -181,7 +195,7 @@ class Processing:
             )
 
     async def _answer(
-        self, event: Event, step: str, message: Any, tries: Tries, env: Env
+        self, event: Event, step: str, message: Any, tries: Tries, env: Env, now: UnderWay
     ) -> Answer:
         """The step's answer, tried again while what it fails by may pass."""
         while True:
@@ -200,7 +214,9 @@ class Processing:
                     raise
                 pause_s = tries.pause_s(exc)
                 env.signals.emit(Retried(self.label, event, exc, pause_s))
+                now.next_try(exc, pause_s)
                 await asyncio.sleep(pause_s)
+                now.waits = None
 
 
 def _readable(message: Any) -> Event | None:

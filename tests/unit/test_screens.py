@@ -8,9 +8,10 @@ import pytest
 from rich.text import Text
 from rich.tree import Tree
 
-from penstock.commands.screens import Screen, run_tree
+from penstock.commands.screens import Screen, line_under_way, run_tree
 from penstock.record.events import first_event
 from penstock.runs.runs import Entry, Run
+from penstock.under_way import Step
 from penstock.worker.console import on_one_line, printable, show
 
 
@@ -102,3 +103,23 @@ def test_the_tags_of_a_run_stand_in_its_tree_on_one_line():
     event = msgspec.structs.replace(event, tags={"key": "order-17\nrun 1 is done"})
     title = run_tree(Run(event.trace_id, "tale", (Entry("idea", 0, 0, event, ()),), ())).label
     assert str(title).endswith("  key: order-17 run 1 is done") and "\n" not in str(title)
+
+
+@pytest.mark.parametrize(
+    ("step", "line"),
+    [
+        (Step("t", "bot", 935.0), "  bot          … 1:05"),
+        (Step("t", "bot", 990.0, 30, 994.0), "  bot          … 0:10  30 tokens, 5.0/s"),
+        (
+            Step("t", "bot", 990.0, waits_for="m: 502\nnext", until=0.0),
+            "  bot          … 0:10  waits for m: 502 next",
+        ),
+    ],
+)
+def test_a_step_under_way_is_a_line_with_its_clock_and_tokens_or_what_it_waits_for(step, line):
+    assert line_under_way(step, 1000.0).plain == line
+
+
+def test_a_wait_with_a_known_end_says_until_when():
+    until = line_under_way(Step("t", "bot", 990.0, waits_for="m: 502", until=1060.0), 1000.0).plain
+    assert "waits until " in until and until.endswith(" for m: 502")
