@@ -24,7 +24,7 @@ def test_a_pipeline_of_one_yaml_and_two_cards_runs(place: Place) -> None:
     assert "poet" in screen.err and "judge" in screen.err
     assert "✅ Final Haiku Output for Trace ID" in screen.out and LABEL in screen.out
     haiku, verdict = screen.out.split("\nverdict:\n")
-    assert "Write one haiku" in haiku and "You are given a haiku" in verdict
+    assert "You write haikus" in haiku and "You read haikus" in verdict
 
 
 def test_an_answer_goes_back_as_often_as_the_chain_allows_and_then_on(place: Place) -> None:

@@ -24,6 +24,7 @@ FULL = Event(
     usage=Usage(model="m", requests=1, input_tokens=3, output_tokens=5, seconds=0.5, cut="length"),
     created=1.5, attempt=2, replay=1, only="teller", anew=["x"], forked_from=TRACE,
     tags={"key": "order-17"}, rounds={"teller/LONG": 2},
+    seen={"teller/LONG": ["3f"]}, ended="draft is the same as in round 1",
 )  # fmt: skip
 
 
