@@ -833,13 +833,10 @@ class TopicMadeAnew(Signal, frozen=True):
     level: ClassVar[int] = logging.ERROR
     topic: str
     id: str
+    then: str
 
     def __str__(self) -> str:
-        return (
-            f"Kafka: the topic '{self.topic}' was deleted and made anew. What stood on it and was"
-            " not finished is gone, and is not called done: begin those runs again. The new topic"
-            " is read from its beginning"
-        )
+        return f"Kafka: the topic '{self.topic}' was deleted and made anew. {self.then}"
 
 
 class EventsGone(Signal, frozen=True):

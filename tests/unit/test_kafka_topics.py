@@ -3,6 +3,7 @@
 from faust.types import TP
 
 from penstock.broker.contract import Found
+from penstock.broker.kafka.journal import LOST
 from penstock.broker.kafka.records import STRETCH, TOPIC
 from penstock.broker.kafka.view import View
 from penstock.record import events
@@ -43,7 +44,7 @@ def test_a_topic_made_anew_is_read_from_its_beginning(run):
         await cluster.settle()
         assert [one.parts["idea"] for one in cluster.events("text")][3:] == ["new 0", "new 1"]
         assert cluster.is_committed() and worker.said(TopicMadeAnew) == [
-            TopicMadeAnew("idea", "11")
+            TopicMadeAnew("idea", "11", LOST)
         ]
         assert not worker.journal.others(await worker.journal.log.standing(PLAN.readers))
 
@@ -58,7 +59,7 @@ def test_a_topic_made_anew_while_no_worker_ran_is_noticed_at_the_start(run):
         worker = await cluster.start()
         await cluster.settle()
         assert [one.parts["idea"] for one in cluster.events("text")][3:] == ["new 0"]
-        assert worker.said(TopicMadeAnew) == [TopicMadeAnew("idea", "11")]
+        assert worker.said(TopicMadeAnew) == [TopicMadeAnew("idea", "11", LOST)]
 
     run(body)
 
@@ -106,6 +107,29 @@ def test_what_was_finished_on_a_deleted_topic_is_not_done_on_the_new_one(run):
     assert seen.is_done("teller", record)
     seen.take_over(seen.held_back(), {TP("idea", 0): 2}, {"idea": "new"})
     assert not seen.is_done("teller", record)
+
+
+def test_a_journal_that_was_deleted_under_a_worker_is_written_again(run):
+    async def body(cluster: Cluster) -> None:
+        worker = await done_before(cluster)
+        held = cluster.model.hold("print slow")
+        cluster.put(idea("slow"))
+        await cluster.settle()
+        before = cluster.journal()
+        cluster.kafka.make_anew(JOURNAL)
+        await worker.process.begin(worker.journal.write_again())
+        assert before.keys() <= cluster.journal().keys()
+        worker.kill()
+        held.set()
+        cluster.put(*(idea(f"old {number}") for number in range(3)))  # a client that tries again
+        await cluster.start()
+        await cluster.settle()
+        assert len(cluster.events("text")) == 4
+        assert (
+            cluster.model.asked.count("tell slow") == cluster.model.asked.count("tell old 0") == 1
+        )
+
+    run(body)
 
 
 # -- records that Kafka deleted unread

@@ -94,6 +94,8 @@ class KafkaBroker:
         if not self._next:
             self._call(self._catch_up())
         found = self.view.find(self.plan.on_broker(topic), key, start)
+        if not self.plan.prefix:
+            return found
         return [dataclasses.replace(one, topic=topic) for one in found]
 
     def unfinished(self, stage: str, topic: str) -> int:
@@ -101,8 +103,9 @@ class KafkaBroker:
             return sum(not self.is_done(stage, found) for found in self.find(topic, None))
 
     def is_done(self, stage: str, record: Found) -> bool:
-        topic = self.plan.on_broker(record.topic)
-        return self.view.is_done(stage, dataclasses.replace(record, topic=topic))
+        if self.plan.prefix:
+            record = dataclasses.replace(record, topic=self.plan.on_broker(record.topic))
+        return self.view.is_done(stage, record)
 
     def unread(self) -> list[Unread]:
         found = []

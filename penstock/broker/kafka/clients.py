@@ -87,7 +87,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         await self.call_thread(self._see, topics)
 
     async def _see(self, topics: Mapping[str, int]) -> None:
-        client = self._ensure_consumer()._client
+        consumer: Any = self._consumer
+        if consumer is None:
+            return  # not started
+        client = consumer._client
         known = {name: len(client.cluster.partitions_for_topic(name) or ()) for name in topics}
         if known != topics:
             await client.force_metadata_update()

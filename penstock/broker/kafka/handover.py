@@ -1,5 +1,6 @@
 """Handover: what happens to journal and stages when partitions are assigned and revoked."""
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -52,6 +53,8 @@ class Handover:
         self.journal = journal
         self.stages = stages
         self._member = member
+        #: A look at the topics may come while partitions are taken over.
+        self._loading = asyncio.Lock()
         #: True from the time when partitions are given up until they are assigned again.
         self._giving_up = False
         #: What was said of the chains' changes: each partition is new here once.
@@ -87,6 +90,10 @@ class Handover:
     async def load(self) -> None:
         """Read the journal and the cancelled runs of the partitions into memory. Raises
         `KafkaError`."""
+        async with self._loading:
+            await self._load()
+
+    async def _load(self) -> None:
         journal = self.journal
         for signal in await journal.load():
             if signal not in self._edited:

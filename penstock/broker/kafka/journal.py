@@ -56,6 +56,11 @@ log = logging.getLogger(__name__)
 
 #: Seconds for which a finished event is known by its id, counted while its stage runs.
 DEDUPE_S = 3600.0
+#: What follows from a topic of events that was deleted.
+LOST = (
+    "What stood on it and was not finished is gone, and is not called done: begin those runs again."
+    " The new topic is read from its beginning"
+)
 #: Seconds for which ends of steps are gathered before they are written.
 GATHER_S = 0.02
 #: Ends of steps that wait to be written at which no new work is taken.
@@ -254,7 +259,20 @@ class KafkaJournal:
         )
         for tp, id_, part in news:
             part.topics[tp.topic] = id_
-        return [TopicMadeAnew(topic, old[TP(topic, part)]) for topic, part in sorted(old)]
+        return [
+            TopicMadeAnew(topic, old[TP(topic, partition)], LOST)
+            for topic, partition in sorted(old)
+        ]
+
+    async def write_again(self) -> None:
+        """Write all that is known of this worker's partitions: the topic was deleted."""
+        for partition, part in self._parts.items():
+            await asyncio.gather(*(self._keep(partition, *row) for row in part.rows()))
+        for (stage, tp), progress in self._progress.items():
+            rows = {**progress.earlier, self._stretch_key(stage, tp): progress.stretch()}
+            for key, stretch in rows.items():
+                await self._keep(tp.partition, key, _encode(stretch))
+        await self._sign(self._parts, b"1")
 
     def others(self, there: Mapping[str, Standing]) -> set[str]:
         """Return those of the topics that are not the ones of which offsets are noted."""

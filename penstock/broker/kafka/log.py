@@ -141,7 +141,10 @@ class KafkaLog:
 
     async def see(self, topics: Mapping[str, int]) -> None:
         """See that `topics` have these numbers of partitions, so that keys go to the right ones."""
-        client = self._producer()._ensure_producer().client
+        try:
+            client = self._producer()._ensure_producer().client
+        except NotReady:
+            return  # it asks when it starts
         for topic, count in topics.items():
             known = client.cluster.partitions_for_topic(topic)
             if known is not None and len(known) != count:

@@ -30,7 +30,7 @@ from penstock.broker.kafka.standing import Standing
 from penstock.broker.kafka.transport import Consumer, Transport, faust_settings, faust_url
 from penstock.broker.kafka.watch import ANSWER_S, Watch
 from penstock.conditions import DOWN, STARTING, UP, Condition
-from penstock.errors import BrokerUnavailable, SettingsError
+from penstock.errors import BrokerUnavailable, PenstockError, SettingsError
 from penstock.settings import Settings
 from penstock.signals import (
     GroupRefuses,
@@ -48,6 +48,8 @@ FLUSH_S = 5.0
 LOOK_S = 1.0
 #: What keeps the worker from work while the topics are not as they must be.
 TOPICS = "topics"
+#: Why they cannot be made anew.
+DECLARING = "declaring"
 
 
 def _note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -244,7 +246,12 @@ class GroupMember:
         problems.note(TOPICS, f"{wrong} No new work is taken until then.")
         room.shut(TOPICS)
         if missing:
-            await self._declare_missing()
+            try:
+                await self._declare_missing()
+            except PenstockError as exc:
+                problems.note(DECLARING, exc.message)
+            else:
+                problems.over(DECLARING)
         return False
 
     async def _compare(self, before: Mapping[str, Standing], there: Mapping[str, Standing]) -> None:
@@ -252,7 +259,13 @@ class GroupMember:
         read = self.plan.readers
         for name, topic in there.items():
             if name not in read and before and before[name].id != topic.id:
-                self._signals.emit(TopicMadeAnew(name, topic.id))
+                is_journal = name == self.journal.topic
+                if is_journal:
+                    await self.journal.write_again()
+                then = (
+                    "This worker wrote again what it knew" if is_journal else "What it held is gone"
+                )
+                self._signals.emit(TopicMadeAnew(name, topic.id, then))
         partitions = next(iter(there.values())).partitions
         had = next(iter(before.values())).partitions if before else partitions
         if had != partitions:

@@ -16,7 +16,7 @@ A key begins with the kind of its record. A record without a value deletes:
 import collections
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 CALL, STRETCH, IDS, FIRSTS, BEGUN, OWNER, MARK = b"c|", b"p|", b"i|", b"f|", b"b|", b"o|", b"m|"
 READER, TOPIC = b"r|", b"t|"
 
+_encode = msgspec.json.Encoder().encode
 _stretch = msgspec.json.Decoder(Stretch)
 _ids = msgspec.json.Decoder(tuple[float, list[str]])
 _firsts = msgspec.json.Decoder(tuple[float, dict[str, str]])
@@ -186,6 +187,28 @@ class Part:
         for at in [at for at in self.stretches if at[1] == topic]:
             gone += self.stretches.pop(at)
         return gone
+
+    def rows(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield what the partition holds by now, as records."""
+        for calls in self.calls.values():
+            yield from calls.items()
+        for stretches in self.stretches.values():
+            for key, stretch in stretches.items():
+                yield key, _encode(stretch)
+        for known in self.known.values():
+            for at, key, ids in known.others:
+                yield key, _encode((at, ids))
+            for at, key, ids in known.firsts:
+                yield key, _encode((at, {id_: known.ids.get(id_) or "" for id_ in ids}))
+        for key, begun in self.begun.items():
+            yield key, _encode(begun)
+        for key, mark in self.marks.items():
+            yield key, _encode(mark)
+        for topic, names in self.readers.items():
+            for name in names:
+                yield reader_key(name, topic), b"1"
+        for topic, id_ in self.topics.items():
+            yield TOPIC + topic.encode(), id_.encode()
 
     def begun_with(self, id_: str) -> str | None:
         """Return the content of the run that began with the event `id_`, "" where the content is
