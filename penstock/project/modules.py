@@ -50,10 +50,10 @@ def load_steps(root: pathlib.Path, registry: Registry) -> dict[pathlib.Path, str
             except (Exception, SystemExit) as exc:
                 registry.drop_failed()
                 where, line = _where(exc, finder) or (str(file.absolute()), 1)
-                said = f"{where}:{line}: {type(exc).__name__}: {exc}"
+                said = f"{type(exc).__name__}: {exc}"
                 if isinstance(exc, ProjectError):
-                    said = f"{where}: {exc.message}"
-                problems[file] = as_given(said, root)
+                    said = exc.message
+                problems[file] = as_given(f"{where}:{line}: {' '.join(said.split())}", root)
     return problems
 
 

@@ -113,7 +113,8 @@ def test_steps_of_a_file_that_another_imports_are_registered_once_as_its_own(rea
     assert project.problems == []
     assert project.registry.steps["helped"] is project.registry.tools["helped"]
     again = read(price=source, zebra=zebra, zoo="from penstock import step\n" + zebra)
-    assert problems(again) == ["steps/zoo.py: 'helped' is already registered by steps/zebra.py"]
+    said = "steps/zoo.py:5: 'helped' is already registered by steps/zebra.py"
+    assert problems(again) == [said]
 
 
 def test_two_projects_in_one_process_have_modules_of_their_own(read: Read) -> None:

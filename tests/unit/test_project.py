@@ -122,14 +122,15 @@ def test_a_missing_tool_is_named_with_the_tools_that_there_are(read):
         ("import penstock.steps\n\nraise KeyError('x')\n", "steps/bad.py:3: KeyError: 'x'"),
         ("import nowhere\n", "steps/bad.py:1: ModuleNotFoundError: No module named 'nowhere'"),
         ("x = 1\nif True\n", "steps/bad.py:2: SyntaxError: expected ':'"),
+        ("raise ValueError('two\\nlines')\n", "steps/bad.py:1: ValueError: two lines"),
         ("x = 1\nraise SystemExit(3)\n", "steps/bad.py:2: SystemExit: 3"),
         (
             "from penstock.steps import step\n@step('two')\ndef two(a, b): ...\n",
-            "steps/bad.py: the step 'two' takes one argument, the work",
+            "steps/bad.py:2: the step 'two' takes one argument, the work",
         ),
         (
             "from penstock.steps import step\n@step('present')\ndef mine(work): ...\n",
-            "steps/bad.py: 'present' is already registered by Penstock",
+            "steps/bad.py:2: 'present' is already registered by Penstock",
         ),
     ],
 )
@@ -140,7 +141,7 @@ def test_a_step_file_that_cannot_be_loaded_is_said_with_its_line(read, source, e
 
 def test_two_files_cannot_register_one_name(read):
     (problem,) = problems(read(steps={"a": STEP, "b": STEP}))
-    assert problem == "steps/b.py: 'shout' is already registered by steps/a.py"
+    assert problem == "steps/b.py:3: 'shout' is already registered by steps/a.py"
 
 
 def test_a_dataclass_in_a_step_file_finds_its_module(read):
