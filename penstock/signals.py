@@ -638,6 +638,46 @@ class SettingRefused(Signal, frozen=True):
         return f"{self.name} refuses '{self.setting}', and is {now} from here on"
 
 
+class ModelLoading(Signal, frozen=True):
+    """The weights of a local model are being loaded."""
+
+    action: ClassVar[str] = "model_loading"
+    name: str
+    file: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.name} is being loaded: {self.file}, {self.size / 1e9:.2f} GB"
+
+
+class ModelLoaded(Signal, frozen=True):
+    """A local model answers, in the process `pid`."""
+
+    action: ClassVar[str] = "model_loaded"
+    name: str
+    pid: int
+    seconds: float
+    threads: int
+
+    def __str__(self) -> str:
+        where = f"process {self.pid}, on {self.threads} of the cores"
+        return f"{self.name} was loaded in {self.seconds:.1f} s: {where}"
+
+
+class ModelEnded(Signal, frozen=True):
+    """The process of a local model has ended by itself; `printed` is what it said last."""
+
+    action: ClassVar[str] = "model_ended"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    how: str
+    printed: str
+
+    def __str__(self) -> str:
+        said = f". It said: {self.printed}" if self.printed else ""
+        return f"{self.name} has ended: {self.how}. The next call loads it again{said}"
+
+
 # -- the broker
 
 

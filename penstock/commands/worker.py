@@ -159,8 +159,8 @@ def greeting(app: PenstockApp) -> list[str]:
         elif not target.name:
             lines.append(f"model      {target.provider}, the SDK's default model ({_default()})")
         else:
-            at = f" at {settings.redact(target.base_url)}" if target.base_url else ""
-            lines.append(f"model      {label}{at}")
+            at = settings.redact(str(target.base_url or target.file or ""))
+            lines.append(f"model      {label}{f' at {at}' if at else ''}")
     chains = sorted(app.project.chains.values(), key=lambda chain: chain.name)
     pipelines = ", ".join(f"{chain.name} ({len(chain.stages)} stages)" for chain in chains)
     lines.append(f"pipelines  {pipelines}  in {app.project.root.absolute()}")

@@ -1,29 +1,35 @@
 """Names of models: `PROVIDER/NAME`, or the address of any compatible server."""
 
 import dataclasses
+import pathlib
 from urllib.parse import urlsplit
 
 from penstock.errors import SettingsError, did_you_mean
+from penstock.models.local import weights
 from penstock.settings import Settings
 
 OFFLINE = "offline/storyteller"
 MISTRAL_URL = "https://api.mistral.ai/v1"
 OLLAMA_URL = "http://localhost:11434"
-PROVIDERS = ("offline", "openai", "ollama", "mistral")
-FORMS = "offline, openai/NAME, ollama/NAME, mistral/NAME or http://HOST:PORT/v1#NAME"
+PROVIDERS = ("offline", "openai", "ollama", "mistral", "local")
+FORMS = (
+    "offline, openai/NAME, ollama/NAME, mistral/NAME, local/PATH.gguf or http://HOST:PORT/v1#NAME"
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
     """Where a model is: `name` as its server knows it, `label` as Penstock writes it down.
 
-    `base_url` is None for OpenAI itself. `name` is empty for the SDK's default model.
+    `base_url` is None for OpenAI itself, and for the weights in `file`, which this process serves.
+    `name` is empty for the SDK's default model.
     """
 
     provider: str
     name: str
     base_url: str | None = None
     api_key: str = dataclasses.field(default="", repr=False)
+    file: pathlib.Path | None = None
 
     @property
     def label(self) -> str:
@@ -48,7 +54,7 @@ def split(text: str) -> tuple[str, str]:
 def resolve(text: str, settings: Settings) -> Target:
     """The model that `text` names, or the settings' when it is empty.
 
-    Raises `SettingsError` that says which names there are, or which key is missing.
+    Raises `SettingsError` that says which names there are, or which key or file is missing.
     """
     text = text or settings.model
     if not text:
@@ -72,6 +78,8 @@ def resolve(text: str, settings: Settings) -> Target:
                 f"model {text!r}: OPENAI_API_KEY is not set. Set it, or use another model: {FORMS}."
             )
         return Target("openai", name, base_url, key or "none")
+    if provider == "local":
+        return Target("local", name, file=weights.find(name, settings.root))
     if not name:
         raise SettingsError(f"model {text!r}: the name is missing: {provider}/NAME")
     if provider == "ollama":

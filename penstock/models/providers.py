@@ -6,7 +6,7 @@ import email.utils
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 import openai
@@ -20,6 +20,7 @@ from agents import (
 )
 from agents.models import get_default_model
 
+from penstock.conditions import Condition
 from penstock.errors import (
     ModelBusy,
     ModelError,
@@ -30,6 +31,7 @@ from penstock.errors import (
 )
 from penstock.journal import asking
 from penstock.models.gate import Gates
+from penstock.models.local.engine import Engine
 from penstock.models.names import Target
 from penstock.models.offline.model import OfflineModel
 from penstock.models.streams import answering, completion, joined, responded
@@ -69,6 +71,8 @@ class Provider:
     redact: Callable[[str], str] = str
     #: Calls in flight at first; None: as many as come.
     calls_at_once: int | None = None
+    #: What answers, where that is a process of our own.
+    engine: Engine | None = None
 
     @property
     def label(self) -> str:
@@ -95,11 +99,34 @@ class Provider:
             allowed = allowed.resolve(ModelSettings(extra_args={NEWER_LIMIT: limit}))
         return allowed
 
-    def call(self, timeout_s: float) -> contextlib.AbstractAsyncContextManager[None]:
+    @contextlib.asynccontextmanager
+    async def call(self, timeout_s: float) -> AsyncIterator[None]:
         """Wait until it may be asked; inside, ask it once. What goes wrong is explained."""
         name = self.target.label
         explain = functools.partial(self.explain, timeout_s=timeout_s)
-        return self.gates.call("model", name, explain, self.calls_at_once)
+        async with self.gates.call("model", name, explain, self.calls_at_once):
+            if self.engine is None:
+                yield
+            else:
+                async with self._reaching(self.engine):
+                    yield
+
+    @contextlib.asynccontextmanager
+    async def _reaching(self, engine: Engine) -> AsyncIterator[None]:
+        """Inside, the engine runs and the client knows where. Its end counts against whoever it was
+        answering: one of them may be what ends it."""
+        assert self.client is not None
+        address = await engine.reach()
+        self.client.base_url, self.client.api_key = address
+        try:
+            yield
+        except openai.APIStatusError:
+            raise
+        except Exception as exc:
+            if await engine.has_ended(address):
+                said = f"{self.label} ended before it had answered: {engine.ending}"
+                raise ModelFailed(f"{said}. It is loaded again") from exc
+            raise
 
     def explain(self, error: Exception, timeout_s: float) -> ModelError:
         """What `error` means, without the key that some servers repeat in what they say."""
@@ -139,14 +166,20 @@ class Providers:
 
     def _connect(self, provider: Provider) -> None:
         target = provider.target
+        options: dict[str, Any] = {}
+        if target.file is not None:
+            provider.engine = Engine(target.label, target.file, self._gates.signals)
+            options["trust_env"] = False  # a proxy is for what is elsewhere
         # Retries and time limits are ours: the client's own sleep up to 120 s on Retry-After, and
         # it would wait 600 s for an answer.
         client = openai.AsyncOpenAI(
             base_url=target.base_url or "https://api.openai.com/v1",
-            api_key=target.api_key,
+            api_key=target.api_key or "none",
             max_retries=0,
             timeout=openai.Timeout(None, connect=10.0),
-            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"request": [_watch]}),
+            http_client=openai.DefaultAsyncHttpxClient(
+                event_hooks={"request": [_watch]}, **options
+            ),
         )
         name = target.name or get_default_model()
         provider.client = client
@@ -164,8 +197,17 @@ class Providers:
             return provider.model
         return OfflineModel(provider.target.name, seed=seed, writes=writes, parts=parts)
 
+    @property
+    def conditions(self) -> Iterator[Condition]:
+        """How those are that run here; their gates say how all of them are."""
+        for provider in self._providers.values():
+            if provider.engine is not None and provider.engine.condition is not None:
+                yield provider.engine.condition
+
     async def close(self) -> None:
         for provider in self._providers.values():
+            if provider.engine is not None:
+                await provider.engine.close()
             if provider.client is not None:
                 with contextlib.suppress(Exception):
                     await provider.client.close()

@@ -317,10 +317,11 @@ def _check_outcomes(
 
 
 def _check_front(card: Card, project: Project) -> None:
-    """The model that a card names is of a provider, and its tools are there, whoever uses it."""
+    """The model that a card names is of a provider or on this machine, and its tools are there,
+    whoever uses it."""
     if card.front.model:
         try:
-            resolve(card.front.model, ANY_KEYS)
+            resolve(card.front.model, dataclasses.replace(ANY_KEYS, project=project.root))
         except SettingsError as exc:
             card.document.note(exc.message, "model")
     for index, tool in enumerate(card.front.tools):

@@ -46,7 +46,9 @@ class Clients:
 
     @property
     def conditions(self) -> Iterator[Condition]:
-        """How the memory is; the providers' are their gates'."""
+        """How the memory and the engines of local models are; the providers' are their gates'."""
+        if self._providers is not None:
+            yield from self._providers.conditions
         if self._memory is not None:
             status = self._memory.status
             state = STARTING if status.state == "opening" else status.state

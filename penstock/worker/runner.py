@@ -316,13 +316,8 @@ async def ask_once(target: Target, providers: Providers, timeout_s: float) -> tu
         name="doctor", instructions="Answer in one short sentence.", model=inner
     )
     started = time.perf_counter()
-    try:
-        async with asyncio.timeout(timeout_s):
-            result = await Runner.run(agent, "Say hello.", run_config=_config)
-    except ModelError:
-        raise
-    except Exception as exc:
-        raise provider.explain(exc, timeout_s) from exc
+    async with provider.call(timeout_s), asyncio.timeout(timeout_s):
+        result = await Runner.run(agent, "Say hello.", run_config=_config)
     tokens = result.context_wrapper.usage
     return str(result.final_output), Usage(
         model=provider.label,

@@ -1,4 +1,4 @@
-"""Models over HTTP: a server that fails on demand, and a real engine."""
+"""Models over HTTP: a server that fails on demand."""
 
 import pathlib
 import uuid
@@ -11,7 +11,6 @@ from penstock.runs.runs import DEAD, Run
 from tests.acceptance.places import Place, copy_project
 from tests.programs import Worker, wait_until
 from tests.servers import ScriptedServer, scripted_server
-from tests.servers.llama import LlamaServer
 
 #: Before the critic's request in a story's run: the plotter's and the writer's.
 BEFORE_CRITIC = 2
@@ -261,32 +260,3 @@ def test_an_outage_of_the_provider_burns_no_tries_and_every_run_ends(
                 place.wait_for(*trace_ids)
             worker.wait_for("answers again")
     assert not place.letters()
-
-
-@pytest.mark.timeout(180)
-def test_a_run_over_a_real_engine_ends_whatever_its_random_weights_say(
-    tmp_path: pathlib.Path, llama: LlamaServer
-) -> None:
-    place = Place(
-        tmp_path,
-        PENSTOCK_SEED="0",
-        PENSTOCK_MODEL="openai/" + llama.model,
-        OPENAI_BASE_URL=llama.base_url,
-        OPENAI_API_KEY="not-a-real-key",
-    )
-    screen = place.run("doctor")
-    assert f"openai/{llama.model} answered in" in screen.text
-
-    (trace_id,) = place.submit("--premise", "Tim the Flying Dog")
-    with place.worker():
-        run = wait_until(lambda: _over(place, trace_id), "the end of the run")
-    for letter in run.dead_letters:
-        # Random weights know no rubric: numbers out of range, or no JSON at all.
-        assert letter.cause == "ModelMisbehaved", letter
-    plot = next(entry for entry in run.entries if entry.topic == "plot")
-    assert plot.event.usage is not None and plot.event.usage.output_tokens > 0
-
-
-def _over(place: Place, trace_id: str) -> Run | None:
-    (run,) = place.read(trace_id)
-    return run if run.state != "running" else None

@@ -1,5 +1,5 @@
-"""Servers that tests talk to over HTTP: `scripted` fails on demand, `llama` is a real engine, and
-`qdrant` stands in for Qdrant's."""
+"""Servers that tests talk to over HTTP: `scripted` fails on demand, and `qdrant` stands in for
+Qdrant's."""
 
 from __future__ import annotations
 

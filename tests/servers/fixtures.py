@@ -14,7 +14,7 @@ import pytest
 from tests.missing import skip_without
 from tests.servers import QdrantServer, ScriptedServer, scripted_server
 from tests.servers.kafka import KafkaMissing, KafkaServer, kafka_server
-from tests.servers.llama import EngineMissing, LlamaServer, llama_server
+from tests.servers.weights import WeightsMissing, smollm
 
 
 @pytest.fixture(scope="session")
@@ -85,11 +85,9 @@ def qdrant_server(qdrant_client: None, tmp_path: Path) -> Iterator[QdrantServer]
 
 
 @pytest.fixture(scope="session")
-def llama() -> Iterator[LlamaServer]:
-    """A real engine with a tiny model, one for all tests."""
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(llama_server())
-        except EngineMissing as missing:
-            skip_without(missing)
-        yield server
+def small_model() -> str:
+    """The name of a real model, and a small one."""
+    try:
+        return smollm()
+    except WeightsMissing as missing:
+        skip_without(missing)

@@ -1,6 +1,7 @@
 """Names of models: where each of them is asked, and what is said when it cannot be."""
 
 import dataclasses
+import importlib.util
 
 import pytest
 
@@ -126,3 +127,32 @@ def test_a_name_that_leads_nowhere_is_refused(text, expected):
 def test_a_bad_ollama_host_is_named(host):
     message = refused("ollama/m", Settings(ollama_host=host))
     assert message.startswith(f"OLLAMA_HOST={host!r}: ") and "Expected HOST:PORT" in message
+
+
+def test_a_local_model_is_a_file_in_the_project_or_anywhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    (tmp_path / "topics").mkdir()
+    file = tmp_path / "small.gguf"
+    file.write_bytes(b"GGUF and more")
+    settings = Settings(project=tmp_path)
+    for text in ("local/small.gguf", f"local/{file}"):
+        target = resolve(text, settings)
+        assert (target.provider, target.label, target.file) == ("local", text, file)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert refused("local/small.gguf", settings).endswith("pip install '.[local]'")
+
+
+def test_weights_that_cannot_be_used_are_refused_with_what_there_is(tmp_path):
+    (tmp_path / "topics").mkdir()
+    (tmp_path / "small.gguf").write_bytes(b"GGUF")
+    (tmp_path / "page.gguf").write_bytes(b"<html>")
+    settings = Settings(project=tmp_path)
+    message = refused("local/smal.gguf", settings)
+    assert message == (
+        f"model 'local/smal.gguf': there is no file {tmp_path}/smal.gguf."
+        " Did you mean 'small.gguf'? GGUF files there: page.gguf, small.gguf"
+    )
+    assert "is a folder. Name a file in it. GGUF files there: page" in refused("local/.", settings)
+    assert "begins with b'<htm' and not with b'GGUF'" in refused("local/page.gguf", settings)
+    assert "cannot be read: Not a directory" in refused("local/page.gguf/x", settings)
+    assert "the path is missing: local/PATH.gguf" in refused("local/", settings)

@@ -279,6 +279,7 @@ def test_a_branch_by_an_agent_that_answers_in_prose_is_refused(read):
         ("opnai/gpt-4.1-mini", "is not a provider"),
         ("ollama/", "the name is missing"),
         ("offline/x", "the offline model is"),
+        ("local/gone.gguf", "there is no file"),
         ("http://", "there is no host"),
         ("http://host:port/v1#m", "or no port"),
     ],
