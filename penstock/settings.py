@@ -173,7 +173,7 @@ class Settings:
         7 * 86400.0, "seconds that finished runs are kept; 0: for ever", _seconds
     )
     embeddings: str = _setting(
-        "", "the model of the memory's vectors, as PROVIDER/NAME; none: a local one"
+        "", "the model of the memory's vectors, as PROVIDER/NAME or local/minilm; none: words"
     )
     recall_s: float = _setting(
         1.0, "seconds that a look into memory may take; 0: it is never asked", _seconds

@@ -3,10 +3,12 @@
 import asyncio
 import importlib
 import math
+import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.errors import ModelError, ModelUnavailable, SettingsError
+from penstock.memory import minilm
 from penstock.memory.words import hashed_words
 from penstock.models.names import Target, resolve
 from penstock.settings import Settings
@@ -14,7 +16,7 @@ from penstock.settings import Settings
 if TYPE_CHECKING:
     import openai
 
-LOCAL = "local/hashed-words-1"
+LOCAL, MINILM = "local/hashed-words-1", "local/minilm"
 #: Characters of a task that a model reads. Ollama's small ones take 512 to 2,048 tokens.
 LONGEST_TEXT = 4_000
 #: Seconds that a model has for a batch of texts. A look into memory has its own, shorter limit.
@@ -56,6 +58,28 @@ class LocalEmbeddings:
         return await asyncio.to_thread(
             lambda: [hashed_words(text[:LONGEST_TEXT]) for text in texts]
         )
+
+    async def close(self) -> None:
+        return None
+
+
+class MiniLMEmbeddings:
+    """A small model's meanings, made in this process and off the loop.
+
+    Raises `SettingsError` when it is not installed.
+    """
+
+    label = f"{MINILM}-l6-v2"
+
+    def __init__(self, folder: pathlib.Path | None = None) -> None:
+        self._folder = folder or minilm.installed()
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        def work() -> list[list[float]]:
+            model = minilm.load(self._folder)
+            return [model.embed(text[:LONGEST_TEXT]) for text in texts]
+
+        return await asyncio.to_thread(work)
 
     async def close(self) -> None:
         return None
@@ -141,14 +165,16 @@ def choose(settings: Settings) -> Embeddings:
     if settings.embeddings in ("", LOCAL, "local"):
         return LocalEmbeddings()
     try:
+        if settings.embeddings == MINILM:
+            return MiniLMEmbeddings()
         target = resolve(settings.embeddings, settings)
     except SettingsError as exc:
         raise SettingsError(f"PENSTOCK_EMBEDDINGS: {exc.message}") from exc
-    if target.provider == "offline" or not target.name:
+    if target.provider in ("offline", "local") or not target.name:
         raise SettingsError(
             f"PENSTOCK_EMBEDDINGS={settings.embeddings!r}: expected a model that makes embeddings,"
-            " such as openai/text-embedding-3-small or ollama/nomic-embed-text, or nothing for"
-            f" {LOCAL}."
+            f" such as {MINILM}, openai/text-embedding-3-small or ollama/nomic-embed-text, or"
+            f" nothing for {LOCAL}."
         )
     return ProviderEmbeddings(target, settings)
 

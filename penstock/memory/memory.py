@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TypeVar
 
 from penstock.errors import ModelRefused, PenstockError, Unavailable
-from penstock.memory.embeddings import Embeddings, LocalEmbeddings, choose
+from penstock.memory.embeddings import Embeddings, LocalEmbeddings, MiniLMEmbeddings, choose
 from penstock.memory.outbox import Outbox
 from penstock.memory.points import Points
 from penstock.record.notes import KINDS, Found, Note, checked, clean
@@ -206,8 +206,8 @@ class Memory:
         Else many were waiting, or this process was busy itself. `asked` is when Qdrant was asked,
         None when there was no vector yet."""
         if asked is None:
-            local = isinstance(self._embeddings, LocalEmbeddings)
-            return not local and self._points.answered_at < started
+            local = (LocalEmbeddings, MiniLMEmbeddings)
+            return not isinstance(self._embeddings, local) and self._points.answered_at < started
         waited_s = time.monotonic() - max(asked, self._points.answered_at)
         return waited_s >= self._recall_s / 2
 
@@ -244,7 +244,7 @@ class Memory:
                 pause_s = FIRST_PAUSE_S
                 self._is_up()
                 while True:
-                    while await self._deliver():
+                    while await self._deliver() or await self._embed_anew():
                         pass
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(GLANCE_S):
@@ -266,6 +266,14 @@ class Memory:
         [vector] = await self._embeddings.embed([PROBE])
         label, dimension = self._embeddings.label, len(vector)
         self._points_known = await self._ask(self._points.open, label, dimension)
+        if self._points.missing:
+            log.warning(
+                "The memory has %d notes that were made with other embeddings; they are embedded"
+                " anew with %s, in the background",
+                self._points.missing,
+                label,
+                extra={"action": "memory_embedded_anew"},
+            )
 
     async def _deliver(self) -> bool:
         """A batch of the notes that wait is in the memory; False when none waited."""
@@ -299,6 +307,24 @@ class Memory:
                 await self._on_disk(self._outbox.refuse, number, exc.message)
             else:
                 await self._put([number], [note], vectors)
+
+    async def _embed_anew(self) -> bool:
+        """A batch of the notes that were made with other embeddings is in the memory; False when
+        there were none. One that the model refuses stays where it is."""
+        notes = await self._ask(self._points.take_missing, BATCH)
+        for note in notes:
+            try:
+                vectors = await self._embeddings.embed([note.task])
+            except ModelRefused as exc:
+                said = (
+                    "The memory finds a note no more, because its task has no vector (%s): %.200s"
+                )
+                log.error(said, exc.message, note.task, extra={"action": "memory_refused"})
+            else:
+                await self._ask(self._points.put, [note], vectors)
+        if notes:
+            self._points_known = await self._ask(self._points.count)
+        return bool(notes)
 
     async def _put(self, numbers: list[int], notes: list[Note], vectors: list[list[float]]) -> None:
         await self._ask(self._points.put, notes, vectors)

