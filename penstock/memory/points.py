@@ -95,9 +95,11 @@ class Points:
             for kind, name, point in taken:
                 for found in await client.retrieve(name, [point], with_payload=True):
                     values = found.payload or {}
-                    texts = (str(values.get(key, "")) for key in ("task", "lesson"))
+                    id_, task, lesson = (
+                        str(values.get(key, "")) for key in ("id", "task", "lesson")
+                    )
                     created = float(values.get("created", 0.0))
-                    notes.append(Note(str(values.get("id", "")), kind, *texts, created))
+                    notes.append(Note(id_, kind, task, lesson, created))
         return notes
 
     async def put(self, notes: Sequence[Note], vectors: Sequence[list[float]]) -> None:

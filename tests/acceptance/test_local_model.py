@@ -111,6 +111,6 @@ def test_a_run_of_the_mesh_ends_in_a_row(tmp_path: pathlib.Path, small_model: st
     written = [entry.event for entry in run.entries if entry.topic == "ai_solutions"]
     assert all(event.usage and event.usage.output_tokens > 0 for event in written)
     row = mesh.rows()[trace_id]
-    assert (row["verdict"], len(written)) == ("FAIL", 2) or row["verdict"] == "PASS"
+    assert row["verdict"] in ("PASS", "FAIL") and 1 <= len(written) <= 2
     assert row["model"] == small_model and 1 <= int(row["score"]) <= 10
     assert row["code"] and row["critique"]
