@@ -116,8 +116,8 @@ async def test_notes_of_other_embeddings_are_embedded_anew_and_said(
         meanings = MiniLMEmbeddings(minilm_folder)
         async with opened(here(tmp_path), embeddings=meanings) as memory:
             await until(lambda: memory.status.points == 2, "the notes")
-            [note] = await memory.recall("Does it read identically from either end?", limit=1)
-            assert (note.kind, note.task, note.lesson) == ("failure", task, "mind the case")
+            [note] = await memory.recall("What do the numerals of an integer add up to?", limit=1)
+            assert (note.kind, note.task, note.lesson) == ("success", other, "sum(map(int, n))")
             assert [note.task for note in await memory.latest()] == [other, task]
     assert actions(caplog) == ["memory_embedded_anew"]
     assert "2 notes that were made with other embeddings" in caplog.text
