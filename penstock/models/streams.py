@@ -124,7 +124,8 @@ async def completion(response: Any, call: Answering) -> ChatCompletion:
                 ended = True
                 await _to_its_end(chunks)
                 break
-            if error := chunk.get("error"):
+            is_error = "error" in (chunk.get("object"), chunk.get("type"))
+            if error := chunk.get("error") or (is_error and chunk):
                 raise _stated(error, response.request)
             named = {k: v for k, v in chunk.items() if k != "choices" and v is not None}
             whole |= named

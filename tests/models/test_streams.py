@@ -257,6 +257,7 @@ def test_one_body_to_a_request_that_was_to_be_streamed_is_read_as_it_is():
 def test_an_error_in_a_stream_means_what_its_status_says(error: Any, kind: type[ModelError]):
     for said in (
         [delta(content="Once "), event({"error": error}), DONE],
+        *([[event({"object": "error", **error}), DONE]] if isinstance(error, dict) else []),
         [json.dumps({"error": error}).encode()],
     ):
         found = failed(*said)
