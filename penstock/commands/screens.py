@@ -94,6 +94,7 @@ def run_tree(run: Run) -> Tree:
     if any(e.event.usage and wrote_offline(e.event.usage.model) for e in run.entries):
         tree.add(Text(LABEL, style="dim italic"))
     begun = run.entries[0].event.created if run.entries else time.time()
+    made = {one.entry.event.id: one.name for one in run.made}
 
     def grow(branch: Tree, parent_id: str | None, ended: str = "") -> None:
         for entry in run.children(parent_id):
@@ -115,7 +116,8 @@ def run_tree(run: Run) -> Tree:
                 label.append(f"  try {event.attempt}", style="yellow")
             if event.ended != ended:
                 label.append(f"  the loop ended: {printable(event.ended)}", style="yellow")
-            text = printable(_glimpse(event.parts.get(entry.topic, ""))).strip()
+            part = event.parts.get(made.get(event.id, entry.topic), "")
+            text = printable(_glimpse(part)).strip()
             first = text.split("\n")[0][:72]
             if first:
                 label.append(f"\n{first}{'…' if len(first) < len(text) else ''}", style="dim")

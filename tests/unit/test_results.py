@@ -1,5 +1,6 @@
 """Results: what a run was for, and what is said of one that has nothing to show."""
 
+import io
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.commands.runs import run_as_dict, show_answer
+from penstock.commands.screens import Screen, run_tree
 from penstock.project.chain_files import read_chain
 from penstock.project.chains import Chain
 from penstock.record.events import Event, Usage, derive_id
@@ -205,3 +207,11 @@ def test_an_end_says_what_can_be_known_of_it(run):
         "{ticket: }", "{ticket: , kept: }"
     )
     assert run(1, text=none).ends == ["'x' (file_it) gave nothing for 'kept', which ended it"]
+
+
+def test_the_tree_of_a_run_shows_under_each_event_what_was_made_of_the_one_before(run):
+    file = io.StringIO()
+    Screen(file=file, width=100, highlight=False).print(run_tree(run(5)))
+    lines = [line.strip(" │├└─") for line in file.getvalue().splitlines()]
+    shown = [line for line in lines if line.startswith(("kind: O", "verdict: ", "We are", "Sorry"))]
+    assert shown == ["kind: OTHER", "We are very sorry to hear that", "verdict: LONG", "Sorry"]
