@@ -129,7 +129,7 @@ def _not_read(root: pathlib.Path) -> Iterator[str]:
     """What stands beside cards and chains and is read as neither."""
     for folder, suffixes in (("agents", (".md", ".py")), ("topics", (".yaml", ".yml"))):
         for file in sorted((root / folder).glob("*")):
-            if file.suffix not in suffixes and not file.name.startswith("."):
+            if file.suffix not in suffixes and not file.name.startswith((".", "__")):
                 yield f"{file}: is not read: {folder}/ is for NAME{suffixes[0]}"
 
 
