@@ -339,6 +339,14 @@ class Client:
         step is not paid for again; only calls whose answers were judged unusable are made anew.
         Raises `NotFound`, or `MalformedEvent` for what would only be given up once more."""
         found, dead_letter = self._dead_letter(dead_letter_id)
+        where = (dead_letter.stage, dead_letter.topic)
+        if not any((stage.name, stage.reads) == where for stage in self.project.stages):
+            # Other stages leave a replay to the one that it is for: nobody would do it.
+            raise MalformedEvent(
+                f"dead letter {dead_letter.id}: no stage '{dead_letter.stage}' reads"
+                f" '{dead_letter.topic}' any more, and the replay would be for it. Call a stage so"
+                f" in the chain ('name: {dead_letter.stage}'), or drop the letter"
+            )
         try:
             raw = record
             if raw is None:

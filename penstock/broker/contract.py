@@ -188,8 +188,11 @@ class Broker(Protocol):
     def is_done(self, stage: str, record: Found) -> bool:
         """Return whether `stage` has finished `record`."""
 
+    def gone(self) -> Mapping[str, Sequence[str]]:
+        """Return the topics that no stage reads any more, with the stages that did."""
+
     def unread(self) -> list[Unread]:
-        """Return what waits on topics that no stage reads any more, as of the `snapshot`."""
+        """Return what waits on those topics, as of the `snapshot`."""
 
     def let_go(self, records: Sequence[Found]) -> None:
         """Finish `records`, of topics that no stage reads, for the stages that read them once.

@@ -193,7 +193,7 @@ class Runs:
                 for topic in chain.topics
             }
             # What was on its way when a chain was edited is not over.
-            readers |= {one.topic: list(one.stages) for one in self.broker.unread()}
+            readers |= {topic: list(names) for topic, names in self.broker.gone().items()}
             for topic, names in readers.items():
                 for record in self.broker.find(topic, key):
                     for entry in self._entry(record, names):
@@ -214,9 +214,12 @@ class Runs:
             pipeline = dead[0].pipeline if dead else ""
             known = self.project.chains.get(pipeline)
             if events_:
-                # Not as the event says: another program may have written it.
-                known = next(one for one in chains if events_[0].topic in one.topics)
-                pipeline = known.name
+                # Not as the event says, unless no chain has its topic any more: another program
+                # may have written it.
+                pipeline = events_[0].event.pipeline
+                known = self.project.chains.get(pipeline)
+                known = next((one for one in chains if events_[0].topic in one.topics), known)
+                pipeline = pipeline if known is None else known.name
             is_cancelled = trace_id in cancelled
             runs.append(Run(trace_id, pipeline, tuple(events_), dead, is_cancelled, known))
         return runs

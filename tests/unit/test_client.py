@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import pathlib
 import uuid
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from faust.types import TP
 
+from penstock.broker.contract import Row
 from penstock.broker.embedded.broker import EmbeddedBroker
 from penstock.broker.embedded.store import Store
 from penstock.client import Client
@@ -22,10 +25,11 @@ from penstock.errors import (
     ProjectError,
     RunBegunBefore,
     SettingsError,
+    StepFailed,
 )
-from penstock.record import events
+from penstock.record import dead_letters, events
 from penstock.record.events import Event, derive_id
-from penstock.runs.runs import DONE, RUNNING
+from penstock.runs.runs import CANCELLED, DONE, RUNNING
 from penstock.settings import Settings
 from tests.unit.conftest import CHAIN, make_project, messages
 
@@ -315,3 +319,39 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "data").touch()
     with pytest.raises(BrokerUnavailable, match=r"data/penstock\.db: cannot be opened"):
         Client(Settings(project=make_project(tmp_path / "project"), data=tmp_path / "data"))
+
+
+def test_what_waits_for_a_stage_that_is_gone_is_read_and_can_be_ended(with_client, settings):
+    async def body(client: Client) -> None:
+        trace_ids = await client.submit_many("tale", [({"idea": text}, None) for text in "ab"])
+        edited = dataclasses.replace(client.project, chains={})
+        async with Client(settings, edited) as other:
+            (one,) = other.unread()
+            assert (one.topic, one.stages, one.count) == ("idea", ("tale_teller_idea",), 2)
+            run = await other.read(trace_ids[0])
+            assert (run.state, run.entries[0].waits_for) == (RUNNING, one.stages)
+            assert (await other.cancel(trace_ids[0])).state == CANCELLED
+            assert other.unread() == [dataclasses.replace(one, count=1)]
+            assert await other.cancel_unread("idea") == trace_ids[1:]
+            assert (await other.read(trace_ids[1])).state == CANCELLED
+            assert other.unread() == []
+            with pytest.raises(NotFound, match=r"nothing waits on 'idea'.* does: none"):
+                await other.cancel_unread("idea")
+
+    with_client(body)
+
+
+def test_a_replay_for_a_stage_that_is_gone_is_refused_with_the_way_out(with_client):
+    async def body(client: Client) -> None:
+        event = events.first_event("tale", {"idea": "a snail"})
+        record = SimpleNamespace(
+            topic="idea", partition=0, offset=0, key=event.key, value=events.dump(event)
+        )
+        letter = dead_letters.write("tale", "teller", record, event, StepFailed("no"), 1)
+        row = Row("penstock-dead-letters", event.key, dead_letters.dump(letter))
+        client.broker.append([row])
+        with pytest.raises(MalformedEvent, match=r"no stage 'teller' reads 'idea'.*name: teller"):
+            await client.replay(letter.id)
+        assert client.dead_letters() == [letter]
+
+    with_client(body)

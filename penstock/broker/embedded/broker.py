@@ -4,7 +4,7 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from penstock.broker.contract import Beginning, Found, Location, Plan, Row, Unread
 from penstock.broker.embedded import renames
@@ -111,6 +111,9 @@ class EmbeddedBroker:
     def is_done(self, stage: str, record: Found) -> bool:
         tp = TP(record.topic, record.partition)
         return self.store.position(stage, tp).is_done(record.offset)
+
+    def gone(self) -> Mapping[str, Sequence[str]]:
+        return self.plan.gone(renames.known_readers(self.store))
 
     def unread(self) -> list[Unread]:
         self.store.refresh()

@@ -182,7 +182,10 @@ class SoleWorker:
         return count
 
     async def unread(self) -> list[Unread]:
-        return unread(self.store, self.plan)
+        try:
+            return unread(self.store, self.plan)
+        except sqlite3.Error as exc:
+            raise BrokerUnavailable(self.store.explain(exc)) from exc
 
     async def retire(self, before_s: float) -> int:
         gone: set[bytes] = set()

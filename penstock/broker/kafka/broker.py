@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Collection, Coroutine, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -107,9 +107,15 @@ class KafkaBroker:
             record = dataclasses.replace(record, topic=self.plan.on_broker(record.topic))
         return self.view.is_done(stage, record)
 
+    def gone(self) -> Mapping[str, Sequence[str]]:
+        return {self.plan.in_chain(topic): names for topic, names in self._gone().items()}
+
+    def _gone(self) -> dict[str, tuple[str, ...]]:
+        return self.plan.gone(self.view.known_readers())
+
     def unread(self) -> list[Unread]:
         found = []
-        for topic, names in self.plan.gone(self.view.known_readers()).items():
+        for topic, names in self._gone().items():
             records = self.view.find(topic, None)
             counts = {
                 name: sum(not self.view.is_done(name, record) for record in records)
@@ -230,8 +236,7 @@ class KafkaBroker:
         )
 
     async def _assigned(self) -> list[TopicPartition]:
-        gone = self.plan.gone(self.view.known_readers())
-        names = {*self.plan.topics, self.journal_topic, *gone}
+        names = {*self.plan.topics, self.journal_topic, *self._gone()}
         self._topics = await standing(self._admin, names)
         there = [
             TopicPartition(name, partition)
