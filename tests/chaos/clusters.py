@@ -43,8 +43,9 @@ from tests.servers import ScriptedServer
 SESSION_S = 6.0
 #: Seconds without any progress after which the verdict is spoken over what there is.
 STUCK_S = 60.0
-#: What the journal's records of names that are taken begin with: they are no answers.
-CLAIM = b"c|.claims/"
+#: What the journal's records of names that are taken and of cards' texts begin with, and what those
+#: that name a step's text end with: they are no answers.
+CLAIM, TEXT, PIN = b"c|.claims/", b"c|.texts/", b"/pin"
 
 
 class Evidence(Protocol):
@@ -121,7 +122,9 @@ class KafkaEvidence:
                 self.durable.add(f"{stored.key} {stored.call}")
         elif topic.endswith("dead-letters"):
             self.letters.append(json.loads(value))
-        elif key.startswith(b"c|") and not key.startswith(CLAIM) and value is not None:
+        elif key.startswith((CLAIM, TEXT)) or key.endswith(PIN):
+            pass
+        elif key.startswith(b"c|") and value is not None:
             found = RESPONSE_ID.search(value)
             assert found is not None, f"a recorded answer without a response: {value!r}"
             self.durable.add(f"entry {found[1].decode()}")
