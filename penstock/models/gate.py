@@ -11,7 +11,6 @@ for it.
 
 import asyncio
 import contextlib
-import contextvars
 import math
 import random
 import time
@@ -42,9 +41,6 @@ BELOW = 0.95
 MORE, FIRST_MORE_S, LAST_MORE_S = 1.1, 10.0, 80.0
 #: Seconds without a refusal after which calls go out as they come again.
 FREE_AFTER_S = 600.0
-
-#: The run whose call it is: two failures of one run are no more evidence than one.
-run_of_call: contextvars.ContextVar[str] = contextvars.ContextVar("run_of_call", default="")
 
 
 class Gate(Protocol):
@@ -235,6 +231,12 @@ class AtOnce:
         self._admit()
 
 
+def _run() -> str:
+    """The run whose call it is: two failures of one run are no more evidence than one."""
+    step = step_under_way.get()
+    return step.trace_id if step is not None else ""
+
+
 class Waiting(NamedTuple):
     """Who waits for an answer, and for its own chance to get one."""
 
@@ -288,7 +290,7 @@ class Outage:
         """Wait until it is up, or the caller is the one to find out whether it is."""
         task = asyncio.current_task()
         while self.is_down and task not in self._probing:
-            me = Waiting(run_of_call.get(), asyncio.get_running_loop().create_future())
+            me = Waiting(_run(), asyncio.get_running_loop().create_future())
             self._waiting.append(me)
             self._set_timer()
             try:
@@ -328,7 +330,7 @@ class Outage:
         now = asyncio.get_running_loop().time()
         if self._row_began is None:
             self._row_began = now
-        self._runs.add(run_of_call.get())
+        self._runs.add(_run())
         self._absent += not isinstance(error, ModelFailed)
         if self.is_down:
             if began >= self._down_at:  # else it was under way, and says nothing new

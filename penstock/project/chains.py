@@ -84,11 +84,12 @@ class StageSpec(pydantic.BaseModel):
         made._words = words or {}
         return made
 
-    @property
+    @functools.cached_property
     def pipeline(self) -> str:
         return self._pipeline
 
-    @functools.cached_property  # asked for by each event; a private attribute is slow
+    # Asked for by each event, and a private attribute is slow.
+    @functools.cached_property
     def telemetry(self) -> str | None:
         return self._telemetry
 
@@ -97,14 +98,14 @@ class StageSpec(pydantic.BaseModel):
         word of its name."""
         return self._words.get(part) or part.rpartition(".")[2]
 
-    @property
+    @functools.cached_property
     def branches(self) -> Branches | None:
         """Where its answer goes, when its answer decides that."""
         if self.by is None or self.outcomes is None:
             return None
         return Branches(self.by, self.outcomes)
 
-    @property
+    @functools.cached_property
     def makes(self) -> str:
         """The part that its answer becomes: called as its topic, unless the chain says."""
         return self.part or self.writes or ""

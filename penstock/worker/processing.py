@@ -1,8 +1,7 @@
 """Processing: what becomes of one event in a stage, decided before anything is written."""
 
 import asyncio
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,7 +9,6 @@ import msgspec
 from penstock.backoff import Tries
 from penstock.errors import EventTooLarge, MalformedEvent, StepFailed
 from penstock.journal import Calls, Output
-from penstock.models.gate import run_of_call
 from penstock.project.chains import Chain, StageSpec
 from penstock.project.plain import begin_plain
 from penstock.record import dead_letters, events
@@ -83,9 +81,13 @@ class Processing:
                 EventTaken(self.label, event, message.topic, message.partition, message.offset)
             )
             step = f"{self.spec.name}/{event.id}"
-            run_of_call.set(event.trace_id)
-            with self._under_way(event, env) as now:
+            now = UnderWay(event.trace_id, self.label.does)
+            env.under_way.add(now)
+            step_under_way.set(now)
+            try:
                 answer = await self._answer(event, step, message, tries, env, now)
+            finally:
+                env.under_way.discard(now)
             outputs = make_outputs(self.spec, event, answer, tries.made, env.settings)
         except Exception as exc:
             exchange = getattr(exc, "exchange", None)
@@ -100,17 +102,6 @@ class Processing:
             [(topic, output.key, raw) for topic, output, raw in outputs],
             step,
         )
-
-    @contextlib.contextmanager
-    def _under_way(self, event: Event, env: Env) -> Iterator[UnderWay]:
-        step = UnderWay(event.trace_id, self.spec.agent or self.spec.step or self.spec.name)
-        env.under_way.add(step)
-        token = step_under_way.set(step)
-        try:
-            yield step
-        finally:
-            step_under_way.reset(token)
-            env.under_way.discard(step)
 
     def dead_letter(
         self,

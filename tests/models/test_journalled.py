@@ -15,13 +15,14 @@ from penstock.broker.embedded.journal import EmbeddedJournal
 from penstock.conditions import UP
 from penstock.errors import ModelFailed
 from penstock.journal import Calls
-from penstock.models.gate import Gates, run_of_call
+from penstock.models.gate import Gates
 from penstock.models.journalled import JournalledModel
 from penstock.models.names import Target
 from penstock.models.providers import OBJECT, PLAIN, SCHEMA, Provider, Providers
 from penstock.models.streams import Limit, Limits
 from penstock.project.cards import read_card
 from penstock.signals import SettingRefused, Signals
+from penstock.under_way import UnderWay, step_under_way
 from penstock.worker.runner import CardOutput
 from tests.servers import ScriptedServer
 from tests.unit.conftest import Opener, messages, open_store
@@ -271,7 +272,7 @@ def test_a_server_that_takes_too_long_is_no_outage(
         async with Counter(desk, scripted) as counter:
             counter.limits = Limits(*map(Limit, limits, ("total", "first", "token")))
             for run in ("one", "two", "three"):
-                run_of_call.set(run)
+                step_under_way.set(UnderWay(run, "bot"))
                 scripted.script([{"fault": "silent", "after": after}])
                 with pytest.raises(ModelFailed, match=f"{said} is the limit") as caught:
                     await counter.ask()

@@ -15,8 +15,9 @@ from penstock.errors import (
     ModelUnavailable,
     Unavailable,
 )
-from penstock.models.gate import FIRST_PROBE_S, LAST_PROBE_S, Outage, run_of_call
+from penstock.models.gate import FIRST_PROBE_S, LAST_PROBE_S, Outage
 from penstock.signals import ProviderDown, ProviderUp, Signal, Signals
+from penstock.under_way import UnderWay, step_under_way
 from tests.unit.conftest import run_leaping
 
 AWAY = ModelUnavailable("it does not answer")
@@ -36,9 +37,9 @@ def fail(outage: Outage, *runs: str, error: Unavailable = AWAY, began: float | N
     """A call of each of `runs` has failed; whether it counts as down."""
     down = False
     for run in runs:
-        token = run_of_call.set(run)
+        token = step_under_way.set(UnderWay(run, "bot"))
         down = outage.failed(error, now() if began is None else began)
-        run_of_call.reset(token)
+        step_under_way.reset(token)
     return down
 
 
@@ -59,7 +60,7 @@ class Caller:
         self.task = asyncio.create_task(self._call())
 
     async def _call(self) -> None:
-        run_of_call.set(self.run)
+        step_under_way.set(UnderWay(self.run, "bot"))
         await self.outage.acquire()
         self.asked_at = now()
         self.asked.set()
