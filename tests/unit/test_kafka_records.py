@@ -8,6 +8,7 @@ import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
+from faust.types import TP
 
 from penstock.broker.kafka.reading import ReadableRecords
 from penstock.broker.kafka.records import Part
@@ -122,6 +123,7 @@ def test_a_partition_whose_journal_cannot_be_read_is_left_alone_and_the_others_a
         assert 0 < len(mine) < len(ideas)
         assert {one.trace_id for one in cluster.events("text")} == {one.trace_id for one in mine}
         assert "penstock-journal/0/0 cannot be read" in worker.journal.problems.reason
+        assert worker.journal.lost(TP("idea", 0), 2, 5) == 3
 
     run(body, partitions=2)
 

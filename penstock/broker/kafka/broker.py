@@ -29,7 +29,10 @@ from penstock.broker.kafka.sending import record_bytes, send
 from penstock.broker.kafka.standing import Standing, standing
 from penstock.broker.kafka.view import View
 from penstock.errors import BrokerUnavailable, PenstockError
+from penstock.record.events import Unreadable
 from penstock.settings import Settings
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -272,6 +275,8 @@ class KafkaBroker:
     def _add(self, tp: TopicPartition, record: Any) -> None:
         key = record.key or b""
         if tp.topic == self.journal_topic:
+            if isinstance(record.value, Unreadable):
+                log.warning("%s. What it says is finished is shown as open", record.value.reason)
             self.view.add_mark(tp.partition, key, record.value)
             return
         value = b"" if record.value is None else record.value

@@ -282,6 +282,8 @@ class KafkaJournal:
     def lost(self, tp: TP, start: int, end: int) -> int:
         """Return how many of the offsets from `start` to before `end` are not finished."""
         stages = self.plan.readers.get(tp.topic, ())
+        if stages and tp.partition not in self._parts:
+            return end - start  # its journal cannot be read
         progress = [self._progress_of(stage, tp) for stage in stages]
         return sum(any(not one.is_done(at) for one in progress) for at in range(start, end))
 
