@@ -63,6 +63,27 @@ def test_what_the_worker_and_others_write_and_copy_is_no_other_file(open_store: 
     asyncio.run(main())
 
 
+def test_a_copy_of_the_log_that_a_full_disk_has_cut_is_no_other_file(open_store: Opener) -> None:
+    """The database has no room for its last pages, which its first one counts."""
+
+    async def main() -> None:
+        store = open_store()
+        store.create("idea", 1)
+        store.start(asyncio.get_running_loop())
+        append(store, IDEA, b"x" * 100_000)
+        await store.flush()
+        store.checkpoint()
+        whole = store.path.read_bytes()
+        for size in range(4096, len(whole), 4096):
+            with store.path.open("rb+") as file:
+                file.truncate(size)
+            assert not store.look_for_another(), size
+            with store.path.open("rb+") as file:
+                file.write(whole)
+
+    asyncio.run(main())
+
+
 def test_a_file_that_is_there_no_longer_is_nobodys_copy(open_store: Opener) -> None:
     async def main() -> None:
         store = open_store()

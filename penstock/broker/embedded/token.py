@@ -18,6 +18,9 @@ from penstock.broker.embedded.writer import Writer
 #: Seconds between two looks at a token that is not the expected one: a page can be read while it is
 #: written.
 AGAIN_S = 0.1
+#: What SQLite says of a database that is still this one: a full disk can cut the copy of the log
+#: into it, and what is there then cannot be read without the log.
+UNKNOWN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
 
 
 class Token:
@@ -58,8 +61,8 @@ class Token:
                 return str(db.execute("select value from token").fetchone()[0])
             finally:
                 db.close()
-        except (sqlite3.Error, TypeError):
-            return None
+        except (sqlite3.Error, TypeError) as exc:
+            return self._value if getattr(exc, "sqlite_errorcode", 0) & 0xFF in UNKNOWN else None
 
     def copied(self, pages: int, copied: int) -> None:
         """Note that `copied` pages of the log, of all its `pages`, are in the database, and renew
