@@ -15,7 +15,7 @@ from tests.mesh import ECHO, Mesh
 from tests.programs import ROOT, wait_until
 
 #: Of an answer in prose, and of one in JSON, whose texts are kept short by its grammar.
-PROSE_TOKENS, JSON_TOKENS = 40, 160
+PROSE_TOKENS, JSON_TOKENS = 40, 300
 LOADED = re.compile(r"was loaded in [\d.]+ s: process (\d+)")
 
 
