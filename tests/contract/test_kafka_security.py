@@ -102,6 +102,7 @@ def env_of(way: Mapping[str, str], server: KafkaServer, folder: pathlib.Path) ->
         folder,
         PENSTOCK_BROKER=f"kafka://{server.address_of(way['at'])}",
         PENSTOCK_APP_ID=f"secured-{folder.name}",
+        PENSTOCK_SHARED_TOPICS="on",  # each test is an app, and the topics are those of the story
         PENSTOCK_PROJECT=str(copy_project(folder / "project")),
         PENSTOCK_SEED="0",
         **settings,
