@@ -621,7 +621,7 @@ class ProviderSlow(Signal, frozen=True):
 
     def __str__(self) -> str:
         calls = "1 call" if self.at_once == 1 else f"{self.at_once} calls"
-        return f"{self.name} is slow: {calls} at once from here on, and one more with each answer"
+        return f"{self.name} is slow: {calls} at once from here on, and slowly more again"
 
 
 class SettingRefused(Signal, frozen=True):

@@ -162,8 +162,9 @@ def _wall_clock(at: float) -> float:
 
 
 class AtOnce:
-    """How many calls of `name` are in flight: `limit` at first, half of them when one takes too
-    long, and one more with each answer while others wait."""
+    """How many calls of `name` are in flight: `limit` at first, and one more with each answer while
+    others wait. Half of them when one takes too long, and from then on one more when all of them
+    were answered: a queue in the server answers well until it is too long."""
 
     error: Unavailable | None = None
 
@@ -202,7 +203,7 @@ class AtOnce:
                 self._waiting.remove(me)
 
     def _admit(self) -> None:
-        while self._waiting and len(self._calling) < self.limit:
+        while self._waiting and len(self._calling) + 1 <= self.limit:
             task, goes = self._waiting.popleft()
             if not goes.done():
                 self._calling.add(task)
@@ -210,8 +211,8 @@ class AtOnce:
 
     def succeeded(self, began: float) -> None:
         """There was an answer. Where there was room to spare, that says nothing about more."""
-        if len(self._calling) >= self.limit:
-            self.limit += 1
+        if len(self._calling) + 1 > self.limit:
+            self.limit += 1 if self._halved_at == -math.inf else 1 / self.limit
         self.release()
 
     def failed(self, error: Unavailable, began: float) -> bool:

@@ -33,7 +33,7 @@ _SIGNS = _EQUALS + r"+\uff0b\ufe62\u207a\u208a\-\uff0d\ufe63\u2212\u207b\u208b@\
 #: What some program takes for nothing before one: white space, controls, marks of no width, quotes.
 _UNSEEN = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\xa0\xad\u1680\u2000-\u200f\u2028-\u202f"
 _UNSEEN += r"\u205f-\u2064\u3000\ufeff \"'"
-_FORMULA = re.compile(rf"[\t\r]|[{_UNSEEN}\t\r\n]*[{_SIGNS}]")
+_FORMULA = re.compile(rf"'*[\t\r]|[{_UNSEEN}\t\r\n]*[{_SIGNS}]")
 #: Where a cell begins for a program that does not know of quotes, or of commas as its ends.
 _INNER = re.compile(rf"(?<=[\t\r\n;])(?=[{_UNSEEN}]*[{_EQUALS}])")
 

@@ -99,6 +99,27 @@ def test_it_begins_with_a_few_has_one_more_with_each_answer_and_the_others_wait_
     leaping(body)
 
 
+def test_after_a_time_out_one_more_goes_when_as_many_as_are_in_flight_were_answered():
+    async def body() -> None:
+        server = Server(4)
+        ends = server.begin(20)
+        await settle()
+        ends[0].set_result(too_slow())
+        await settle()
+        for one in ends[1:4]:
+            one.set_result(ModelFailed("500"))
+        seen = []
+        for one in ends[4:13]:
+            await settle()
+            seen.append(server.in_flight)
+            one.set_result(None)
+        assert seen == [2, 2, 2, 3, 3, 3, 4, 4, 4]
+        for one in ends[13:]:
+            one.set_result(None)
+
+    leaping(body)
+
+
 def test_answers_with_room_to_spare_are_no_reason_for_more():
     async def body() -> None:
         server = Server(2)

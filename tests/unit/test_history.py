@@ -59,13 +59,14 @@ SIGNS, UNSEEN = history._SIGNS, history._UNSEEN
 
 def original(shown: str) -> str:
     """What was defused, as docs/operations.md says how to read it back."""
-    shown = re.sub(rf"^'(?=[\t\r]|[{UNSEEN}\t\r\n]*[{SIGNS}])", "", shown, flags=re.ASCII)
+    shown = re.sub(rf"^'(?='*[\t\r]|[{UNSEEN}\t\r\n]*[{SIGNS}])", "", shown, flags=re.ASCII)
     return re.sub(rf"(?<=[\t\r\n;])'(?=[{UNSEEN}]*[{history._EQUALS}])", "", shown)
 
 
 ALL_SIGNS = "=+-@＝＋－＠﹢﹣﹦﹫−⁺⁻⁼₊₋₌"
 
 
+@example("'\r")
 @given(st.text(st.sampled_from(ALL_SIGNS + "\t\r\n; \u00a0\u200b\ufeff\"'a1"), max_size=8))
 def test_no_cell_and_no_line_in_one_begins_as_a_formula_does(text: str) -> None:
     shown = defuse(text)
