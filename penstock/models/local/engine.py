@@ -28,8 +28,8 @@ CONTEXT_TOKENS = 8192
 LOAD_S = 600.0
 #: Seconds between the end of its connections and its own.
 END_S = 1.0
-#: The last lines that it printed, which say why it has ended.
-LAST_LINES = 20
+#: The last lines that it printed, which say why it has ended, and bytes of one without an end.
+LAST_LINES, LONGEST_LINE = 20, 4096
 #: What stands in front of each: the time, and that it is an error.
 MARK = re.compile(r"^[\d.]+ E\s+")
 
@@ -150,8 +150,13 @@ class Engine:
     async def _read(self, process: Process) -> None:
         """Keep the last that the engine prints, and its pipe empty."""
         assert process.stderr is not None
+        rest = b""
         while printed := await process.stderr.read(4096):
-            self._printed.extend(printed.decode("utf-8", "replace").splitlines())
+            # It prints a line in pieces.
+            *lines, rest = (rest[-LONGEST_LINE:] + printed).split(b"\n")
+            self._printed.extend(line.decode("utf-8", "replace") for line in lines if line)
+        if rest:
+            self._printed.append(rest.decode("utf-8", "replace"))
 
     async def _watch(self, process: Process) -> None:
         """Say so when the engine ends by itself; the next call starts it again."""
