@@ -311,6 +311,8 @@ class Memory:
     async def _embed_anew(self) -> bool:
         """A batch of the notes that were made with other embeddings is in the memory; False when
         there were none. One that the model refuses stays where it is."""
+        if not self._points.missing:
+            return False
         notes = await self._ask(self._points.take_missing, BATCH)
         for note in notes:
             try:
@@ -322,9 +324,8 @@ class Memory:
                 log.error(said, exc.message, note.task, extra={"action": "memory_refused"})
             else:
                 await self._ask(self._points.put, [note], vectors)
-        if notes:
-            self._points_known = await self._ask(self._points.count)
-        return bool(notes)
+        self._points_known = await self._ask(self._points.count)
+        return True
 
     async def _put(self, numbers: list[int], notes: list[Note], vectors: list[list[float]]) -> None:
         await self._ask(self._points.put, notes, vectors)

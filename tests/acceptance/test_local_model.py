@@ -27,6 +27,7 @@ def keep_short(project: pathlib.Path) -> None:
         text = re.sub(r"(?m)^max_tokens: \d+", f"max_tokens: {tokens}", text)
         text = text.replace("{type: string}", "{type: string, maxLength: 40}")
         text = re.sub(r"(?m)^( +)type: array$", r"\1type: array\n\1maxItems: 1", text)
+        text = text.replace("cut: fail", "cut: accept")  # it may not come to an end
         if "maxLength: 120" not in text:
             text = re.sub(r"(?m)^( +)type: string$", r"\1type: string\n\1maxLength: 60", text)
         card.write_text(text)
@@ -89,9 +90,9 @@ def test_answers_that_are_cut_off_repeat_themselves_or_find_no_room(
     )
     with place.worker():
         screen = place.run("run", "cut", "A hedgehog", code=1)
-        assert "was cut off after 8 tokens; raise its 'max_tokens'" in screen.err
+        assert "was cut off after 8 tokens; raise 'max_tokens' in" in screen.err
         screen = place.run("run", "loop", "love")
-        assert "120 tokens  cut off (length)" in screen.err
+        assert "120 out  cut off (length)" in screen.err
         assert len(zlib.compress(screen.out.encode())) < len(screen.out) / 2, "it repeats itself"
         screen = place.run("run", "cut", "word " * 9000, code=1)
         assert "ModelRefused" in screen.err and "context size (8192 tokens)" in screen.err

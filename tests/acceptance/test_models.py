@@ -149,7 +149,9 @@ def test_prose_that_was_cut_off_goes_on_and_says_so(shop: Shop) -> None:
     assert len(calls) == 4 and run.is_cut
     (story,) = (entry.event for entry in run.entries if entry.topic == "story")
     assert story.usage is not None and story.usage.cut == "length"
-    shop.worker.wait_for("was cut off (length) and goes on as it is. Card 'writer': raise its")
+    shop.worker.wait_for(
+        "was cut off (length) and goes on as it is. Card 'writer': raise 'max_tokens' in"
+    )
     screen = shop.place.run("trace", run.trace_id)
     assert "done, cut off" in screen.out and "cut off (length)" in screen.out
 

@@ -30,6 +30,7 @@ class Server:
     def application(self) -> web.Application:
         application = web.Application(middlewares=[self.guard])
         one = "/collections/{name}"
+        application.router.add_get("/collections", self.collections)
         application.router.add_get(f"{one}/exists", self.exists)
         application.router.add_put(one, self.create)
         application.router.add_delete(one, self.delete)
@@ -37,6 +38,8 @@ class Server:
         application.router.add_put(f"{one}/points", self.upsert)
         application.router.add_post(f"{one}/points/query", self.query)
         application.router.add_post(f"{one}/points/count", self.count)
+        application.router.add_post(f"{one}/points/scroll", self.scroll)
+        application.router.add_post(f"{one}/points", self.retrieve)
         return application
 
     @web.middleware
@@ -49,6 +52,9 @@ class Server:
             status = 404 if "not found" in str(exc) else 400
             return web.json_response({"status": {"error": str(exc)}, "time": 0.0}, status=status)
         return answer
+
+    async def collections(self, request: web.Request) -> web.Response:
+        return result(self.client.get_collections())
 
     async def exists(self, request: web.Request) -> web.Response:
         return result({"exists": self.client.collection_exists(request.match_info["name"])})
@@ -78,6 +84,22 @@ class Server:
 
     async def count(self, request: web.Request) -> web.Response:
         return result(self.client.count(request.match_info["name"]))
+
+    async def scroll(self, request: web.Request) -> web.Response:
+        asked = models.ScrollRequest.model_validate(await request.json())
+        points, following = self.client.scroll(
+            request.match_info["name"],
+            limit=asked.limit or 10,
+            offset=asked.offset,
+            with_payload=asked.with_payload or False,
+        )
+        found = [point.model_dump(mode="json") for point in points]
+        return result({"points": found, "next_page_offset": following})
+
+    async def retrieve(self, request: web.Request) -> web.Response:
+        asked = models.PointRequest.model_validate(await request.json())
+        found = self.client.retrieve(request.match_info["name"], asked.ids)
+        return result([point.model_dump(mode="json") for point in found])
 
 
 def result(value: Any) -> web.Response:
