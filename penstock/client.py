@@ -192,7 +192,7 @@ class Client:
     async def cancel_unread(self, topic: str) -> list[str]:
         """The runs end whose events wait on `topic`, which no stage reads any more; their keys.
         Raises `NotFound` when nothing waits there."""
-        unread = self.unread()
+        unread = await asyncio.to_thread(self.unread)
         if topic not in {one.topic for one in unread}:
             there = ", ".join(f"'{one.topic}'" for one in unread) or "none"
             raise NotFound(

@@ -173,5 +173,5 @@ def _words(text: str) -> Iterator[str]:
 
 def _is_sign(char: str, kind: str) -> bool:
     """Whether `char` is a word by itself: a sign, or a letter of Chinese."""
-    is_letter = any(first <= char <= last for first, last in HAN)
-    return is_letter or kind[0] == "P" or (char.isascii() and kind[0] == "S")
+    is_han = any(first <= char <= last for first, last in HAN)
+    return is_han or kind[0] == "P" or (char.isascii() and kind[0] == "S")

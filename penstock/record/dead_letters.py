@@ -145,11 +145,11 @@ def write(
     )
 
 
-def without_record(letter: DeadLetter, why: str) -> DeadLetter:
-    """Return a short form of `letter`, which does not hold its record because of `why`."""
-    message = letter.message[:MESSAGE_CHARS]
+def without_record(dead_letter: DeadLetter, why: str) -> DeadLetter:
+    """Return a short form of `dead_letter`, which does not hold its record because of `why`."""
+    message = dead_letter.message[:MESSAGE_CHARS]
     return msgspec.structs.replace(
-        letter,
+        dead_letter,
         message=f"{message}. The dead letter does not hold the record: {why[:MESSAGE_CHARS]}",
         detail="",
         raw=None,

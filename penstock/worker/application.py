@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import importlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -232,10 +231,6 @@ class PenstockApp(faust.App):
             under_way=self.under_way,
         )
         self._health.start()
-        if any(spec.agent is not None for spec in self.project.stages):
-            # At the first call the loop would stand still for seconds on a busy machine, and
-            # Kafka take the worker for dead.
-            await asyncio.to_thread(importlib.import_module, "penstock.worker.runner")
         await self.broker.reach()
         add_stages(self.stages, self.project, self._env(), self.clients, self.only)
         self.add_future(self.clients.deliver_notes())

@@ -1,10 +1,13 @@
 """Clients: what steps call outside of the worker, opened for the first that does."""
 
 import asyncio
+import gc
+import importlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.conditions import STARTING, Condition
+from penstock.errors import Unavailable
 from penstock.memory import Memory, has_notes_to_deliver
 from penstock.models.gate import Gates
 from penstock.settings import Settings
@@ -21,11 +24,27 @@ class Clients:
         self._gates = gates
         self._providers: Providers | None = None
         self._memory: Memory | None = None
+        self._importing: asyncio.Future[Any] | None = None
+
+    async def runner(self) -> Any:
+        """The module of the runner, with the SDK behind it. Raises `Unavailable` when that cannot
+        be imported."""
+        if self._importing is None:
+            # Half of what a worker costs to start: in a thread, else the loop would stand still for
+            # seconds on a busy machine, and Kafka take the worker for dead.
+            self._importing = asyncio.ensure_future(asyncio.to_thread(_import_runner))
+        importing = self._importing
+        await asyncio.wait((importing,))  # others wait for it, too: it is not cancelled with us
+        try:
+            return importing.result()
+        except ImportError as exc:
+            self._importing = None
+            raise Unavailable(f"the OpenAI Agents SDK cannot be imported: {exc}") from exc
 
     @property
     def providers(self) -> "Providers":
         if self._providers is None:
-            # The SDK takes a second to import.
+            # For a command that asks for no model, the SDK is not imported.
             from penstock.models.providers import Providers
 
             settings = self._settings
@@ -60,3 +79,10 @@ class Clients:
             await self._providers.close()
         if self._memory is not None:
             await self._memory.close()
+
+
+def _import_runner() -> Any:
+    runner = importlib.import_module("penstock.worker.runner")
+    # What the SDK brought stays for the worker's life: no collection need look at it again.
+    gc.freeze()
+    return runner

@@ -140,10 +140,10 @@ class Processing:
         signal = ending.signal
         if not isinstance(signal, DeadLettered):
             return self.dead_letter(message, _readable(message), error, 1, env)
-        letter = signal.dead_letter
-        if letter.record is None:
+        dead_letter = signal.dead_letter
+        if dead_letter.record is None:
             raise error
-        shorter = dead_letters.without_record(letter, error.message)
+        shorter = dead_letters.without_record(dead_letter, error.message)
         (topic, key, _), *_ = ending.outputs
         return Ending(
             DeadLettered(self.label, topic, shorter), [(topic, key, dead_letters.dump(shorter))]

@@ -103,21 +103,17 @@ def work_of(spec: StageSpec, project: Project, settings: Settings, clients: Clie
         return python_step(registry.steps[spec.step])
     made: dict[str, Do] = {}
 
-    def step_of(card: Card) -> Do:
-        if card.hash not in made:
-            # The SDK takes a second to import: not for a command that only reads.
-            from penstock.worker.runner import agent_step
-
-            target = resolve(card.front.model, settings)
-            providers = clients.providers
-            made[card.hash] = agent_step(spec, card, target, providers, registry, settings)
-        return made[card.hash]
+    async def make(card: Card) -> Do:
+        runner = await clients.runner()
+        target = resolve(card.front.model, settings)
+        do = runner.agent_step(spec, card, target, clients.providers, registry, settings)
+        return made.setdefault(card.hash, do)
 
     async def do(work: StepWork) -> Answer:
         now = project.cards[spec.agent or ""]
         text = work.calls.pin(now.hash, now.text)
         if text == now.text:
-            return await step_of(now)(work)
+            return await (made.get(now.hash) or await make(now))(work)
         # The card was edited, and what is recorded of this step was asked with its former text.
         trace_id, label, reason = work.event.trace_id, now.label, ""
         try:
@@ -125,10 +121,10 @@ def work_of(spec: StageSpec, project: Project, settings: Settings, clients: Clie
             label = former.label
             if former.document.problems:
                 raise ProjectError(former.document.problems[0])
-            began = step_of(former)
+            began = made.get(former.hash) or await make(former)
         except (PenstockError, KeyError) as exc:  # of a task or a tool that is gone
             reason = str(exc)
-            began = step_of(now)
+            began = made.get(now.hash) or await make(now)
         work.signals.emit(CardEdited(trace_id, spec.name, label, now.label, reason))
         return await began(work)
 

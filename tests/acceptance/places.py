@@ -195,7 +195,7 @@ class Place:
 
         return asyncio.run(read())
 
-    def letters(self) -> list[dict[str, Any]]:
+    def dead_letters(self) -> list[dict[str, Any]]:
         """The dead letters, as `penstock dead-letters --json` has them."""
         return self.run("dead-letters", "--json").json_lines()
 

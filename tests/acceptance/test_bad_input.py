@@ -223,15 +223,15 @@ def test_a_record_that_is_no_event_is_a_dead_letter_with_its_raw_bytes(place: Pl
         put(place, "plot", b"binary", b"\xff\x00\xfe")
         event = first_event("story", {"premise": "x" * 30_000})
         put(place, "premise", event.key, events.dump(event))
-        wait_until(lambda: len(place.letters()) == 3, "three dead letters")
+        wait_until(lambda: len(place.dead_letters()) == 3, "three dead letters")
         # The worker goes on.
         place.wait_for(*place.submit("--premise", "A hedgehog"))
 
-    letters = {letter["trace_id"]: letter for letter in place.letters()}
-    assert letters["broken"]["raw"] == '{"id": "x", "parts": '
-    assert letters["broken"]["cause"] == "MalformedEvent"
-    assert letters["binary"]["raw_base64"] == "/wD+"
-    large = letters[event.trace_id]
+    dead_letters = {dead_letter["trace_id"]: dead_letter for dead_letter in place.dead_letters()}
+    assert dead_letters["broken"]["raw"] == '{"id": "x", "parts": '
+    assert dead_letters["broken"]["cause"] == "MalformedEvent"
+    assert dead_letters["binary"]["raw_base64"] == "/wD+"
+    large = dead_letters[event.trace_id]
     assert large["cause"] == "EventTooLarge" and "PENSTOCK_MAX_EVENT_BYTES" in large["message"]
     assert large["raw"] == events.dump(event).decode()
 
@@ -240,8 +240,8 @@ def test_an_output_that_is_too_large_is_a_dead_letter_of_the_event_before(place:
     with place.worker(PENSTOCK_MAX_EVENT_BYTES="1200"):
         (trace_id,) = place.submit("--premise", "A hedgehog")
         (run,) = place.wait_for(trace_id, state=DEAD)
-    (letter,) = run.dead_letters
-    assert letter.cause == "EventTooLarge" and "'carries'" in letter.message
+    (dead_letter,) = run.dead_letters
+    assert dead_letter.cause == "EventTooLarge" and "'carries'" in dead_letter.message
 
 
 def test_runs_that_are_too_large_are_refused_where_they_are_submitted(place: Place) -> None:
@@ -364,8 +364,8 @@ def test_a_wrong_model_name_ends_the_story_with_the_cause_and_the_way_to_it(
     screen = place.run("story", "x", code=1, PENSTOCK_MODEL=f"{scripted.base_url}#gtp")
 
     assert "model 'gtp' does not exist. Check the model's name and the address" in screen.err
-    (letter,) = place.letters()
-    assert f"penstock trace {letter['trace_id']}" in screen.err
+    (dead_letter,) = place.dead_letters()
+    assert f"penstock trace {dead_letter['trace_id']}" in screen.err
 
 
 def test_a_memory_that_cannot_be_named_is_said_at_the_start(place: Place) -> None:

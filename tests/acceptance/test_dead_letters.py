@@ -64,7 +64,7 @@ def begin(place: Place, idea: str) -> str:
     return trace_id
 
 
-def letters_of(place: Place) -> list[dict[str, Any]]:
+def dead_letters_of(place: Place) -> list[dict[str, Any]]:
     """The open dead letters; the traceback of a step's author is among what they say."""
     screen = place.show("dead-letters", "--json")
     assert screen.code == 0
@@ -82,22 +82,27 @@ def test_a_replay_keeps_the_trace_and_pays_for_nothing_that_was_recorded(
     with place.worker() as worker:
         first, second = begin(place, "first"), begin(place, "second")
         place.wait_for(first, second, state=DEAD)
-        letters = {letter["trace_id"]: letter for letter in letters_of(place)}
-        assert letters[first]["cause"] == "StepFailed" and "mended" in letters[first]["message"]
+        dead_letters = {
+            dead_letter["trace_id"]: dead_letter for dead_letter in dead_letters_of(place)
+        }
+        assert (
+            dead_letters[first]["cause"] == "StepFailed"
+            and "mended" in dead_letters[first]["message"]
+        )
 
         # Once more in vain, and then it is mended.
-        replayed = place.run("dead-letters", "replay", letters[first]["id"], "--json").json()
+        replayed = place.run("dead-letters", "replay", dead_letters[first]["id"], "--json").json()
         assert replayed["trace_id"] == first and replayed["replay"] == 1
         worker.wait_for(
             f"run {first}: replay 1 for tale_tell_idea; what was recorded is not paid for again"
         )
-        wait_until(lambda: len(letters_of(place)) == 2, "the second death")
+        wait_until(lambda: len(dead_letters_of(place)) == 2, "the second death")
         (tmp_path / "mended").touch()
         shown = place.run("dead-letters", "replay", "--all", "--cause", "StepFailed").out
         assert shown.count("replayed ") == 2 and first in shown and second in shown
         runs = place.wait_for(first, second)
         assert [run.answer for run in runs] == ["first mended", "second mended"]
-        assert not letters_of(place)
+        assert not dead_letters_of(place)
         assert worker.stop() == 0
     # Each question once; and the other reader of the topic did nothing again.
     assert asked(tmp_path) == ["counted first", "counted second", "first", "second"]
@@ -110,8 +115,8 @@ def test_a_record_that_is_no_event_is_mended_in_an_editor_or_dropped(
     (tmp_path / "mended").touch()
     with place.worker() as worker:
         place.run("send", "idea", '{"no": "event"}', program=FAUST)
-        letters = wait_until(lambda: [*letters_of(place)][1:], "a letter of each reader")
-        mend, drop = (letter["id"] for letter in letters_of(place)[:2])
+        dead_letters = wait_until(lambda: [*dead_letters_of(place)][1:], "a letter of each reader")
+        mend, drop = (dead_letter["id"] for dead_letter in dead_letters_of(place)[:2])
         said = place.fails("dead-letters", "replay", mend)
         assert "not an event" in said and "--edit, or drop it" in said
         said = place.fails("dead-letters", "replay", "--all")
@@ -131,7 +136,7 @@ def test_a_record_that_is_no_event_is_mended_in_an_editor_or_dropped(
         assert f"there is no dead letter {drop} that is open" in place.fails(
             "dead-letters", "drop", drop
         )
-        wait_until(lambda: not letters_of(place), "no letter to be left")
+        wait_until(lambda: not dead_letters_of(place), "no letter to be left")
         place.wait_for("6d1f1f0e-0f4c-4a43-8d6e-2b5b3a1c9f10")
         assert worker.stop() == 0
-    assert letters and asked(tmp_path) in (["third"], ["counted third"])
+    assert dead_letters and asked(tmp_path) in (["third"], ["counted third"])

@@ -56,7 +56,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
         (submitted,) = place.submit("--premise", "A shy volcano")
         place.wait_for(submitted)
         place.run("send", "premise", "no event at all", program=FAUST)
-        wait_until(place.letters, "a dead letter")
+        wait_until(place.dead_letters, "a dead letter")
         worker.stop()
     alone = place.run("story", "A snail in a hurry", "--json").json()["trace_id"]
     (seeded,) = finals(worker.text())[:1]
@@ -246,8 +246,8 @@ def test_a_key_is_in_no_file_and_on_no_screen_also_when_the_server_echoes_it(
     place.wait_for(refused, given_up, state=DEAD)
     scripted.script([{"fault": "status", "status": 401, "body": echo}])
     screens.append(place.run("doctor", code=1))
-    letters = {letter["trace_id"]: letter for letter in place.letters()}
-    screens.append(place.run("dead-letters", "show", letters[refused]["id"]))
+    dead_letters = {dead_letter["trace_id"]: dead_letter for dead_letter in place.dead_letters()}
+    screens.append(place.run("dead-letters", "show", dead_letters[refused]["id"]))
     screens.append(place.run("trace", given_up))
     worker.stop()
     scripted.script([{"fault": "status", "status": 401, "body": echo}])
@@ -255,7 +255,7 @@ def test_a_key_is_in_no_file_and_on_no_screen_also_when_the_server_echoes_it(
 
     # The server was really given the key, and its words arrive without it.
     assert {call["headers"]["authorization"] for call in scripted.calls()} == {f"Bearer {SECRET}"}
-    assert "Bad key: [secret]!" in letters[refused]["message"]
+    assert "Bad key: [secret]!" in dead_letters[refused]["message"]
     assert "Bad key: [secret]!" in worker.text()
     for screen in screens:
         assert SECRET not in screen.text

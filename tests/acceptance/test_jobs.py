@@ -216,7 +216,7 @@ def test_the_same_job_pushed_twice_is_done_once_and_another_under_its_name_is_re
     assert (status["state"], status["file"]) == ("done", "outputs/three.txt")
     assert [one["state"] for one in status["others"]] == ["refused"]
     assert len(paid.calls()) == 1 and list(outputs(place)) == ["three.txt"]
-    assert [letter["cause"] for letter in place.letters()] == ["JobRefused"]
+    assert [dead_letter["cause"] for dead_letter in place.dead_letters()] == ["JobRefused"]
 
 
 def test_of_many_pushers_at_once_one_has_the_name_and_each_learns_what_became_of_its_own(
@@ -294,14 +294,16 @@ def test_what_comes_by_the_topic_and_is_no_job_is_a_dead_letter_and_nothing_is_p
             event = first_event("jobs", {"jobs_low": found}, trace_id)
             put_by_topic(place, "jobs_low", event.key, encode(event, Settings.read(place.env)))
         put_by_topic(place, "jobs_low", b"key", b"not an event")
-        wait_until(lambda: len(place.letters()) == 5, "five dead letters")
+        wait_until(lambda: len(place.dead_letters()) == 5, "five dead letters")
         push(place, ("good", job(), "low"))
         assert wait(place, "good")[0].state == "done"
-    letters = place.letters()
-    said = " ".join(letter["message"] for letter in letters)
+    dead_letters = place.dead_letters()
+    said = " ".join(dead_letter["message"] for dead_letter in dead_letters)
     for complaint in ("'..' leads out", "the largest has", "unknown field", "run of its name"):
         assert complaint in said
-    assert sorted(letter["cause"] for letter in letters) == ["JobRefused"] * 4 + ["MalformedEvent"]
+    assert sorted(dead_letter["cause"] for dead_letter in dead_letters) == ["JobRefused"] * 4 + [
+        "MalformedEvent"
+    ]
     assert len(paid.calls()) == 1 and list(outputs(place)) == ["three.txt"]
 
 
@@ -317,8 +319,8 @@ def test_a_link_out_of_the_folder_is_a_dead_letter_and_the_answer_is_kept_for_a_
         assert wait(place, "one")[0].state == "dead"
         assert "'three.txt' is there, and is a link" in wait(place, "one")[0].error
         (folder / "three.txt").unlink()
-        (letter,) = place.letters()
-        place.run("dead-letters", "replay", letter["id"])
+        (dead_letter,) = place.dead_letters()
+        place.run("dead-letters", "replay", dead_letter["id"])
         assert wait(place, "one")[0].state == "done"
     assert (place.folder / "mine").read_text() == "mine"
     assert list(outputs(place)) == ["three.txt"] and len(paid.calls()) == 1
@@ -332,8 +334,8 @@ def test_a_job_whose_model_said_no_is_dead_and_is_done_by_a_replay(
         push(place, ("one", job(), "low"))
         (dead,) = wait(place, "one")
         assert dead.state == "dead" and "not that" in dead.error
-        (letter,) = place.letters()
-        place.run("dead-letters", "replay", letter["id"])
+        (dead_letter,) = place.dead_letters()
+        place.run("dead-letters", "replay", dead_letter["id"])
         assert wait(place, "one")[0].state == "done"
     assert len(paid.calls()) == 2 and list(outputs(place)) == ["three.txt"]
 

@@ -68,7 +68,7 @@ def test_the_mesh_works_by_itself_from_ideas_to_rows(mesh: Mesh) -> None:
         assert worker.stop() == 0
     rows = mesh.rows().values()
     assert {row["model"] for row in rows} == {"offline/storyteller"}
-    assert {row["verdict"] for row in rows} == {"PASS"} and mesh.letters() == []
+    assert {row["verdict"] for row in rows} == {"PASS"} and mesh.dead_letters() == []
     assert all(1 <= int(row["score"]) <= 10 and row["critique"] for row in rows)
     ideas = mesh.begun("ai_ideas")
     # One producer: each due time of the timer is one run, and so is the seed, which is off here.

@@ -88,13 +88,13 @@ def test_a_model_that_is_away_at_the_start_and_comes_later_finds_all_the_work(
         wait_until(lambda: worker.text().count("failed (") >= 5, "probes")
         # The tasks that wait hold back the producer, too.
         worker.wait_for("🛑 LAG TOO HIGH")
-        assert mesh.rows() == {} and mesh.letters() == []
+        assert mesh.rows() == {} and mesh.dead_letters() == []
         with scripted_server(port=port):
             worker.wait_for("answers again")
             mesh.wait_for(*traces)
             worker.wait_for("▶ Lag is down")
             wait_until(lambda: len(mesh.rows()) > len(traces), "the row of an idea")
-    assert mesh.rows().keys() > set(traces) and mesh.letters() == []
+    assert mesh.rows().keys() > set(traces) and mesh.dead_letters() == []
 
 
 @pytest.mark.timeout(120)
@@ -124,4 +124,4 @@ def test_a_qdrant_that_is_away_slows_nothing_and_gets_the_notes_when_it_comes(
         (again,) = mesh.begin({**RIGHT, "title": "Once more"})
         mesh.wait_for(again)
         assert mesh.notes_waiting() == 2 and worker.stop() == 0
-    assert mesh.letters() == []
+    assert mesh.dead_letters() == []

@@ -28,7 +28,7 @@ def test_a_locked_history_keeps_runs_waiting_also_over_a_kill(mesh: Mesh) -> Non
         mesh.wait_for(*traces)
         assert worker.stop() == 0
     assert mesh.rows().keys() == set(traces)
-    assert mesh.letters() == []
+    assert mesh.dead_letters() == []
 
 
 def test_a_history_of_somebody_elses_is_a_dead_letter_that_says_so(mesh: Mesh) -> None:
@@ -38,8 +38,8 @@ def test_a_history_of_somebody_elses_is_a_dead_letter_that_says_so(mesh: Mesh) -
     with mesh.worker() as worker:
         (trace,) = mesh.begin(RIGHT)
         worker.wait_for("ends as a dead letter")
-        (letter,) = mesh.letters()
-        assert letter["trace_id"] == trace and "is not the history" in letter["message"]
+        (dead_letter,) = mesh.dead_letters()
+        assert dead_letter["trace_id"] == trace and "is not the history" in dead_letter["message"]
         file.rename(file.with_suffix(".theirs"))
         mesh.run("dead-letters", "replay", "--all")
         mesh.wait_for(trace)

@@ -126,13 +126,13 @@ def test_an_answer_that_never_fits_is_a_dead_letter_that_says_where(shop: Shop) 
     )
     (run,) = shop.place.wait_for(trace_id, state=DEAD)
 
-    (letter,) = run.dead_letters
-    assert letter.stage == "critic_agent_stream" and letter.cause == "ModelMisbehaved"
-    assert "critic" in letter.message and "asked twice" in letter.message
+    (dead_letter,) = run.dead_letters
+    assert dead_letter.stage == "critic_agent_stream" and dead_letter.cause == "ModelMisbehaved"
+    assert "critic" in dead_letter.message and "asked twice" in dead_letter.message
     assert len(shop.calls(mark)) == BEFORE_CRITIC + 2
 
     # A replay asks that anew, and nothing that was recorded before it.
-    shop.place.run("dead-letters", "replay", letter.id)
+    shop.place.run("dead-letters", "replay", dead_letter.id)
     shop.place.wait_for(trace_id)
     assert len(shop.calls(mark)) == BEFORE_CRITIC + 2 + 2
 
@@ -163,8 +163,11 @@ def test_json_that_was_cut_off_fails_and_is_not_asked_for_again_with_the_same_li
     cut = {**CUT, "content": content}
     trace_id, mark = shop.begin({"fault": "none", "times": BEFORE_CRITIC}, cut)
     (run,) = shop.place.wait_for(trace_id, state=DEAD)
-    (letter,) = run.dead_letters
-    assert letter.cause == "ModelMisbehaved" and "the answer was cut off after" in letter.message
+    (dead_letter,) = run.dead_letters
+    assert (
+        dead_letter.cause == "ModelMisbehaved"
+        and "the answer was cut off after" in dead_letter.message
+    )
     assert len(shop.calls(mark)) == BEFORE_CRITIC + 1
 
 
@@ -200,8 +203,8 @@ def test_what_will_not_pass_is_a_dead_letter_at_once(shop: Shop, status: int, hi
     trace_id, mark = shop.begin({"fault": "status", "status": status, "body": "no such thing"})
     (run,) = shop.place.wait_for(trace_id, state=DEAD)
 
-    (letter,) = run.dead_letters
-    assert letter.cause == "ModelRefused" and hint in letter.message
+    (dead_letter,) = run.dead_letters
+    assert dead_letter.cause == "ModelRefused" and hint in dead_letter.message
     assert len(shop.calls(mark)) == 1
     shop.tell()  # and the worker goes on
 
@@ -261,4 +264,4 @@ def test_an_outage_of_the_provider_burns_no_tries_and_every_run_ends(
             with scripted_server(port=server.port, log_path=server.log_path):
                 place.wait_for(*trace_ids)
             worker.wait_for("answers again")
-    assert not place.letters()
+    assert not place.dead_letters()

@@ -158,12 +158,12 @@ def test_a_run_is_run_again_from_a_step_as_a_run_of_its_own(busy: Place) -> None
 def test_a_dead_letter_is_listed_and_shown_whole(busy: Place) -> None:
     busy.run("send", "premise", '{"not": "an event"}', program=FAUST)  # Faust's own command
 
-    wait_until(busy.letters, "a dead letter")
-    (letter,) = busy.letters()
-    assert letter["cause"] == "MalformedEvent" and letter["raw"] == '{"not": "an event"}'
+    wait_until(busy.dead_letters, "a dead letter")
+    (dead_letter,) = busy.dead_letters()
+    assert dead_letter["cause"] == "MalformedEvent" and dead_letter["raw"] == '{"not": "an event"}'
     listed = busy.run("dead-letters").out
-    assert listed.startswith(letter["id"]) and letter["message"] in listed
-    shown = busy.run("dead-letters", "show", letter["id"])
+    assert listed.startswith(dead_letter["id"]) and dead_letter["message"] in listed
+    shown = busy.run("dead-letters", "show", dead_letter["id"])
     assert '{"not": "an event"}' in shown.out
     assert "there is no dead letter 17" in busy.fails("dead-letters", "show", "17")
 

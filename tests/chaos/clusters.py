@@ -52,7 +52,7 @@ class Evidence(Protocol):
     """What stands on a broker, as of the last `read`."""
 
     events: list[Stored]
-    letters: list[dict[str, Any]]
+    dead_letters: list[dict[str, Any]]
     #: The calls whose answers were ever durable, as `find_repeats` looks for them.
     durable: set[str]
 
@@ -84,7 +84,7 @@ class KafkaEvidence:
         self._topics, self._read = tuple(topics), tuple(read)
         self._places: dict[tuple[str, int], int] = {}
         self.events: list[Stored] = []
-        self.letters: list[dict[str, Any]] = []
+        self.dead_letters: list[dict[str, Any]] = []
         #: The calls whose answers were ever durable.
         self.durable: set[str] = set()
 
@@ -121,7 +121,7 @@ class KafkaEvidence:
             if stored.call:
                 self.durable.add(f"{stored.key} {stored.call}")
         elif topic.endswith("dead-letters"):
-            self.letters.append(json.loads(value))
+            self.dead_letters.append(json.loads(value))
         elif key.startswith((CLAIM, TEXT)) or key.endswith(PIN):
             pass
         elif key.startswith(b"c|") and value is not None:
@@ -157,13 +157,13 @@ class FileEvidence:
     ) -> None:
         self._file, self._topics, self._readers = file, tuple(topics), readers
         self.events: list[Stored] = []
-        self.letters: list[dict[str, Any]] = []
+        self.dead_letters: list[dict[str, Any]] = []
         self.durable: set[str] = set()
 
     def read(self) -> None:
         file = read_file(self._file, self._readers)
         self.events = [stored for stored in file.events if stored.topic in self._topics]
-        self.letters = file.letters
+        self.dead_letters = file.dead_letters
         self.durable |= file.durable
 
     def behind(self) -> dict[str, int]:
@@ -350,7 +350,7 @@ class Cluster:
             self.terminate(place)
             self.deaths[-1] = dataclasses.replace(self.deaths[-1], how=END)
         lines = self.server.logged()
-        faults = [f"a dead letter: {letter}" for letter in self.evidence.letters]
+        faults = [f"a dead letter: {dead_letter}" for dead_letter in self.evidence.dead_letters]
         faults += [f"{n} events on '{t}' are behind" for t, n in self.evidence.behind().items()]
         faults += check_calls(dict.fromkeys(self.submitted, self.calls), lines)
         lost, found = self._check_runs(lines)

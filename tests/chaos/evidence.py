@@ -75,7 +75,7 @@ class File:
     events: list[Stored]
     entries: dict[str, bytes]
     positions: dict[tuple[str, int], tuple[int, bytes]]
-    letters: list[dict[str, Any]]
+    dead_letters: list[dict[str, Any]]
     #: Offset after the last record, by topic and partition.
     ends: dict[tuple[str, int], int]
     #: Who reads a topic.
@@ -130,11 +130,11 @@ class File:
             for topic, partition in self.ends
             if topic in TOPICS[:-1]
         )
-        made = sum(self.written(topic) for topic in TOPICS[1:]) + len(self.letters)
+        made = sum(self.written(topic) for topic in TOPICS[1:]) + len(self.dead_letters)
         if made != finished:
             faults.append(f"{finished} steps are finished, and they made {made} outputs")
         over = {s.event["id"] for s in self.events if self._is_finished(s)}
-        over -= {letter.get("event_id") for letter in self.letters}
+        over -= {dead_letter.get("event_id") for dead_letter in self.dead_letters}
         for key in self.entries:
             if key.split("/")[1] in over:
                 faults.append(f"a journal entry outlived its step: {key}")
@@ -152,7 +152,7 @@ def read_file(file: pathlib.Path, readers: Mapping[str, str] = READERS) -> File:
             number: (topic, part)
             for number, topic, part in db.execute("select id, topic, part from part")
         }
-        events, letters = [], []
+        events, dead_letters = [], []
         ends: collections.Counter[tuple[str, int]] = collections.Counter()
         for place, floor in db.execute("select id, floor from part"):
             ends[parts[place]] = floor
@@ -161,7 +161,7 @@ def read_file(file: pathlib.Path, readers: Mapping[str, str] = READERS) -> File:
             offset = id_ & ((1 << SHIFT) - 1)
             ends[topic, partition] = max(ends[topic, partition], offset + 1)
             if topic.endswith("dead-letters"):
-                letters.append(json.loads(value))
+                dead_letters.append(json.loads(value))
             else:
                 events.append(Stored(topic, partition, offset, key.decode(), json.loads(value)))
         positions = {
@@ -172,7 +172,7 @@ def read_file(file: pathlib.Path, readers: Mapping[str, str] = READERS) -> File:
         # The texts of cards stay until retention finds that no step began with them.
         entries = dict(db.execute("select key, value from journal where key not like '.texts/%'"))
         (damage,) = db.execute("pragma integrity_check").fetchone()
-        return File(events, entries, positions, letters, dict(ends), readers, damage)
+        return File(events, entries, positions, dead_letters, dict(ends), readers, damage)
 
 
 def read_progress(file: pathlib.Path) -> tuple[int, int]:

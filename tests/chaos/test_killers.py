@@ -82,9 +82,11 @@ def test_an_event_that_kills_its_worker_is_a_dead_letter_and_the_others_end(
         deaths += 1
         assert deaths <= 12, worker.text()[-3000:]
     assert deaths > 4, "so many can be chance"
-    (letter,) = map(json.loads, penstock("dead-letters", "--json", env=env).stdout.splitlines())
-    assert (letter["trace_id"], letter["cause"]) == (poisoned, "KilledWorker")
-    assert "died 2 times while this event was alone" in letter["message"]
+    (dead_letter,) = map(
+        json.loads, penstock("dead-letters", "--json", env=env).stdout.splitlines()
+    )
+    assert (dead_letter["trace_id"], dead_letter["cause"]) == (poisoned, "KilledWorker")
+    assert "died 2 times while this event was alone" in dead_letter["message"]
 
 
 def died(worker: Worker) -> bool:

@@ -99,7 +99,7 @@ class Stream(Mesh):
             self.wait_for(*self.traces, limit_s=120)
             self.wait_for_notes()
             assert worker.stop() == 0
-        assert self.letters() == []
+        assert self.dead_letters() == []
         rows = self.rows()
         assert rows.keys() == set(self.traces)
         assert {row["verdict"] for row in rows.values()} == {"FAIL"}

@@ -293,7 +293,7 @@ class Trial:
         faults += [
             f"{n} events on '{topic}' are unfinished" for topic, n in file.unfinished.items()
         ]
-        faults += [f"a dead letter: {x}" for x in file.letters if x["trace_id"] not in dead]
+        faults += [f"a dead letter: {x}" for x in file.dead_letters if x["trace_id"] not in dead]
         wanted = dict.fromkeys(self.submitted, len(TOPICS) - 1) | dict.fromkeys(
             repaired, len(TOPICS)
         )

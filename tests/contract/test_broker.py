@@ -112,8 +112,11 @@ def test_a_run_that_is_begun_again_with_other_content_is_refused(house, trace_id
             house.begin(trace_id, {house.idea: "a whale"})
     else:
         house.begin(trace_id, {house.idea: "a whale"})
-        (letter,) = house.wait(lambda: house.letters(trace_id), "a dead letter")
-        assert letter.cause == "RunBegunBefore" and f"run {trace_id} was begun" in letter.message
+        (dead_letter,) = house.wait(lambda: house.dead_letters(trace_id), "a dead letter")
+        assert (
+            dead_letter.cause == "RunBegunBefore"
+            and f"run {trace_id} was begun" in dead_letter.message
+        )
     house.wait_until_over(trace_id)
     assert house.asked(trace_id) == 1
     (made,) = house.parts(house.text, trace_id)
@@ -139,7 +142,7 @@ def test_of_several_runs_one_that_is_refused_is_not_run(house, trace_id):
         assert house.found(house.idea, other) == [], "all of them begin, or none"
     else:
         house.broker.begin(runs)
-        house.wait(lambda: house.letters(trace_id), "a dead letter")
+        house.wait(lambda: house.dead_letters(trace_id), "a dead letter")
         house.wait(lambda: house.found(house.text, other), "the other's end")
     house.wait_until_over(trace_id)
     assert house.asked(trace_id) == 1
@@ -253,7 +256,7 @@ def test_a_run_that_is_cancelled_ends_where_it_is(house, trace_id):
     assert gate.entered.wait(30)
     house.broker.cancel(trace_id.encode(), b"{}")
     house.wait_until_over(trace_id)
-    assert house.found(house.draft, trace_id) == [] and house.letters(trace_id) == []
+    assert house.found(house.draft, trace_id) == [] and house.dead_letters(trace_id) == []
     assert house.found(house.plan.cancels, trace_id)[0].value == b"{}"
 
 
@@ -367,16 +370,16 @@ def test_a_dead_letter_is_replayed_and_pays_for_nothing_again(house, trace_id):
 
     house.script(trace_id, script)
     house.begin(trace_id)
-    (letter,) = house.wait(lambda: house.letters(trace_id), "a dead letter")
+    (dead_letter,) = house.wait(lambda: house.dead_letters(trace_id), "a dead letter")
     house.wait_until_over(trace_id)
-    assert letter.cause == "StepFailed" and house.found(house.draft, trace_id) == []
+    assert dead_letter.cause == "StepFailed" and house.found(house.draft, trace_id) == []
     with house.client() as client:
-        client.replay(letter.id)
+        client.replay(dead_letter.id)
     house.wait(lambda: house.found(house.text, trace_id), "the end")
     house.wait_until_over(trace_id)
     assert house.asked(trace_id) == 1
     assert house.parts(house.text, trace_id)[0][house.draft] == "answer 1"
-    first, closed = house.letters(trace_id)
+    first, closed = house.dead_letters(trace_id)
     assert (first.resolved, closed.resolved) == ("", deadletters.REPLAYED)
 
 

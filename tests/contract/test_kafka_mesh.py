@@ -101,7 +101,7 @@ def test_two_workers_have_one_producer_and_one_history_and_a_kill_loses_no_run(
     every = {event.trace_id for event in cluster.begun("ai_ideas")} | {*wrong, *late}
     cluster.wait_for(*every, limit_s=90)
     assert cluster.rows_of(writer).keys() | cluster.rows_of(other).keys() == every
-    assert cluster.letters() == []
+    assert cluster.dead_letters() == []
     # The notes of both are in the one memory, those that the dead one had not delivered too.
     wait_until(lambda: not cluster.notes_waiting(writer, other), "the notes of both")
     titles = {note.task.partition("\n")[0] for note in cluster.notes("success")}
@@ -123,7 +123,7 @@ def test_a_mesh_waits_for_a_kafka_that_comes_later_or_goes(
     kafka_to_kill.start()
     cluster.wait_for(*traces, limit_s=90)
     assert set(traces) <= cluster.rows_of("one").keys()
-    assert cluster.workers["one"].stop() == 0 and cluster.letters() == []
+    assert cluster.workers["one"].stop() == 0 and cluster.dead_letters() == []
 
 
 TICKS = """\

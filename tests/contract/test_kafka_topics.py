@@ -76,12 +76,12 @@ class House:
         traced = json.loads(penstock("trace", trace_id, "--json", env=self.env).stdout)
         return bool(traced["state"] == "done" and traced["events"][-1]["topic"] == self.a)
 
-    def letters(self) -> list[dict[str, Any]]:
+    def dead_letters(self) -> list[dict[str, Any]]:
         listed = penstock("dead-letters", "--json", env=self.env).stdout
         return [json.loads(line) for line in listed.splitlines()]
 
-    def has_letters(self, count: int) -> bool:
-        return len(self.letters()) == count
+    def has_dead_letters(self, count: int) -> bool:
+        return len(self.dead_letters()) == count
 
     def delete(self, topic: str) -> None:
         self._admin.delete_topics([topic])[topic].result(30)
@@ -122,12 +122,12 @@ def test_records_of_every_codec_are_read_and_a_topic_may_be_set_to_one(house: Ho
         house.ends(running, "before")
         for number, codec in enumerate(("snappy", "lz4", "zstd", "gzip"), 1):
             house.produce(b"x" * 4000, codec)
-            wait_until(partial(house.has_letters, number), f"the one in {codec}")
+            wait_until(partial(house.has_dead_letters, number), f"the one in {codec}")
         house.set(house.q, "compression.type", "lz4")
         house.set(house.a, "compression.type", "zstd")
         last = house.submit("after")
         wait_until(lambda: house.is_done(last), "a run on topics that are compressed")
-        assert {letter["cause"] for letter in house.letters()} == {"MalformedEvent"}
+        assert {dead_letter["cause"] for dead_letter in house.dead_letters()} == {"MalformedEvent"}
         assert running.stop() == 0
     assert "Traceback" not in running.text()
 
@@ -174,9 +174,9 @@ def test_what_a_topic_does_not_take_is_a_dead_letter_and_replayed_when_it_does(
         house.ends(running, "before")
         house.set(house.a, "max.message.bytes", "3000")
         large = house.submit("word " * 1000)
-        (letter,) = wait_until(house.letters, "its dead letter")
-        assert (letter["trace_id"], letter["cause"]) == (large, "EventTooLarge")
-        assert f"'{house.a}', whose max.message.bytes is 3000" in letter["message"]
+        (dead_letter,) = wait_until(house.dead_letters, "its dead letter")
+        assert (dead_letter["trace_id"], dead_letter["cause"]) == (large, "EventTooLarge")
+        assert f"'{house.a}', whose max.message.bytes is 3000" in dead_letter["message"]
         house.ends(running, "small")
         house.set(house.q, "max.message.bytes", "3000")
         sent = penstock("submit", "ask", "word " * 1000, env=house.env)
@@ -228,8 +228,8 @@ def test_a_second_app_on_the_same_topics_is_refused_and_has_its_own_with_a_prefi
             other.wait_for(f"run {trace_id}: {house.q} -> {house.a}")
             wait_until(partial(house.is_done, trace_id), "the run of the second app")
             house.produce(b"no event", "none", f"two.{house.q}")
-            (letter,) = wait_until(house.letters, "a dead letter")
-            assert letter["topic"] == house.q  # as the chain has it
+            (dead_letter,) = wait_until(house.dead_letters, "a dead letter")
+            assert dead_letter["topic"] == house.q  # as the chain has it
             lag = penstock("lag", "--json", env=house.env)
             assert [row["topic"] for row in json.loads(lag.stdout)] == [house.q], lag.stderr
             assert other.stop() == 0

@@ -135,11 +135,11 @@ def test_a_dead_letter_on_kafka_is_replayed_and_pays_for_nothing_again(
         running.wait_for("ends as a dead letter")
         assert running.stop() == 0
     listed = penstock("dead-letters", "--json", env=env)
-    letter = json.loads(listed.stdout)
-    assert letter["trace_id"] == trace_id and letter["cause"] == "StepFailed"
+    dead_letter = json.loads(listed.stdout)
+    assert dead_letter["trace_id"] == trace_id and dead_letter["cause"] == "StepFailed"
 
     (tmp_path / "go").touch()
-    sent = penstock("dead-letters", "replay", letter["id"], env=env)
+    sent = penstock("dead-letters", "replay", dead_letter["id"], env=env)
     assert sent.returncode == 0, sent.stderr
     with worker(env | {"MOOD": "good"}, tmp_path) as running:
         running.wait_for(f"run {trace_id}: {topic}-1 -> {topic}-2")

@@ -207,7 +207,7 @@ class House:
     def parts(self, topic: str, trace_id: str) -> list[dict[str, Any]]:
         return [events.load(one.value).parts for one in self.found(topic, trace_id)]
 
-    def letters(self, trace_id: str) -> list[DeadLetter]:
+    def dead_letters(self, trace_id: str) -> list[DeadLetter]:
         return [deadletters.load(one.value) for one in self.found(self.plan.dead_letters, trace_id)]
 
     def is_over(self, trace_id: str) -> bool:

@@ -60,7 +60,7 @@ class Saying(Model):
 
 
 @pytest.fixture
-def letter(tmp_path) -> Callable[..., DeadLetter]:
+def dead_letter(tmp_path) -> Callable[..., DeadLetter]:
     """The dead letter of an event whose agent gives these answers."""
 
     def run(*answers: str | Exception, idea: str = "a snail", **settings: Any) -> DeadLetter:
@@ -85,8 +85,8 @@ def letter(tmp_path) -> Callable[..., DeadLetter]:
     return run
 
 
-def test_answers_that_do_not_fit_are_kept_with_the_question(letter):
-    found = letter("I like it", '{"mood": "good"}')
+def test_answers_that_do_not_fit_are_kept_with_the_question(dead_letter):
+    found = dead_letter("I like it", '{"mood": "good"}')
     assert (found.cause, len(found.unusable)) == ("ModelMisbehaved", 2)
     exchange = found.exchange
     assert exchange.answers == ["I like it", '{"mood": "good"}']
@@ -94,37 +94,37 @@ def test_answers_that_do_not_fit_are_kept_with_the_question(letter):
     assert "a snail" in exchange.input and "could not be used" in exchange.input
 
 
-def test_an_answer_that_decides_for_no_outcome_is_kept_too(letter):
-    found = letter('{"verdict": "MAYBE"}')
+def test_an_answer_that_decides_for_no_outcome_is_kept_too(dead_letter):
+    found = dead_letter('{"verdict": "MAYBE"}')
     assert found.cause == "StepFailed" and "'MAYBE'" in found.message
     assert found.exchange.answers == ['{"verdict": "MAYBE"}']
 
 
-def test_a_question_that_was_refused_is_kept_without_an_answer(letter, capsys):
-    found = letter(ModelRefused("no"))
+def test_a_question_that_was_refused_is_kept_without_an_answer(dead_letter, capsys):
+    found = dead_letter(ModelRefused("no"))
     assert found.cause == "ModelRefused"
     assert found.exchange.answers == [] and "a snail" in found.exchange.input
     show([found], as_json=False, longest=100)
     assert capsys.readouterr().out.endswith("\nand gave no answer.\n")
 
 
-def test_long_texts_are_kept_up_to_a_limit_and_never_at_the_cost_of_the_record(letter):
-    long = letter("x" * (LONGEST + 5), "no").exchange.answers[0]
+def test_long_texts_are_kept_up_to_a_limit_and_never_at_the_cost_of_the_record(dead_letter):
+    long = dead_letter("x" * (LONGEST + 5), "no").exchange.answers[0]
     assert long == "x" * LONGEST + "… (5 characters more)"
-    small = letter("no" * 2000, "no", idea="y" * 1000, max_event_bytes=2000)
+    small = dead_letter("no" * 2000, "no", idea="y" * 1000, max_event_bytes=2000)
     assert small.exchange is None and len(small.record) > 1000
 
 
-def test_no_secret_is_kept(letter):
-    found = letter("no: sk-secret-1234567890", "no", openai_api_key="sk-secret-1234567890")
+def test_no_secret_is_kept(dead_letter):
+    found = dead_letter("no: sk-secret-1234567890", "no", openai_api_key="sk-secret-1234567890")
     assert "sk-secret-1234567890" not in found.exchange.answers[0]
 
 
-def test_what_is_shown_is_text_and_short_unless_all_of_it_is_asked_for(letter, capsys):
+def test_what_is_shown_is_text_and_short_unless_all_of_it_is_asked_for(dead_letter, capsys):
     exchange = Exchange(
         model="m", instructions="Judge", input="y" * 30, answers=["\x1b[2Jone", "two"]
     )
-    one = msgspec.structs.replace(letter("no", "no"), exchange=exchange)
+    one = msgspec.structs.replace(dead_letter("no", "no"), exchange=exchange)
     show([one], as_json=False, longest=20)
     shown = capsys.readouterr().out
     assert shown.endswith(

@@ -26,7 +26,7 @@ from penstock.worker.work import Answer, StepWork, python_step
 from tests.unit.conftest import Opener, messages, run_leaping
 
 SPEC = StageSpec(name="teller", reads="idea", writes="draft", step="tell").within("tale")
-LETTERS = "penstock-dead-letters"
+DEAD_LETTERS = "penstock-dead-letters"
 TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
 
@@ -63,7 +63,7 @@ class House:
         self.shown: list[str] = []
         self.ended: list[Event] = []
         self.progress = asyncio.Event()
-        self.letters: list[DeadLetter] = []
+        self.dead_letters: list[DeadLetter] = []
         journal = EmbeddedJournal(store)
         self.env = env_of(
             journal,
@@ -79,7 +79,7 @@ class House:
         signals.on(Signal, write_to_log)
         signals.on(Shown, lambda shown: self.shown.append(shown.text))
         signals.on(StepFinished, lambda finished: self.ended.append(finished.event))
-        signals.on(DeadLettered, lambda dead: self.letters.append(dead.dead_letter))
+        signals.on(DeadLettered, lambda dead: self.dead_letters.append(dead.dead_letter))
         signals.on(Signal, lambda _: self.progress.set())
         return signals
 
@@ -106,7 +106,7 @@ class House:
 
     async def over(self, count: int = 1) -> None:
         """So many events have ended, well or as dead letters."""
-        while len(self.ended) + len(self.letters) < count:
+        while len(self.ended) + len(self.dead_letters) < count:
             self.progress.clear()
             await self.progress.wait()
 
@@ -131,7 +131,7 @@ def live(open_store: Opener) -> Callable[..., None]:
     def run(body: Body, leaping: bool = False, **settings: Any) -> None:
         async def main() -> None:
             store = open_store()
-            for topic in ("idea", "draft", LETTERS):
+            for topic in ("idea", "draft", DEAD_LETTERS):
                 store.create(topic, 1)
             store.start(asyncio.get_running_loop())
             await body(House(store, **settings))

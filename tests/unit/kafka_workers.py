@@ -107,9 +107,9 @@ class Worker:
     ) -> None:
         self.cluster = cluster
         self.process = process = Process()
-        self.letters: list[DeadLetter] = []
+        self.dead_letters: list[DeadLetter] = []
         signals = Signals()
-        signals.on(DeadLettered, lambda signal: self.letters.append(signal.dead_letter))
+        signals.on(DeadLettered, lambda signal: self.dead_letters.append(signal.dead_letter))
         #: What it said of a chain that was edited.
         self.edited: list[Signal] = []
         for kind in (StageJoined, StageLeft):
@@ -306,7 +306,7 @@ class Cluster:
     def events(self, topic: str) -> list[Event]:
         return [events.load(record.value) for record in self.kafka.records(topic)]
 
-    def letters(self) -> list[DeadLetter]:
+    def dead_letters(self) -> list[DeadLetter]:
         found = self.kafka.records("penstock-dead-letters")
         return [deadletters.load(record.value or b"") for record in found]
 

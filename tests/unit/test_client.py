@@ -347,11 +347,11 @@ def test_a_replay_for_a_stage_that_is_gone_is_refused_with_the_way_out(with_clie
         record = SimpleNamespace(
             topic="idea", partition=0, offset=0, key=event.key, value=events.dump(event)
         )
-        letter = dead_letters.write("tale", "teller", record, event, StepFailed("no"), 1)
-        row = Row("penstock-dead-letters", event.key, dead_letters.dump(letter))
+        dead_letter = dead_letters.write("tale", "teller", record, event, StepFailed("no"), 1)
+        row = Row("penstock-dead-letters", event.key, dead_letters.dump(dead_letter))
         client.broker.append([row])
         with pytest.raises(MalformedEvent, match=r"no stage 'teller' reads 'idea'.*name: teller"):
-            await client.replay(letter.id)
-        assert client.dead_letters() == [letter]
+            await client.replay(dead_letter.id)
+        assert client.dead_letters() == [dead_letter]
 
     with_client(body)

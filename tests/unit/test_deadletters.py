@@ -26,25 +26,25 @@ def caught(error: Exception, cause: Exception | None = None) -> Exception:
 def test_a_dead_letter_survives_its_topic():
     event = first_event("tale", {"idea": "Ein Frosch 🐸"})
     raw = events.dump(event)
-    letter = deadletters.write("tale", "teller", message(raw), event, StepFailed("no"), 4)
-    assert deadletters.load(deadletters.dump(letter)) == letter
-    assert (letter.topic, letter.partition, letter.offset) == ("idea", 3, 7)
-    assert (letter.cause, letter.message, letter.attempts) == ("StepFailed", "no", 4)
-    assert letter.raw is not None and letter.raw.encode() == raw
-    assert letter.raw_base64 is None
+    dead_letter = deadletters.write("tale", "teller", message(raw), event, StepFailed("no"), 4)
+    assert deadletters.load(deadletters.dump(dead_letter)) == dead_letter
+    assert (dead_letter.topic, dead_letter.partition, dead_letter.offset) == ("idea", 3, 7)
+    assert (dead_letter.cause, dead_letter.message, dead_letter.attempts) == ("StepFailed", "no", 4)
+    assert dead_letter.raw is not None and dead_letter.raw.encode() == raw
+    assert dead_letter.raw_base64 is None
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfe\x00binary", bytes(range(256))])
 def test_bytes_that_are_no_text_are_kept_in_base64(raw):
-    letter = deadletters.write("tale", "teller", message(raw), None, MalformedEvent("no"), 0)
-    again = deadletters.load(deadletters.dump(letter))
+    dead_letter = deadletters.write("tale", "teller", message(raw), None, MalformedEvent("no"), 0)
+    again = deadletters.load(deadletters.dump(dead_letter))
     assert again.raw is None and again.raw_base64 is not None
     assert base64.b64decode(again.raw_base64) == raw
 
 
 def test_an_empty_record_is_kept_as_empty():
-    letter = deadletters.write("tale", "teller", message(None), None, MalformedEvent("no"), 0)
-    assert (letter.raw, letter.raw_base64) == ("", None)
+    dead_letter = deadletters.write("tale", "teller", message(None), None, MalformedEvent("no"), 0)
+    assert (dead_letter.raw, dead_letter.raw_base64) == ("", None)
 
 
 def test_the_run_is_that_of_the_event_or_the_key_or_the_place():
@@ -83,11 +83,11 @@ def test_the_place_in_the_code_is_told_for_errors_of_others_only():
 
 
 def test_a_long_trace_is_cut_to_its_end():
-    letter = deadletters.write(
+    dead_letter = deadletters.write(
         "p", "s", message(b"x"), None, caught(ValueError("x" * 9000 + "the end")), 1
     )
-    assert len(letter.detail) <= 4000
-    assert letter.detail.endswith("the end\n")
+    assert len(dead_letter.detail) <= 4000
+    assert dead_letter.detail.endswith("the end\n")
 
 
 def test_the_topic_is_named_after_the_app():

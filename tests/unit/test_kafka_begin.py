@@ -70,7 +70,7 @@ def test_the_same_content_in_another_order_at_another_time_is_the_same_run(run):
         assert await begin(worker, same) is None
         cluster.put(same)
         await cluster.settle()
-        assert len(cluster.events("text")) == 1 and cluster.letters() == []
+        assert len(cluster.events("text")) == 1 and cluster.dead_letters() == []
 
     run(body)
 
@@ -170,7 +170,7 @@ def test_a_run_that_is_put_on_the_topic_again_is_not_paid_again(hours: float, ki
             await cluster.settle()
         assert cluster.model.asked.count("tell a snail") == 1
         assert cluster.model.asked.count("tell other") == 1
-        assert cluster.is_committed() and cluster.letters() == []
+        assert cluster.is_committed() and cluster.dead_letters() == []
 
     run(body)
 
@@ -233,8 +233,8 @@ def test_another_content_is_a_dead_letter_and_the_first_run_ends_well(when: str,
         if when == "in flight":
             answer.set()
             await cluster.settle()
-        (letter,) = cluster.letters()
-        assert (letter.cause, letter.trace_id) == ("RunBegunBefore", TRACE)
+        (dead_letter,) = cluster.dead_letters()
+        assert (dead_letter.cause, dead_letter.trace_id) == ("RunBegunBefore", TRACE)
         (text,) = cluster.events("text")
         assert text.parts["idea"] == "a snail"
         assert cluster.model.asked == ["tell a snail", "print a snail"]
@@ -242,7 +242,9 @@ def test_another_content_is_a_dead_letter_and_the_first_run_ends_well(when: str,
         cluster.put(idea(trace_id=TRACE), another())
         await cluster.settle()
         assert len(cluster.events("text")) == 1
-        refused = [events.load(letter.record).parts["idea"] for letter in cluster.letters()]
+        refused = [
+            events.load(dead_letter.record).parts["idea"] for dead_letter in cluster.dead_letters()
+        ]
         assert refused == ["a whale", "a whale"]
         assert cluster.is_committed()
 
@@ -260,8 +262,8 @@ def test_what_is_refused_is_one_dead_letter_whatever_is_killed(point: str, run):
         await cluster.settle()
         await cluster.start()
         await cluster.settle()
-        assert {letter.cause for letter in cluster.letters()} == {"RunBegunBefore"}
-        assert len({letter.id for letter in cluster.letters()}) == 1
+        assert {dead_letter.cause for dead_letter in cluster.dead_letters()} == {"RunBegunBefore"}
+        assert len({dead_letter.id for dead_letter in cluster.dead_letters()}) == 1
         assert cluster.model.asked == ["tell a snail", "print a snail"]
 
     run(body)
@@ -306,7 +308,7 @@ def test_an_id_of_before_is_known_whatever_its_content_and_forgotten_after_its_h
         await cluster.start()
         cluster.put(event, another("other"))
         await cluster.settle()
-        assert cluster.model.asked == [] and cluster.letters() == []
+        assert cluster.model.asked == [] and cluster.dead_letters() == []
         cluster.ahead_s += DEDUPE_S + 1
         cluster.put(idea("unrelated"))
         await cluster.settle()
@@ -387,7 +389,7 @@ def test_another_run_under_the_id_of_one_is_a_dead_letter_and_not_taken_for_done
             cluster.put(msgspec.structs.replace(idea(trace_id=str(uuid.uuid4())), id="order"))
             await cluster.settle()
         assert len(cluster.events("text")) == 1
-        assert [letter.cause for letter in cluster.letters()] == ["RunBegunBefore"]
+        assert [dead_letter.cause for dead_letter in cluster.dead_letters()] == ["RunBegunBefore"]
 
     run(body)
 
@@ -399,6 +401,8 @@ def test_ids_too_long_to_be_ids_are_told_apart_and_refused(run):
             long = "x" * 64 + last
             cluster.put(msgspec.structs.replace(idea(trace_id=str(uuid.uuid4())), id=long))
         await cluster.settle()
-        assert [letter.cause for letter in cluster.letters()] == ["MalformedEvent"] * 2
+        assert [dead_letter.cause for dead_letter in cluster.dead_letters()] == [
+            "MalformedEvent"
+        ] * 2
 
     run(body)

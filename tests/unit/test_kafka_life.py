@@ -94,7 +94,7 @@ def test_a_run_ends_once_when_the_next_worker_is_killed_too(first, second, run):
         await cluster.settle()
         keeps_the_promise(cluster, recorded, asked)
         assert len({event.id for event in cluster.events("text")}) == 1
-        assert cluster.is_committed() and cluster.letters() == []
+        assert cluster.is_committed() and cluster.dead_letters() == []
 
     run(body)
 
@@ -128,7 +128,7 @@ def test_many_runs_end_once_when_workers_are_killed_and_join_at_random(seed: int
         ended = cluster.events("text")
         assert {event.trace_id for event in ended} == {event.trace_id for event in runs}
         assert len({event.id for event in ended}) == len(runs)
-        assert cluster.is_committed() and cluster.letters() == []
+        assert cluster.is_committed() and cluster.dead_letters() == []
 
     run(body, partitions=3)
 
@@ -189,8 +189,8 @@ def test_a_dead_letter_is_written_once_and_its_replay_pays_for_nothing_again(run
         await killed(cluster, "outputs sent", scripts={"teller": moody})
         await cluster.start({"teller": moody})
         await cluster.settle()
-        assert {letter.cause for letter in cluster.letters()} == {"StepFailed"}
-        assert len({letter.id for letter in cluster.letters()}) == 1
+        assert {dead_letter.cause for dead_letter in cluster.dead_letters()} == {"StepFailed"}
+        assert len({dead_letter.id for dead_letter in cluster.dead_letters()}) == 1
         assert cluster.is_committed() and cluster.journal(b"c|"), "kept for a replay"
         mood["bad"] = False
         cluster.put(event, replay=1, only="teller")
@@ -406,7 +406,7 @@ def test_a_malformed_record_is_a_dead_letter_and_stops_nothing(run):
         await killed(cluster, "outputs sent")
         await cluster.start()
         await cluster.settle()
-        assert {letter.cause for letter in cluster.letters()} == {"MalformedEvent"}
+        assert {dead_letter.cause for dead_letter in cluster.dead_letters()} == {"MalformedEvent"}
         assert len(cluster.events("text")) == 1 and cluster.is_committed()
 
     run(body)
@@ -483,14 +483,14 @@ def test_the_event_that_kills_its_worker_is_found_and_nobody_else_is(run):
         runs = [idea("bad" if n == 5 else f"{n}") for n in range(12)]
         cluster.put(*runs)
         deaths = 0
-        while not cluster.letters():
+        while not cluster.dead_letters():
             alive = await cluster.start({"teller": deadly})
             await cluster.settle()
             deaths += not alive.process.alive
             assert deaths < 20
         await cluster.settle()
-        (letter,) = cluster.letters()
-        assert (letter.cause, letter.trace_id) == ("KilledWorker", runs[5].trace_id)
+        (dead_letter,) = cluster.dead_letters()
+        assert (dead_letter.cause, dead_letter.trace_id) == ("KilledWorker", runs[5].trace_id)
         assert len({event.trace_id for event in cluster.events("text")}) == 11
         alive.kill()
         await cluster.start()

@@ -13,7 +13,7 @@ from tests.unit.kafka_workers import JOURNAL, PLAN, Cluster, Worker, idea, run
 
 __all__ = ["run"]
 
-LETTERS = PLAN.dead_letters
+DEAD_LETTERS = PLAN.dead_letters
 _encode = msgspec.json.Encoder().encode
 
 
@@ -27,7 +27,7 @@ def event(offset: int, text: str = "a snail", topic: str = "idea") -> Found:
 
 
 def view() -> View:
-    return View(PLAN.topics, {LETTERS})
+    return View(PLAN.topics, {DEAD_LETTERS})
 
 
 def mark(stretch: Stretch, owner: str = "one") -> tuple[bytes, bytes]:
@@ -57,9 +57,9 @@ def test_an_event_that_a_crash_left_twice_is_found_once_on_each_topic():
 
 def test_a_dead_letter_is_found_each_time_that_it_is_written():
     seen = view()
-    seen.add(event(0, topic=LETTERS))
-    seen.add(event(1, topic=LETTERS))
-    assert [one.offset for one in seen.find(LETTERS, None)] == [0, 1]
+    seen.add(event(0, topic=DEAD_LETTERS))
+    seen.add(event(1, topic=DEAD_LETTERS))
+    assert [one.offset for one in seen.find(DEAD_LETTERS, None)] == [0, 1]
 
 
 # -- what is finished

@@ -103,11 +103,11 @@ def test_an_unreadable_record_is_a_dead_letter_and_the_next_run_ends(run):
         cluster.kafka.append("idea", None, Unreadable("idea/0/0 cannot be read: no such codec"), 0)
         cluster.put(idea())
         await cluster.settle()
-        (letter,) = cluster.letters()
-        assert (letter.cause, letter.record) == ("MalformedEvent", None)
-        assert letter.message == "idea/0/0 cannot be read: no such codec"
+        (dead_letter,) = cluster.dead_letters()
+        assert (dead_letter.cause, dead_letter.record) == ("MalformedEvent", None)
+        assert dead_letter.message == "idea/0/0 cannot be read: no such codec"
         assert len(cluster.events("text")) == 1 and cluster.is_committed()
-        assert len(worker.letters) == 1
+        assert len(worker.dead_letters) == 1
 
     run(body)
 

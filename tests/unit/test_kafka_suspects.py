@@ -82,8 +82,11 @@ def test_a_killer_is_a_dead_letter_and_the_others_end(partitions: int, run: Any)
         _put(cluster, POISON)
         steps = Steps()
         assert 4 < await until_done(cluster, steps) <= 12
-        (letter,) = cluster.letters()
-        assert letter.cause == "KilledWorker" and "while this event was alone" in letter.message
+        (dead_letter,) = cluster.dead_letters()
+        assert (
+            dead_letter.cause == "KilledWorker"
+            and "while this event was alone" in dead_letter.message
+        )
         await steps.start(cluster)  # who begins next deletes its mark
         await cluster.settle()
         _judge(cluster)
@@ -96,7 +99,7 @@ def test_two_killers_are_dead_letters(run: Any) -> None:
         _put(cluster, POISON, f"more {POISON}")
         steps = Steps()
         assert await until_done(cluster, steps) <= 24
-        assert [letter.cause for letter in cluster.letters()] == ["KilledWorker"] * 2
+        assert [dead_letter.cause for dead_letter in cluster.dead_letters()] == ["KilledWorker"] * 2
         await steps.start(cluster)
         await cluster.settle()
         _judge(cluster)
@@ -122,7 +125,7 @@ def test_deaths_by_chance_halve_nothing_but_what_died_together(kills: int, run: 
         await cluster.settle(1.0)
         assert steps.most >= COUNT // 2 + 5
         await cluster.settle(2 * CALL_S)
-        assert len(cluster.events("draft")) == COUNT + 5 and not cluster.letters()
+        assert len(cluster.events("draft")) == COUNT + 5 and not cluster.dead_letters()
         await cluster.settle()
         _judge(cluster, COUNT + 5)
 
@@ -150,6 +153,6 @@ def test_suspects_stay_suspects_when_their_partition_changes_hands(run: Any) -> 
         assert len(counts) == 2
         assert sum(counts) == COUNT - len(cluster.events("draft"))
         await cluster.settle(4 * CALL_S)
-        assert not cluster.letters() and len(cluster.events("text")) == COUNT
+        assert not cluster.dead_letters() and len(cluster.events("text")) == COUNT
 
     run(body, 2)

@@ -12,7 +12,7 @@ from tests.unit.kafka_workers import JOURNAL, PLAN, Cluster, Worker, idea, run
 
 __all__ = ["run"]
 
-LETTERS = PLAN.dead_letters
+DEAD_LETTERS = PLAN.dead_letters
 
 
 # -- deleted, and made anew
@@ -98,7 +98,7 @@ def test_a_worker_that_dies_while_it_forgets_forgets_again(run):
 
 
 def test_what_was_finished_on_a_deleted_topic_is_not_done_on_the_new_one(run):
-    seen = View(PLAN.topics, {LETTERS})
+    seen = View(PLAN.topics, {DEAD_LETTERS})
     record = Found("idea", 0, 0, 0, b"run", events.dump(idea()))
     seen.add(record)
     seen.add_mark(0, STRETCH + b"teller|idea|one-0", b"[0, 2, [], []]")
@@ -158,9 +158,9 @@ def test_an_output_that_kafka_does_not_take_is_a_dead_letter_that_a_replay_pays_
         await cluster.start()
         cluster.put(idea())
         await cluster.settle()
-        (letter,) = cluster.letters()
-        assert (letter.cause, letter.stage) == ("EventTooLarge", "printer")
-        assert "'text' takes 3 bytes" in letter.message and letter.record is not None
+        (dead_letter,) = cluster.dead_letters()
+        assert (dead_letter.cause, dead_letter.stage) == ("EventTooLarge", "printer")
+        assert "'text' takes 3 bytes" in dead_letter.message and dead_letter.record is not None
         assert cluster.is_committed() and cluster.model.asked == ["tell a snail", "print a snail"]
         assert cluster.journal(b"c|printer")  # for the replay
 
@@ -169,14 +169,14 @@ def test_an_output_that_kafka_does_not_take_is_a_dead_letter_that_a_replay_pays_
 
 def test_a_dead_letter_that_kafka_does_not_take_is_written_without_its_record(run):
     async def body(cluster: Cluster) -> None:
-        cluster.kafka.limits[LETTERS] = 2000
+        cluster.kafka.limits[DEAD_LETTERS] = 2000
         await cluster.start()
         cluster.kafka.append("idea", b"run", b"x" * 5000)
         cluster.put(idea())
         await cluster.settle()
-        (letter,) = cluster.letters()
-        assert letter.record is None and letter.cause == "MalformedEvent"
-        assert "does not hold the record: the topic 'penstock-dead-letters'" in letter.message
+        (dead_letter,) = cluster.dead_letters()
+        assert dead_letter.record is None and dead_letter.cause == "MalformedEvent"
+        assert "does not hold the record: the topic 'penstock-dead-letters'" in dead_letter.message
         assert cluster.is_committed() and len(cluster.events("text")) == 1
 
     run(body)

@@ -113,7 +113,7 @@ def test_a_plain_record_becomes_the_first_event_of_its_run_on_the_same_topic(liv
         assert output.parts["draft"] == "once A snail"
         assert (output.trace_id, output.tags) == (trace_id, {"key": "order-17"})
         await until(lambda: house.done() == [0, 1])
-        assert house.letters == []
+        assert house.dead_letters == []
 
     live(body)
 
@@ -141,12 +141,12 @@ def test_what_is_meant_as_an_event_is_one_or_a_dead_letter_and_so_is_what_is_too
         take(accepting(house, tmp_path), found)
         await house.over(4)
         assert house.outputs()[0].parts["draft"] == "once a snail" and good
-        assert [letter.offset for letter in house.letters] == [1, 2, 3]
-        assert [letter.cause for letter in house.letters] == [
+        assert [dead_letter.offset for dead_letter in house.dead_letters] == [1, 2, 3]
+        assert [dead_letter.cause for dead_letter in house.dead_letters] == [
             "MalformedEvent", "MalformedEvent", "EventTooLarge",
         ]  # fmt: skip
-        assert "its trace_id is" in house.letters[0].message
-        assert house.letters[1].record == b"\xff" * 20
+        assert "its trace_id is" in house.dead_letters[0].message
+        assert house.dead_letters[1].record == b"\xff" * 20
 
     live(body, max_event_bytes=800)
 
@@ -155,8 +155,8 @@ def test_where_a_chain_does_not_accept_it_a_plain_record_is_a_dead_letter(live):
     async def body(house: House) -> None:
         take(house.stage(tell), await house.put((b"order-17", b"A snail")))
         await house.over()
-        (letter,) = house.letters
-        assert letter.message.startswith("not an event: JSON is malformed")
+        (dead_letter,) = house.dead_letters
+        assert dead_letter.message.startswith("not an event: JSON is malformed")
 
     live(body)
 
@@ -165,11 +165,11 @@ def test_a_replay_of_a_plain_record_begins_the_run_that_it_would_have_begun(tmp_
     """Here the chain accepts such records only since."""
     project = read_project(make_project(tmp_path / "project", PLAIN))
     record = SimpleNamespace(topic="idea", partition=2, offset=7, key=b"o", value=b"A snail")
-    letter = dead_letters.write("tale", SPEC, record, None, MalformedEvent("no"), 0)
+    dead_letter = dead_letters.write("tale", SPEC, record, None, MalformedEvent("no"), 0)
     with Client(Settings(data=tmp_path), project) as client:
-        row = Row("penstock-dead-letters", record.key, dead_letters.dump(letter))
+        row = Row("penstock-dead-letters", record.key, dead_letters.dump(dead_letter))
         client.broker.append([row])
-        event = client.replay(letter.id)
+        event = client.replay(dead_letter.id)
         assert event == client.read(event.trace_id).entries[0].event
         assert event.trace_id == str(uuid.uuid5(NAMESPACE, "idea/2/7"))
         assert (event.tags, event.replay, event.only) == ({"key": "o"}, 0, None)

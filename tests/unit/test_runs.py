@@ -74,12 +74,12 @@ class Desk:
         message = ConsumerMessage(
             topic, tp.partition, 0, 0.0, 0, [], made.key, events.dump(made), None, tp=tp
         )
-        letter = deadletters.write("tale", READERS[topic], message, made, StepFailed("no"), 3)
+        dead_letter = deadletters.write("tale", READERS[topic], message, made, StepFailed("no"), 3)
         place = TP("penstock-dead-letters", 0)
         place = TP(place.topic, self.store.partition_of(place.topic, made.key))
-        self.store.append(place, 0, made.key, deadletters.dump(letter))
+        self.store.append(place, 0, made.key, deadletters.dump(dead_letter))
         self.store.commit_now()
-        return letter
+        return dead_letter
 
 
 @pytest.fixture
@@ -124,17 +124,24 @@ def test_a_step_that_answered_none_ends_its_run(desk, runs):
 def test_a_dead_letter_makes_its_run_dead_once_nothing_runs_any_more(desk, runs):
     desk.put("idea", IDEA)
     desk.finish("idea", ("draft", DRAFT))
-    letter = desk.bury("draft", DRAFT)
+    dead_letter = desk.bury("draft", DRAFT)
     run = runs.read(TRACE)
-    assert (run.state, run.dead_letters) == (RUNNING, (letter,)), "its offset is not finished yet"
+    assert (run.state, run.dead_letters) == (RUNNING, (dead_letter,)), (
+        "its offset is not finished yet"
+    )
     desk.finish("draft")
     assert runs.read(TRACE).state == DEAD
 
 
 def test_a_run_of_which_only_its_dead_letter_is_left_can_be_read(desk, runs):
-    letter = desk.bury("idea", IDEA)
+    dead_letter = desk.bury("idea", IDEA)
     run = runs.read(TRACE)
-    assert (run.state, run.pipeline, run.entries, run.dead_letters) == (DEAD, "tale", (), (letter,))
+    assert (run.state, run.pipeline, run.entries, run.dead_letters) == (
+        DEAD,
+        "tale",
+        (),
+        (dead_letter,),
+    )
 
 
 def test_other_runs_and_records_that_are_no_events_are_left_out(desk, runs):
@@ -169,9 +176,9 @@ def test_a_run_that_is_not_there_is_named(runs):
 
 def test_letters_of_all_runs_come_in_the_order_in_which_they_were_written(desk, runs):
     made = [desk.bury("idea", first_event("tale", {"idea": str(n)})) for n in range(6)]
-    assert [letter for _, letter in runs.dead_letters()] == made
+    assert [dead_letter for _, dead_letter in runs.dead_letters()] == made
     key = made[3].trace_id.encode()
-    assert [letter for _, letter in runs.dead_letters(key)] == [made[3]]
+    assert [dead_letter for _, dead_letter in runs.dead_letters(key)] == [made[3]]
 
 
 def test_a_run_that_moves_on_while_it_is_read_is_not_taken_for_done(

@@ -69,7 +69,7 @@ def test_a_step_that_answers_none_ends_the_run_there(live):
 
         take(house.stage(nothing), await house.put(idea()))
         await house.over()
-        assert (house.outputs(), house.done(), house.letters) == ([], [0], [])
+        assert (house.outputs(), house.done(), house.dead_letters) == ([], [0], [])
         assert house.shown == [f"seen {TRACE}"]
 
     live(body)
@@ -138,7 +138,7 @@ def test_a_record_that_is_not_under_the_key_of_its_run_is_a_dead_letter_that_say
         found = await house.put((None, raw), (b"a run", raw), (TRACE.upper().encode(), raw))
         take(house.stage(tell), found)
         await house.over(3)
-        messages = {letter.offset: letter.message for letter in house.letters}
+        messages = {dead_letter.offset: dead_letter.message for dead_letter in house.dead_letters}
         needs = f"and its event the trace_id {TRACE}: a record's key is the trace_id"
         assert messages[0].startswith(f"the record has no key, {needs}")
         assert messages[1].startswith(f"the record has the key 'a run', {needs}")
@@ -234,7 +234,7 @@ def test_an_event_that_is_cancelled_stays_undone_and_is_taken_up_again(live):
         take(stage, found)
         await until(lambda: len(gate.begun) == 2)
         assert await stage.drain(0) == 3, "the event that waits for the first counts too"
-        assert (stage.in_flight, house.done(), house.letters) == (0, [], [])
+        assert (stage.in_flight, house.done(), house.dead_letters) == (0, [], [])
         again = Gate()
         again.let("1", "2", "other")
         take(house.stage(again.step), found)

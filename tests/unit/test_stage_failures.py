@@ -23,7 +23,7 @@ from penstock.steps import Work
 from penstock.worker.stage import Flight, Stage
 from penstock.worker.work import Answer, StepWork
 from tests.unit.conftest import messages
-from tests.unit.houses import LETTERS, SPEC, TRACE, House, idea, live, take, tell
+from tests.unit.houses import DEAD_LETTERS, SPEC, TRACE, House, idea, live, take, tell
 
 __all__ = ["live"]
 
@@ -31,12 +31,12 @@ __all__ = ["live"]
 # -- dead letters
 
 
-def letter_of(house: House) -> DeadLetter:
+def dead_letter_of(house: House) -> DeadLetter:
     """The one dead letter, as it stands on its topic."""
-    (message,) = messages(house.store, LETTERS)
-    letter = deadletters.load(message.value or b"")
-    assert house.letters == [letter]
-    return letter
+    (message,) = messages(house.store, DEAD_LETTERS)
+    dead_letter = deadletters.load(message.value or b"")
+    assert house.dead_letters == [dead_letter]
+    return dead_letter
 
 
 def test_a_step_that_fails_ends_its_event_as_a_dead_letter_with_all_that_is_known(live, caplog):
@@ -47,15 +47,19 @@ def test_a_step_that_fails_ends_its_event_as_a_dead_letter_with_all_that_is_know
         event = idea()
         take(house.stage(fail), await house.put(event))
         await house.over()
-        letter = letter_of(house)
-        assert (letter.cause, letter.message) == ("StepFailed", "KeyError: 'mood'")
-        assert "in fail" in letter.detail and 'raise KeyError("mood")' in letter.detail
-        assert (letter.pipeline, letter.stage, letter.attempts) == ("tale", "teller", 1)
-        assert (letter.topic, letter.partition, letter.offset) == ("idea", 0, 0)
-        assert (letter.trace_id, letter.event_id) == (TRACE, event.id)
-        assert letter.raw is not None and events.load(letter.raw.encode()) == event
+        dead_letter = dead_letter_of(house)
+        assert (dead_letter.cause, dead_letter.message) == ("StepFailed", "KeyError: 'mood'")
+        assert "in fail" in dead_letter.detail and 'raise KeyError("mood")' in dead_letter.detail
+        assert (dead_letter.pipeline, dead_letter.stage, dead_letter.attempts) == (
+            "tale",
+            "teller",
+            1,
+        )
+        assert (dead_letter.topic, dead_letter.partition, dead_letter.offset) == ("idea", 0, 0)
+        assert (dead_letter.trace_id, dead_letter.event_id) == (TRACE, event.id)
+        assert dead_letter.raw is not None and events.load(dead_letter.raw.encode()) == event
         assert (house.outputs(), house.done()) == ([], [0])
-        assert house.event_log.lines[-1]["topic"] == LETTERS
+        assert house.event_log.lines[-1]["topic"] == DEAD_LETTERS
 
     live(body)
     (record,) = [r for r in caplog.records if getattr(r, "action", "") == "dead_letter"]
@@ -94,10 +98,14 @@ def test_a_record_that_is_no_event_is_a_dead_letter_with_its_bytes(live, raw, te
     async def body(house: House) -> None:
         take(house.stage(tell), await house.put(raw))
         await house.over()
-        letter = letter_of(house)
-        assert letter.cause == "MalformedEvent"
-        assert (letter.raw, letter.raw_base64) == (text, coded)
-        assert (letter.trace_id, letter.event_id, letter.attempts) == ("a run", None, 0)
+        dead_letter = dead_letter_of(house)
+        assert dead_letter.cause == "MalformedEvent"
+        assert (dead_letter.raw, dead_letter.raw_base64) == (text, coded)
+        assert (dead_letter.trace_id, dead_letter.event_id, dead_letter.attempts) == (
+            "a run",
+            None,
+            0,
+        )
         assert house.done() == [0]
 
     live(body)
@@ -107,8 +115,8 @@ def test_an_empty_record_without_a_key_is_a_dead_letter_too(live):
     async def body(house: House) -> None:
         take(house.stage(tell), await house.put((None, None)))
         await house.over()
-        letter = letter_of(house)
-        assert (letter.message, letter.trace_id) == ("the record is empty", "idea/0/0")
+        dead_letter = dead_letter_of(house)
+        assert (dead_letter.message, dead_letter.trace_id) == ("the record is empty", "idea/0/0")
 
     live(body)
 
@@ -117,10 +125,10 @@ def test_a_record_larger_than_allowed_is_a_dead_letter_and_is_not_run(live):
     async def body(house: House) -> None:
         take(house.stage(tell), await house.put(idea("x" * 3000)))
         await house.over()
-        letter = letter_of(house)
-        assert letter.cause == "EventTooLarge"
+        dead_letter = dead_letter_of(house)
+        assert dead_letter.cause == "EventTooLarge"
         assert "bytes on 'idea'; the largest event is 2000 (PENSTOCK_MAX_EVENT_BYTES)" in (
-            letter.message
+            dead_letter.message
         )
         assert house.outputs() == []
 
@@ -134,11 +142,11 @@ def test_an_output_larger_than_allowed_is_a_dead_letter_that_says_what_to_do(liv
 
         take(house.stage(long), await house.put(idea()))
         await house.over()
-        letter = letter_of(house)
-        assert letter.cause == "EventTooLarge"
-        assert letter.message.startswith("'tell' made an event of 3")
-        assert "for 'draft'; the largest is 2000 (PENSTOCK_MAX_EVENT_BYTES)" in letter.message
-        assert "carries" in letter.message
+        dead_letter = dead_letter_of(house)
+        assert dead_letter.cause == "EventTooLarge"
+        assert dead_letter.message.startswith("'tell' made an event of 3")
+        assert "for 'draft'; the largest is 2000 (PENSTOCK_MAX_EVENT_BYTES)" in dead_letter.message
+        assert "carries" in dead_letter.message
         assert house.outputs() == []
 
     live(body, max_event_bytes=2000)
@@ -161,9 +169,9 @@ def test_an_answer_that_json_cannot_hold_is_a_dead_letter_that_says_so(live, ans
 
         take(house.stage(odd), await house.put(idea()))
         await house.over()
-        letter = letter_of(house)
-        assert letter.cause == "StepFailed"
-        assert "'tell' answered with something that JSON cannot hold: " in letter.message
+        dead_letter = dead_letter_of(house)
+        assert dead_letter.cause == "StepFailed"
+        assert "'tell' answered with something that JSON cannot hold: " in dead_letter.message
 
     live(body)
 
@@ -190,7 +198,7 @@ def test_an_error_whose_text_is_no_text_is_a_dead_letter_all_the_same(live):
 
         take(house.stage(fail), await house.put(idea()))
         await house.over()
-        assert letter_of(house).message == "ValueError: no file caf?"
+        assert dead_letter_of(house).message == "ValueError: no file caf?"
         assert house.done() == [0]
 
     live(body)
@@ -203,9 +211,9 @@ def test_secrets_do_not_get_into_dead_letters(live):
 
         take(house.stage(fail), await house.put(idea()))
         await house.over()
-        letter = letter_of(house)
-        assert letter.message == "ValueError: with [secret]"
-        assert "sk-secret" not in letter.detail
+        dead_letter = dead_letter_of(house)
+        assert dead_letter.message == "ValueError: with [secret]"
+        assert "sk-secret" not in dead_letter.detail
 
     live(body, openai_api_key="sk-secret")
 
@@ -241,7 +249,7 @@ def test_an_event_that_cannot_be_finished_stays_undone_and_holds_nobody_up(live,
         await house.over()
         await house.store.flush()
         assert (house.done(), stage.in_flight) == ([1], 0)
-        assert house.letters == []
+        assert house.dead_letters == []
 
     live(body)
     (record,) = [r for r in caplog.records if getattr(r, "action", "") == "stage_fault"]
@@ -323,7 +331,7 @@ def test_another_error_of_a_client_in_a_step_is_a_dead_letter_at_once(live):
 
         take(house.stage(fetch), await house.put(idea()))
         await house.over()
-        assert letter_of(house).attempts == 1
+        assert dead_letter_of(house).attempts == 1
 
     live(body, leaping=True)
 
@@ -332,8 +340,12 @@ def test_what_does_not_pass_is_a_dead_letter_after_the_last_try(live):
     async def body(house: House) -> None:
         take(house.stage(failing(*[away()] * 10)), await house.put(idea()))
         await house.over()
-        letter = letter_of(house)
-        assert (letter.cause, letter.message, letter.attempts) == ("ModelUnavailable", "away", 4)
+        dead_letter = dead_letter_of(house)
+        assert (dead_letter.cause, dead_letter.message, dead_letter.attempts) == (
+            "ModelUnavailable",
+            "away",
+            4,
+        )
 
     live(body, leaping=True, attempts=4)
 
@@ -346,9 +358,13 @@ def test_a_refusal_is_a_dead_letter_at_once(live):
         stage = Stage(house.env, SPEC, ask, 100)
         take(stage, await house.put(idea()))
         await house.over()
-        letter = letter_of(house)
-        assert (letter.cause, letter.message, letter.attempts) == ("ModelRefused", "no", 1)
-        assert letter.detail == "", "the place in our code tells nobody anything"
+        dead_letter = dead_letter_of(house)
+        assert (dead_letter.cause, dead_letter.message, dead_letter.attempts) == (
+            "ModelRefused",
+            "no",
+            1,
+        )
+        assert dead_letter.detail == "", "the place in our code tells nobody anything"
 
     live(body)
 
@@ -399,8 +415,8 @@ def test_a_step_that_is_cancelled_by_its_own_doing_ends_as_a_dead_letter(live):
         stage = house.stage(clumsy)
         take(stage, await house.put(idea()))
         await house.over()
-        letter = letter_of(house)
-        assert letter.cause == "StepFailed" and "cancelled" in letter.message
+        dead_letter = dead_letter_of(house)
+        assert dead_letter.cause == "StepFailed" and "cancelled" in dead_letter.message
         assert (house.done(), stage.in_flight) == ([0], 0)
 
     live(body)

@@ -30,7 +30,7 @@ class Life:
     after_s: float = 0.05
     new_each_time: int = 0
     done: set[int] = dataclasses.field(default_factory=set)
-    letters: list[int] = dataclasses.field(default_factory=list)
+    dead_letters: list[int] = dataclasses.field(default_factory=list)
     deaths: int = 0
     #: How many ran at once at most, in each process.
     most: list[int] = dataclasses.field(default_factory=list)
@@ -60,7 +60,7 @@ class Life:
             try:
                 suspect = search.find(event)
             except KilledWorker:
-                self.letters.append(event)
+                self.dead_letters.append(event)
                 return
             if suspect:
                 async with search.admitted(event):
@@ -70,7 +70,7 @@ class Life:
             await work(event)
             search.concurrency.leave()
 
-        left = set(range(self.count)) - self.done - {*self.letters}
+        left = set(range(self.count)) - self.done - {*self.dead_letters}
         tasks = [asyncio.ensure_future(process(event)) for event in sorted(left)]
 
         def end(_: asyncio.Future[None]) -> None:
@@ -95,7 +95,7 @@ class Life:
                 before = self.known.get(event, Suspect(()))
                 deaths = (*before.deaths, self.deaths)
                 self.known[event] = Suspect(deaths, before.alone + (len(running) == 1))
-        over_ = self.done | {*self.letters}
+        over_ = self.done | {*self.dead_letters}
         self.known = {event: one for event, one in self.known.items() if event not in over_}
         self.known |= explained(self.known)
         return died
@@ -114,7 +114,7 @@ class Life:
 
     @property
     def left(self) -> int:
-        return self.count - len(self.done) - len(self.letters)
+        return self.count - len(self.done) - len(self.dead_letters)
 
 
 def live(life: Life, *kills_after_s: float) -> float:
@@ -126,7 +126,7 @@ def live(life: Life, *kills_after_s: float) -> float:
 def test_what_died_together_by_chance_is_done_in_two_calls_time(count: int, kills: int) -> None:
     life = Life(count)
     took = live(life, *[2.0] * kills)
-    assert life.done == set(range(count)) and not life.letters
+    assert life.done == set(range(count)) and not life.dead_letters
     assert took <= START_S + 2 * CALL_S + 1
     assert life.most[-1] >= count / 2
 
@@ -136,14 +136,14 @@ def test_what_died_together_by_chance_is_done_in_two_calls_time(count: int, kill
 def test_a_killer_is_found_in_twelve_deaths(count: int, after_s: float) -> None:
     life = Life(count, killers=1, after_s=after_s)
     live(life)
-    assert life.letters == [0] and life.deaths <= 11
+    assert life.dead_letters == [0] and life.deaths <= 11
     assert life.done == set(range(1, count))
 
 
 def test_a_killer_is_found_in_twelve_deaths_with_new_events_at_each_start() -> None:
     life = Life(200, killers=1, new_each_time=20)
     live(life)
-    assert life.letters == [0] and life.deaths <= 11
+    assert life.dead_letters == [0] and life.deaths <= 11
     assert life.done == set(range(1, life.count))
 
 
@@ -152,7 +152,7 @@ def test_a_killer_is_found_in_twelve_deaths_with_new_events_at_each_start() -> N
 def test_two_killers_are_found_in_twenty_four_deaths(count: int, after_s: float) -> None:
     life = Life(count, killers=2, after_s=after_s)
     live(life)
-    assert sorted(life.letters) == [0, 1] and life.deaths <= 24
+    assert sorted(life.dead_letters) == [0, 1] and life.deaths <= 24
     assert life.done == set(range(2, count))
 
 
@@ -161,7 +161,7 @@ def test_twelve_kills_condemn_nobody(seed: int) -> None:
     rng = random.Random(seed)
     life = Life(100)
     took = live(life, *(rng.uniform(0.5, 6.0) for _ in range(12)))
-    assert not life.letters and life.done == set(range(100))
+    assert not life.dead_letters and life.done == set(range(100))
     assert took <= 16 * CALL_S
 
 
