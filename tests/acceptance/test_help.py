@@ -75,6 +75,22 @@ def test_a_command_that_only_reads_imports_neither_faust_nor_the_sdk(
     assert said.splitlines()[-1] == "[]"
 
 
+def test_a_worker_imports_the_sdk_for_the_first_event_of_an_agent(place: Place) -> None:
+    code = (
+        "import atexit, sys; from penstock.commands.program import main\n"
+        "atexit.register(lambda: print('imported:', 'agents' in sys.modules))\n"
+        "main()"
+    )
+    with place.worker((sys.executable, "-c", code), PENSTOCK_SEED="0") as running:
+        assert running.stop() == 0
+    assert running.text().splitlines()[-1] == "imported: False"
+    (trace_id,) = place.submit("A shy volcano")
+    with place.worker((sys.executable, "-c", code), PENSTOCK_SEED="0") as running:
+        place.wait_for(trace_id)
+        assert running.stop() == 0
+    assert running.text().splitlines()[-1] == "imported: True"
+
+
 def test_a_worker_says_what_it_does_in_ten_lines_to_ready_and_five_to_stop(place: Place) -> None:
     with place.worker(PENSTOCK_SEED="0") as running:
         before = running.text().splitlines()

@@ -2,12 +2,15 @@
 
 import asyncio
 import pathlib
+import sys
 from typing import Any
 
+import pytest
 from agents import Model, ModelResponse, Usage
 from openai.types.responses import ResponseOutputMessage, ResponseOutputText
 
 from penstock.broker.embedded.journal import EmbeddedJournal
+from penstock.errors import Unavailable
 from penstock.journal import Calls
 from penstock.models.names import resolve
 from penstock.project.cards import parse_card
@@ -121,5 +124,23 @@ def test_a_card_that_cannot_be_used_any_more_is_said_and_the_step_goes_on_with_t
         house.start()
         assert (await house.step()).card == new
         assert "cannot be used any more ('look')" in str(house.said[0])
+
+    asyncio.run(main())
+
+
+def test_a_step_whose_sdk_cannot_be_imported_is_tried_again_and_then_it_is_imported(
+    open_store: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        house = House(open_store)
+        house.store.start(asyncio.get_running_loop())
+        house.store.append(IDEA, 0, b"run", b"event")
+        await house.store.flush()
+        house.write("Be kind.\n## Task: tell\nTell.")
+        with monkeypatch.context() as broken:
+            broken.setitem(sys.modules, "penstock.worker.runner", None)
+            with pytest.raises(Unavailable, match="the OpenAI Agents SDK cannot be imported"):
+                await house.step()
+        assert (await house.step()).values == ["Be kind."]
 
     asyncio.run(main())
