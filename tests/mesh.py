@@ -12,7 +12,7 @@ from penstock.memory import KINDS, Found, Memory
 from penstock.memory.outbox import Outbox
 from penstock.models.offline.tasks import tasks
 from penstock.settings import Settings
-from tests.acceptance.places import Place
+from tests.acceptance.homes import Home
 from tests.programs import ROOT, wait_until
 from tests.servers import ScriptedServer
 
@@ -35,7 +35,7 @@ ECHO = {"title": "Echo", "task": "Print the input.", "input": "a\n", "expected":
 ECHOES = json.dumps({"code": "print(input())", "explanation": "It prints what it reads."})
 
 
-class Mesh(Place):
+class Mesh(Home):
     """A place whose project is the mesh alone. Nothing is seeded, and no task is thought up before
     a worker is asked to."""
 

@@ -5,14 +5,14 @@ import uuid
 
 import pytest
 
-from tests.acceptance.places import Place
+from tests.acceptance.homes import Home
 from tests.servers.kafka import KafkaServer
 
 
 @pytest.fixture
-def place(tmp_path: pathlib.Path) -> Place:
+def home(tmp_path: pathlib.Path) -> Home:
     """Nothing is there yet, and nothing is seeded."""
-    return Place(tmp_path, PENSTOCK_SEED="0")
+    return Home(tmp_path, PENSTOCK_SEED="0")
 
 
 @pytest.fixture(params=["sqlite", "kafka"])

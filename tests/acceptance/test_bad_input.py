@@ -15,7 +15,7 @@ from penstock.broker.embedded.store import Store
 from penstock.record import events
 from penstock.record.events import first_event
 from penstock.runs.runs import DEAD, DONE, Run
-from tests.acceptance.places import TRACEBACK, Place, Screen, copy_project, side_by_side
+from tests.acceptance.homes import TRACEBACK, Home, Screen, copy_project, side_by_side
 from tests.programs import PENSTOCK, Worker, wait_until
 from tests.servers import ScriptedServer
 
@@ -96,10 +96,10 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Screen]:
     tmp_path_factory.getbasetemp()  # pytest makes it at the first call, which two threads spoil
 
     def check(mistake: str) -> Screen:
-        place = Place(tmp_path_factory.mktemp("mistake"))
-        project = copy_project(place.folder / "project")
+        home = Home(tmp_path_factory.mktemp("mistake"))
+        project = copy_project(home.folder / "project")
         MISTAKES[mistake][0](project)
-        return place.show("check", PENSTOCK_PROJECT=str(project))
+        return home.show("check", PENSTOCK_PROJECT=str(project))
 
     return side_by_side(MISTAKES, check)
 
@@ -112,9 +112,7 @@ def test_a_mistake_in_the_project_is_named_with_its_place(
     assert all(word in said for word in MISTAKES[mistake][1]), said
 
 
-def test_no_command_starts_on_a_project_with_a_mistake(
-    place: Place, tmp_path: pathlib.Path
-) -> None:
+def test_no_command_starts_on_a_project_with_a_mistake(home: Home, tmp_path: pathlib.Path) -> None:
     project = copy_project(tmp_path / "project")
     edit(STORY, "pipeline: story", "pipelin: story")(project)
     commands = [
@@ -126,13 +124,13 @@ def test_no_command_starts_on_a_project_with_a_mistake(
     ]
 
     screens = side_by_side(
-        commands, lambda command: place.show(*command, PENSTOCK_PROJECT=str(project))
+        commands, lambda command: home.show(*command, PENSTOCK_PROJECT=str(project))
     )
 
     mistake = f"{project}/{STORY}:1: unknown key 'pipelin'. Did you mean 'pipeline'?"
     for screen in screens.values():
         assert mistake in screen.ended(1).text
-    assert not place.begun()
+    assert not home.begun()
 
 
 #: A setting, its value, and what is said.
@@ -147,10 +145,10 @@ SETTINGS = [
 ]
 
 
-def test_a_bad_setting_is_named_at_the_start(place: Place) -> None:
+def test_a_bad_setting_is_named_at_the_start(home: Home) -> None:
     screens = side_by_side(
         [(name, value) for name, value, _ in SETTINGS],
-        lambda setting: place.show("worker", **dict([setting])),
+        lambda setting: home.show("worker", **dict([setting])),
     )
 
     for name, value, words in SETTINGS:
@@ -158,20 +156,20 @@ def test_a_bad_setting_is_named_at_the_start(place: Place) -> None:
         assert all(word in said for word in words), said
 
 
-def test_a_folder_that_is_taken_is_not_written_into(place: Place, tmp_path: pathlib.Path) -> None:
+def test_a_folder_that_is_taken_is_not_written_into(home: Home, tmp_path: pathlib.Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    assert "not empty" in place.fails("new", str(tmp_path / "mine"))
+    assert "not empty" in home.fails("new", str(tmp_path / "mine"))
     assert [file.name for file in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
-def test_unequal_partition_counts_are_refused(place: Place) -> None:
-    place.run("submit", "story", "A hedgehog", PENSTOCK_PARTITIONS="2")
+def test_unequal_partition_counts_are_refused(home: Home) -> None:
+    home.run("submit", "story", "A hedgehog", PENSTOCK_PARTITIONS="2")
 
-    store = Store(place.database)
+    store = Store(home.database)
     store.create("plot", 3)
     store.close()
-    said = place.fails("worker")
+    said = home.fails("worker")
     assert "unequal partition counts" in said and "plot: 3" in said and "premise: 2" in said
 
 
@@ -185,49 +183,49 @@ OPENERS = [
 ]
 
 
-def test_a_database_from_a_newer_version_is_left_alone(place: Place) -> None:
-    place.submit("--premise", "A hedgehog")
-    db = sqlite3.connect(place.database)
+def test_a_database_from_a_newer_version_is_left_alone(home: Home) -> None:
+    home.submit("--premise", "A hedgehog")
+    db = sqlite3.connect(home.database)
     db.execute("pragma user_version = 99")
     db.close()
-    before = place.database.read_bytes()
+    before = home.database.read_bytes()
 
     for command in OPENERS:  # one by one: two of them are workers
-        said = place.show(*command).refused()
-        assert f"{place.database}: written by a newer Penstock (format 99" in said
+        said = home.show(*command).refused()
+        assert f"{home.database}: written by a newer Penstock (format 99" in said
         assert "Upgrade" in said
-    assert place.database.read_bytes() == before
+    assert home.database.read_bytes() == before
 
 
-def test_a_file_that_is_no_database_is_left_alone(place: Place) -> None:
-    place.data.mkdir(parents=True)
-    place.database.write_bytes(b"Dear diary, " * 1000)
-    said = place.fails("worker")
-    assert str(place.database) in said and "damaged" in said
-    assert place.database.read_bytes().startswith(b"Dear diary, ")
+def test_a_file_that_is_no_database_is_left_alone(home: Home) -> None:
+    home.data.mkdir(parents=True)
+    home.database.write_bytes(b"Dear diary, " * 1000)
+    said = home.fails("worker")
+    assert str(home.database) in said and "damaged" in said
+    assert home.database.read_bytes().startswith(b"Dear diary, ")
 
 
-def put(place: Place, topic: str, key: bytes, value: bytes) -> None:
+def put(home: Home, topic: str, key: bytes, value: bytes) -> None:
     """A record that another process puts on a topic, past every check."""
 
     async def append() -> None:
-        async with place.client() as client:
+        async with home.client() as client:
             await asyncio.to_thread(client.broker.append, [Row(topic, key, value)])
 
     asyncio.run(append())
 
 
-def test_a_record_that_is_no_event_is_a_dead_letter_with_its_raw_bytes(place: Place) -> None:
-    with place.worker(PENSTOCK_MAX_EVENT_BYTES="20000"):
-        put(place, "plot", b"broken", b'{"id": "x", "parts": ')
-        put(place, "plot", b"binary", b"\xff\x00\xfe")
+def test_a_record_that_is_no_event_is_a_dead_letter_with_its_raw_bytes(home: Home) -> None:
+    with home.worker(PENSTOCK_MAX_EVENT_BYTES="20000"):
+        put(home, "plot", b"broken", b'{"id": "x", "parts": ')
+        put(home, "plot", b"binary", b"\xff\x00\xfe")
         event = first_event("story", {"premise": "x" * 30_000})
-        put(place, "premise", event.key, events.dump(event))
-        wait_until(lambda: len(place.dead_letters()) == 3, "three dead letters")
+        put(home, "premise", event.key, events.dump(event))
+        wait_until(lambda: len(home.dead_letters()) == 3, "three dead letters")
         # The worker goes on.
-        place.wait_for(*place.submit("--premise", "A hedgehog"))
+        home.wait_for(*home.submit("--premise", "A hedgehog"))
 
-    dead_letters = {dead_letter["trace_id"]: dead_letter for dead_letter in place.dead_letters()}
+    dead_letters = {dead_letter["trace_id"]: dead_letter for dead_letter in home.dead_letters()}
     assert dead_letters["broken"]["raw"] == '{"id": "x", "parts": '
     assert dead_letters["broken"]["cause"] == "MalformedEvent"
     assert dead_letters["binary"]["raw_base64"] == "/wD+"
@@ -236,17 +234,17 @@ def test_a_record_that_is_no_event_is_a_dead_letter_with_its_raw_bytes(place: Pl
     assert large["raw"] == events.dump(event).decode()
 
 
-def test_an_output_that_is_too_large_is_a_dead_letter_of_the_event_before(place: Place) -> None:
-    with place.worker(PENSTOCK_MAX_EVENT_BYTES="1200"):
-        (trace_id,) = place.submit("--premise", "A hedgehog")
-        (run,) = place.wait_for(trace_id, state=DEAD)
+def test_an_output_that_is_too_large_is_a_dead_letter_of_the_event_before(home: Home) -> None:
+    with home.worker(PENSTOCK_MAX_EVENT_BYTES="1200"):
+        (trace_id,) = home.submit("--premise", "A hedgehog")
+        (run,) = home.wait_for(trace_id, state=DEAD)
     (dead_letter,) = run.dead_letters
     assert dead_letter.cause == "EventTooLarge" and "'carries'" in dead_letter.message
 
 
-def test_runs_that_are_too_large_are_refused_where_they_are_submitted(place: Place) -> None:
-    place.env["PENSTOCK_MAX_EVENT_BYTES"] = "2000"
-    said = place.fails("submit", "story", "--premise", "x" * 3000)
+def test_runs_that_are_too_large_are_refused_where_they_are_submitted(home: Home) -> None:
+    home.env["PENSTOCK_MAX_EVENT_BYTES"] = "2000"
+    said = home.fails("submit", "story", "--premise", "x" * 3000)
     assert "PENSTOCK_MAX_EVENT_BYTES" in said
 
 
@@ -268,30 +266,30 @@ def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
 def test_a_full_disk_stops_the_work_and_nothing_is_lost(
     tmp_path: pathlib.Path, small_disk: pathlib.Path
 ) -> None:
-    place = Place(
+    home = Home(
         tmp_path,
         PENSTOCK_SEED="0",
         PENSTOCK_DATA=str(small_disk / "data"),
         PENSTOCK_LOGS=str(small_disk / "logs"),
     )
-    with place.worker() as worker:
-        place.wait_for(*place.submit("--premise", "A hedgehog"))
-        trace_ids = place.submit("--file", str(_many_runs(tmp_path)))
+    with home.worker() as worker:
+        home.wait_for(*home.submit("--premise", "A hedgehog"))
+        trace_ids = home.submit("--file", str(_many_runs(tmp_path)))
         _fill(small_disk / "filler")
         worker.wait_for("the disk is full")
         large = f'{{"premise": "{"x" * 500_000}"}}'
-        refused = place.run("submit", "story", "--file", "-", stdin=large, code=1)
+        refused = home.run("submit", "story", "--file", "-", stdin=large, code=1)
         assert "disk is full" in refused.err and refused.out == ""
-        stopped = [run.state for run in place.read(*trace_ids)]
+        stopped = [run.state for run in home.read(*trace_ids)]
         assert stopped.count(DONE) < len(stopped)
         (small_disk / "filler").unlink()
         worker.wait_for("writing again, work goes on")
-        runs: list[Run] = place.wait_for(*trace_ids)
+        runs: list[Run] = home.wait_for(*trace_ids)
         assert all(len(run.entries) == 5 for run in runs)
-        (last,) = place.wait_for(*place.submit("--premise", "There is room again"))
+        (last,) = home.wait_for(*home.submit("--premise", "There is room again"))
         assert worker.stop() == 0
     # Lines of the event log may be missing, but none is torn, and it is written again.
-    lines = place.logged()
+    lines = home.logged()
     assert sum(line["trace_id"] == last.trace_id for line in lines) == 10
 
 
@@ -312,14 +310,14 @@ def _fill(file: pathlib.Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_named_with_its_setting(
-    place: Place, tmp_path: pathlib.Path
+    home: Home, tmp_path: pathlib.Path
 ) -> None:
     # A file where the folder should be: root may write anywhere else.
     (tmp_path / "taken").write_text("mine")
     folder = str(tmp_path / "taken" / "folder")
     cases = [(s, c) for s in ("PENSTOCK_DATA", "PENSTOCK_LOGS") for c in ("worker", "story")]
 
-    screens = side_by_side(cases, lambda case: place.show(case[1], **{case[0]: folder}))
+    screens = side_by_side(cases, lambda case: home.show(case[1], **{case[0]: folder}))
 
     for (setting, _), screen in screens.items():
         said = screen.refused()
@@ -327,29 +325,29 @@ def test_a_folder_that_cannot_be_written_is_named_with_its_setting(
     assert (tmp_path / "taken").read_text() == "mine"
 
 
-def test_a_damaged_database_is_named_and_left_alone(place: Place) -> None:
-    place.submit("--premise", "A hedgehog")
-    with sqlite3.connect(place.database) as db:
+def test_a_damaged_database_is_named_and_left_alone(home: Home) -> None:
+    home.submit("--premise", "A hedgehog")
+    with sqlite3.connect(home.database) as db:
         db.execute("pragma wal_checkpoint(truncate)")
     db.close()
-    raw = bytearray(place.database.read_bytes())
+    raw = bytearray(home.database.read_bytes())
     raw[4096 : len(raw)] = b"\xff" * (len(raw) - 4096)  # the first page says that it is ours
-    place.database.write_bytes(raw)
+    home.database.write_bytes(raw)
 
     for command in OPENERS:  # one by one: two of them are workers
-        said = place.show(*command).refused()
-        assert f"{place.database}: the database is damaged" in said and ".recover" in said
-    assert place.database.read_bytes() == bytes(raw)
+        said = home.show(*command).refused()
+        assert f"{home.database}: the database is damaged" in said and ".recover" in said
+    assert home.database.read_bytes() == bytes(raw)
 
 
-def test_an_unreachable_kafka_is_asked_again_and_the_worker_lives(place: Place) -> None:
-    place.env["PENSTOCK_BROKER"] = "kafka://127.0.0.1:9"
+def test_an_unreachable_kafka_is_asked_again_and_the_worker_lives(home: Home) -> None:
+    home.env["PENSTOCK_BROKER"] = "kafka://127.0.0.1:9"
     python, *command = [*PENSTOCK, "worker", "-l", "info"]
-    worker = Worker(place.env, place.folder, python=python, command=tuple(command))
+    worker = Worker(home.env, home.folder, python=python, command=tuple(command))
     try:
         worker.wait_for("Kafka at 127.0.0.1:9 does not answer")
         assert "asking again until it does" in worker.text()
-        assert "127.0.0.1:9" in place.fails("submit", "story", "x")
+        assert "127.0.0.1:9" in home.fails("submit", "story", "x")
         assert worker.stop() == 0
     finally:
         worker.kill()
@@ -357,17 +355,17 @@ def test_an_unreachable_kafka_is_asked_again_and_the_worker_lives(place: Place) 
 
 
 def test_a_wrong_model_name_ends_the_story_with_the_cause_and_the_way_to_it(
-    place: Place, scripted: ScriptedServer
+    home: Home, scripted: ScriptedServer
 ) -> None:
     scripted.script([{"fault": "status", "status": 404, "body": "model 'gtp' does not exist"}])
 
-    screen = place.run("story", "x", code=1, PENSTOCK_MODEL=f"{scripted.base_url}#gtp")
+    screen = home.run("story", "x", code=1, PENSTOCK_MODEL=f"{scripted.base_url}#gtp")
 
     assert "model 'gtp' does not exist. Check the model's name and the address" in screen.err
-    (dead_letter,) = place.dead_letters()
+    (dead_letter,) = home.dead_letters()
     assert f"penstock trace {dead_letter['trace_id']}" in screen.err
 
 
-def test_a_memory_that_cannot_be_named_is_said_at_the_start(place: Place) -> None:
-    place.env["QDRANT_URL"] = "localhost:6333"
-    assert "QDRANT_URL='localhost:6333': expected http://HOST:6333" in place.fails("worker")
+def test_a_memory_that_cannot_be_named_is_said_at_the_start(home: Home) -> None:
+    home.env["QDRANT_URL"] = "localhost:6333"
+    assert "QDRANT_URL='localhost:6333': expected http://HOST:6333" in home.fails("worker")

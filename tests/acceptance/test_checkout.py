@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tests.acceptance.environments import bare_environment, copy_tree, pip
-from tests.acceptance.places import TRACEBACK, Place, finals
+from tests.acceptance.homes import TRACEBACK, Home, finals
 from tests.programs import FAUST, PENSTOCK, ROOT
 
 HANDLERS = {
@@ -30,15 +30,15 @@ COMMANDS = set(
 # -- its app
 
 
-def test_faust_lists_the_storys_handlers(place: Place) -> None:
-    shown = place.run("agents", program=FAUST).out
+def test_faust_lists_the_storys_handlers(home: Home) -> None:
+    shown = home.run("agents", program=FAUST).out
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines()]
     listed = {row[0].removeprefix("@"): row[2] for row in rows if len(row) == 3}
     assert listed.items() >= HANDLERS.items()
 
 
 def test_the_app_has_the_storys_topics_the_task_that_begins_it_and_all_commands(
-    place: Place,
+    home: Home,
 ) -> None:
     code = """
 import json
@@ -48,7 +48,7 @@ app = app.main.app
 tasks = [task.__name__ for task in app._app_tasks]
 print(json.dumps({"topics": app.plan.topics, "tasks": tasks, "commands": list(cli.commands)}))
 """
-    shown = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=place.env)
+    shown = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=home.env)
     found = json.loads(shown)
     assert set(found["topics"]) >= {"premise", "plot", "story", "critique", "final"}
     assert "initiate_pipeline_once" in found["tasks"]
@@ -64,23 +64,21 @@ def test_what_the_apps_module_says_of_it_is_true() -> None:
     }
 
 
-def test_the_folder_of_cards_holds_no_python_and_the_sdk_is_found(place: Place) -> None:
+def test_the_folder_of_cards_holds_no_python_and_the_sdk_is_found(home: Home) -> None:
     assert list((ROOT / "agents").rglob("*.py")) == []
     code = "import agents; print(agents.Runner.__name__, agents.__file__)"
-    shown = subprocess.check_output(
-        [sys.executable, "-c", code], cwd=ROOT, env=place.env, text=True
-    )
+    shown = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=home.env, text=True)
     assert shown.startswith("Runner ") and str(ROOT / "agents") not in shown
 
 
 @pytest.mark.parametrize("program", [PENSTOCK, (*FAUST[:3], "penstock")], ids=["python", "faust"])
 def test_a_module_that_hides_the_sdk_is_one_sentence(
-    place: Place, tmp_path: pathlib.Path, program: tuple[str, ...]
+    home: Home, tmp_path: pathlib.Path, program: tuple[str, ...]
 ) -> None:
-    place.run("new", str(tmp_path / "mine"))
-    place.cwd = tmp_path / "mine"
-    (place.cwd / "agents.py").touch()
-    shown = place.run("worker", code=1, program=program)
+    home.run("new", str(tmp_path / "mine"))
+    home.cwd = tmp_path / "mine"
+    (home.cwd / "agents.py").touch()
+    shown = home.run("worker", code=1, program=program)
     assert shown.err.splitlines()[0].startswith("Error: agents.py: hides the OpenAI Agents SDK")
 
 
@@ -117,16 +115,16 @@ def test_make_tells_a_story_in_an_environment_from_before_the_library_was_called
     install = ("install", "--no-deps", "--no-build-isolation", "--editable")
     pip(python, *install, old)
     (clone / ".venv" / ".pins").touch()  # its packages are those that are wanted
-    place = Place(tmp_path / "place", cwd=clone, program=["make", "-s"], PYTHONPATH="")
-    place.env |= {"PATH": os.environ["PATH"], "MAKEFLAGS": ""}
+    home = Home(tmp_path / "place", cwd=clone, program=["make", "-s"], PYTHONPATH="")
+    home.env |= {"PATH": os.environ["PATH"], "MAKEFLAGS": ""}
 
-    told = place.run("story")
+    told = home.run("story")
     assert len(finals(told.out)) == 1
     assert "Skipping" not in told.text and "WARNING" not in told.text
 
     # From the folder above the import finds the package, and not the clone of the same name.
     code = "import penstock.errors; print(penstock.__file__)"
-    shown = subprocess.check_output([python, "-c", code], cwd=tmp_path, env=place.env, text=True)
+    shown = subprocess.check_output([python, "-c", code], cwd=tmp_path, env=home.env, text=True)
     assert shown.strip() == str(clone / "penstock" / "__init__.py")
     (path_file,) = clone.glob(".venv/lib/*/site-packages/__editable__*.pth")
     assert path_file.read_text().split() == [str(clone)]
@@ -134,9 +132,9 @@ def test_make_tells_a_story_in_an_environment_from_before_the_library_was_called
     # Whoever installs the old one again, or has not used make, is told so.
     pip(python, *install, old)
     penstock = [str(python), "-m", "penstock"]
-    said = place.show("worker", program=penstock).refused()
+    said = home.show("worker", program=penstock).refused()
     assert TRACEBACK not in said
     assert "penstock and penstock-agents both bring the command 'penstock' and" in said
     assert "pip uninstall penstock" in said
     os.utime(clone / "setup.cfg")
-    assert len(finals(place.run("story").out)) == 1
+    assert len(finals(home.run("story").out)) == 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from penstock.runs.runs import DEAD
-from tests.acceptance.places import Place
+from tests.acceptance.homes import Home
 from tests.programs import FAUST, wait_until
 
 STEPS = """
@@ -45,13 +45,13 @@ stages:
 
 
 @pytest.fixture
-def place(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def home(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A pipeline whose step asks, and then fails until there is a file `mended`."""
     monkeypatch.setenv("NOTES", str(tmp_path))  # this process reads the project too
     for name, text in {"steps/tell.py": STEPS, "topics/tale.yaml": CHAIN}.items():
         (tmp_path / "project" / name).parent.mkdir(parents=True)
         (tmp_path / "project" / name).write_text(text)
-    return Place(
+    return Home(
         tmp_path / "place",
         PENSTOCK_PROJECT=str(tmp_path / "project"),
         PENSTOCK_ATTEMPTS="1",
@@ -59,14 +59,14 @@ def place(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     )
 
 
-def begin(place: Place, idea: str) -> str:
-    trace_id: str = place.run("submit", "tale", "--json", idea).json()["trace_id"]
+def begin(home: Home, idea: str) -> str:
+    trace_id: str = home.run("submit", "tale", "--json", idea).json()["trace_id"]
     return trace_id
 
 
-def dead_letters_of(place: Place) -> list[dict[str, Any]]:
+def dead_letters_of(home: Home) -> list[dict[str, Any]]:
     """The open dead letters; the traceback of a step's author is among what they say."""
-    screen = place.show("dead-letters", "--json")
+    screen = home.show("dead-letters", "--json")
     assert screen.code == 0
     return screen.json_lines()
 
@@ -77,13 +77,13 @@ def asked(tmp_path: pathlib.Path) -> list[str]:
 
 @pytest.mark.timeout(120)
 def test_a_replay_keeps_the_trace_and_pays_for_nothing_that_was_recorded(
-    place: Place, tmp_path: pathlib.Path
+    home: Home, tmp_path: pathlib.Path
 ) -> None:
-    with place.worker() as worker:
-        first, second = begin(place, "first"), begin(place, "second")
-        place.wait_for(first, second, state=DEAD)
+    with home.worker() as worker:
+        first, second = begin(home, "first"), begin(home, "second")
+        home.wait_for(first, second, state=DEAD)
         dead_letters = {
-            dead_letter["trace_id"]: dead_letter for dead_letter in dead_letters_of(place)
+            dead_letter["trace_id"]: dead_letter for dead_letter in dead_letters_of(home)
         }
         assert (
             dead_letters[first]["cause"] == "StepFailed"
@@ -91,18 +91,18 @@ def test_a_replay_keeps_the_trace_and_pays_for_nothing_that_was_recorded(
         )
 
         # Once more in vain, and then it is mended.
-        replayed = place.run("dead-letters", "replay", dead_letters[first]["id"], "--json").json()
+        replayed = home.run("dead-letters", "replay", dead_letters[first]["id"], "--json").json()
         assert replayed["trace_id"] == first and replayed["replay"] == 1
         worker.wait_for(
             f"run {first}: replay 1 for tale_tell_idea; what was recorded is not paid for again"
         )
-        wait_until(lambda: len(dead_letters_of(place)) == 2, "the second death")
+        wait_until(lambda: len(dead_letters_of(home)) == 2, "the second death")
         (tmp_path / "mended").touch()
-        shown = place.run("dead-letters", "replay", "--all", "--cause", "StepFailed").out
+        shown = home.run("dead-letters", "replay", "--all", "--cause", "StepFailed").out
         assert shown.count("replayed ") == 2 and first in shown and second in shown
-        runs = place.wait_for(first, second)
+        runs = home.wait_for(first, second)
         assert [run.answer for run in runs] == ["first mended", "second mended"]
-        assert not dead_letters_of(place)
+        assert not dead_letters_of(home)
         assert worker.stop() == 0
     # Each question once; and the other reader of the topic did nothing again.
     assert asked(tmp_path) == ["counted first", "counted second", "first", "second"]
@@ -110,18 +110,18 @@ def test_a_replay_keeps_the_trace_and_pays_for_nothing_that_was_recorded(
 
 @pytest.mark.timeout(120)
 def test_a_record_that_is_no_event_is_mended_in_an_editor_or_dropped(
-    place: Place, tmp_path: pathlib.Path
+    home: Home, tmp_path: pathlib.Path
 ) -> None:
     (tmp_path / "mended").touch()
-    with place.worker() as worker:
-        place.run("send", "idea", '{"no": "event"}', program=FAUST)
-        dead_letters = wait_until(lambda: [*dead_letters_of(place)][1:], "a letter of each reader")
-        mend, drop = (dead_letter["id"] for dead_letter in dead_letters_of(place)[:2])
-        said = place.fails("dead-letters", "replay", mend)
+    with home.worker() as worker:
+        home.run("send", "idea", '{"no": "event"}', program=FAUST)
+        dead_letters = wait_until(lambda: [*dead_letters_of(home)][1:], "a letter of each reader")
+        mend, drop = (dead_letter["id"] for dead_letter in dead_letters_of(home)[:2])
+        said = home.fails("dead-letters", "replay", mend)
         assert "not an event" in said and "--edit, or drop it" in said
-        said = place.fails("dead-letters", "replay", "--all")
+        said = home.fails("dead-letters", "replay", "--all")
         assert said.count("--edit, or drop it") == 2 and "2 of 2 could not be replayed" in said
-        said = place.run("dead-letters", "replay", mend, "--edit", code=1, EDITOR="true").err
+        said = home.run("dead-letters", "replay", mend, "--edit", code=1, EDITOR="true").err
         assert "nothing was changed" in said
 
         event = '{"id":"1","trace_id":"6d1f1f0e-0f4c-4a43-8d6e-2b5b3a1c9f10","pipeline":"tale",'
@@ -131,12 +131,12 @@ def test_a_record_that_is_no_event_is_mended_in_an_editor_or_dropped(
         copy = f"import shutil, sys\nshutil.copy({str(tmp_path / 'event')!r}, sys.argv[1])\n"
         editor.write_text(f"#!{sys.executable}\n{copy}")
         editor.chmod(0o755)
-        place.run("dead-letters", "replay", mend, "--edit", EDITOR=str(editor))
-        place.run("dead-letters", "drop", drop)
-        assert f"there is no dead letter {drop} that is open" in place.fails(
+        home.run("dead-letters", "replay", mend, "--edit", EDITOR=str(editor))
+        home.run("dead-letters", "drop", drop)
+        assert f"there is no dead letter {drop} that is open" in home.fails(
             "dead-letters", "drop", drop
         )
-        wait_until(lambda: not dead_letters_of(place), "no letter to be left")
-        place.wait_for("6d1f1f0e-0f4c-4a43-8d6e-2b5b3a1c9f10")
+        wait_until(lambda: not dead_letters_of(home), "no letter to be left")
+        home.wait_for("6d1f1f0e-0f4c-4a43-8d6e-2b5b3a1c9f10")
         assert worker.stop() == 0
     assert dead_letters and asked(tmp_path) in (["third"], ["counted third"])

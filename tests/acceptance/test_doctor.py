@@ -3,19 +3,19 @@
 import pathlib
 import sqlite3
 
-from tests.acceptance.places import Place, copy_project
+from tests.acceptance.homes import Home, copy_project
 from tests.servers import ScriptedServer
 
 
-def findings(place: Place, code: int = 0, **settings: str) -> dict[str, str]:
+def findings(home: Home, code: int = 0, **settings: str) -> dict[str, str]:
     """What is wrong, or right when nothing is, by what was checked."""
-    lines = place.run("doctor", "--json", code=code, **settings).json_lines()
+    lines = home.run("doctor", "--json", code=code, **settings).json_lines()
     wrong = {line["check"]: line["detail"] for line in lines if not line["ok"]}
     return wrong or {line["check"]: line["detail"] for line in lines}
 
 
-def test_a_machine_in_order_is_said_to_be(place: Place) -> None:
-    found = findings(place)
+def test_a_machine_in_order_is_said_to_be(home: Home) -> None:
+    found = findings(home)
 
     assert set(found) == {"project", "data", "logs", "broker", "model", "sandbox", "memory"}
     assert "native: holds" in found["sandbox"] and "memory/qdrant" in found["memory"]
@@ -23,64 +23,64 @@ def test_a_machine_in_order_is_said_to_be(place: Place) -> None:
     assert "no worker is running" in found["broker"]
 
 
-def test_a_model_is_really_asked(place: Place, scripted: ScriptedServer) -> None:
+def test_a_model_is_really_asked(home: Home, scripted: ScriptedServer) -> None:
     model = f"{scripted.base_url}#the-model"
     refused = [{"fault": "status", "status": 401, "body": "Incorrect API key"}]
-    assert "server/the-model answered in" in findings(place, PENSTOCK_MODEL=model)["model"]
+    assert "server/the-model answered in" in findings(home, PENSTOCK_MODEL=model)["model"]
     assert len(scripted.calls()) == 1
 
     scripted.script(refused)
-    found = findings(place, code=1, PENSTOCK_MODEL=model)
+    found = findings(home, code=1, PENSTOCK_MODEL=model)
     assert list(found) == ["model"]
     assert "given to the server of OPENAI_BASE_URL only" in found["model"]
 
     scripted.script(refused)
-    place.env |= {"OPENAI_BASE_URL": scripted.base_url, "OPENAI_API_KEY": "sk-wrong"}
-    assert "Check the key" in findings(place, code=1, PENSTOCK_MODEL="openai/x")["model"]
+    home.env |= {"OPENAI_BASE_URL": scripted.base_url, "OPENAI_API_KEY": "sk-wrong"}
+    assert "Check the key" in findings(home, code=1, PENSTOCK_MODEL="openai/x")["model"]
 
 
-def test_a_model_that_cannot_be_reached_is_named(place: Place) -> None:
-    found = findings(place, code=1, PENSTOCK_MODEL="http://127.0.0.1:9/v1#m")
+def test_a_model_that_cannot_be_reached_is_named(home: Home) -> None:
+    found = findings(home, code=1, PENSTOCK_MODEL="http://127.0.0.1:9/v1#m")
     assert list(found) == ["model"]
     assert "server/m cannot be reached" in found["model"] and "plotter" in found["model"]
 
 
-def test_a_missing_key_is_named(place: Place) -> None:
-    found = findings(place, code=1, PENSTOCK_MODEL="openai/gpt-4.1-mini")
+def test_a_missing_key_is_named(home: Home) -> None:
+    found = findings(home, code=1, PENSTOCK_MODEL="openai/gpt-4.1-mini")
     assert "OPENAI_API_KEY is not set" in found["model"]
 
 
-def test_a_project_with_mistakes_is_told_all_of_them(place: Place, tmp_path: pathlib.Path) -> None:
+def test_a_project_with_mistakes_is_told_all_of_them(home: Home, tmp_path: pathlib.Path) -> None:
     project = copy_project(tmp_path / "project")
     (project / "agents" / "critic.md").unlink()
     (project / "agents" / "plotter.md").write_text("---\ntemprature: 1\n---\nPlot.\n")
-    found = findings(place, code=1, PENSTOCK_PROJECT=str(project))
+    found = findings(home, code=1, PENSTOCK_PROJECT=str(project))
     assert "plotter.md:2: unknown key 'temprature'" in found["project"]
 
 
-def test_folders_that_cannot_be_written_are_named(place: Place, tmp_path: pathlib.Path) -> None:
+def test_folders_that_cannot_be_written_are_named(home: Home, tmp_path: pathlib.Path) -> None:
     # A file where the folders should be: root may write anywhere else.
     (tmp_path / "taken").write_text("")
     folders = {f"PENSTOCK_{w}": str(tmp_path / "taken" / w.lower()) for w in ("DATA", "LOGS")}
-    found = findings(place, code=1, **folders)
+    found = findings(home, code=1, **folders)
     for setting, folder in folders.items():
         said = found[setting.removeprefix("PENSTOCK_").lower()]
         assert setting in said and folder in said
 
 
-def test_a_damaged_database_is_found(place: Place) -> None:
-    place.submit("--premise", "A hedgehog")
-    with sqlite3.connect(place.database) as db:
+def test_a_damaged_database_is_found(home: Home) -> None:
+    home.submit("--premise", "A hedgehog")
+    with sqlite3.connect(home.database) as db:
         db.execute("pragma wal_checkpoint(truncate)")
     db.close()
-    raw = bytearray(place.database.read_bytes())
+    raw = bytearray(home.database.read_bytes())
     raw[4096 : 4096 * 3] = b"\xff" * 8192
-    place.database.write_bytes(raw)
-    found = findings(place, code=1)
+    home.database.write_bytes(raw)
+    found = findings(home, code=1)
     assert "damaged" in found["broker"] and ".recover" in found["broker"]
 
 
-def test_a_kafka_that_cannot_be_reached_is_named_once(place: Place) -> None:
-    found = findings(place, code=1, PENSTOCK_BROKER="kafka://127.0.0.1:9")
+def test_a_kafka_that_cannot_be_reached_is_named_once(home: Home) -> None:
+    found = findings(home, code=1, PENSTOCK_BROKER="kafka://127.0.0.1:9")
     assert list(found) == ["broker"]
     assert "127.0.0.1:9" in found["broker"] and "PENSTOCK_BROKER" in found["broker"]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from penstock.runs.runs import DEAD, Run
-from tests.acceptance.places import LABEL, Place, finals
+from tests.acceptance.homes import LABEL, Home, finals
 from tests.programs import FAUST, ROOT, Worker, read_json_lines, wait_until
 from tests.servers import ScriptedServer
 
@@ -30,13 +30,13 @@ pytestmark = pytest.mark.timeout(120)
 Line = dict[str, Any]
 
 
-class Told:
+class Logged:
     """The runs of a worker that has ended, and the lines about them."""
 
-    def __init__(self, place: Place, runs: list[Run]) -> None:
-        self.place = place
+    def __init__(self, home: Home, runs: list[Run]) -> None:
+        self.home = home
         self.runs = runs
-        self.lines = place.logged()
+        self.lines = home.logged()
 
     def of(self, run: Run, what: str) -> list[Line]:
         return [
@@ -47,36 +47,36 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
+def logged(tmp_path_factory: pytest.TempPathFactory) -> Logged:
     """Three runs of three origins: the seed, one submitted by another process, one of `story`. And
     a record that is no event."""
-    place = Place(tmp_path_factory.mktemp("told"))
-    with place.worker() as worker:
+    home = Home(tmp_path_factory.mktemp("told"))
+    with home.worker() as worker:
         worker.wait_for("Final Story Output")
-        (submitted,) = place.submit("--premise", "A shy volcano")
-        place.wait_for(submitted)
-        place.run("send", "premise", "no event at all", program=FAUST)
-        wait_until(place.dead_letters, "a dead letter")
+        (submitted,) = home.submit("--premise", "A shy volcano")
+        home.wait_for(submitted)
+        home.run("send", "premise", "no event at all", program=FAUST)
+        wait_until(home.dead_letters, "a dead letter")
         worker.stop()
-    alone = place.run("story", "A snail in a hurry", "--json").json()["trace_id"]
+    alone = home.run("story", "A snail in a hurry", "--json").json()["trace_id"]
     (seeded,) = finals(worker.text())[:1]
-    return Told(place, place.read(seeded, submitted, alone))
+    return Logged(home, home.read(seeded, submitted, alone))
 
 
-def test_each_line_has_its_fields_and_an_id_of_its_own(told: Told) -> None:
-    for line in told.lines:
+def test_each_line_has_its_fields_and_an_id_of_its_own(logged: Logged) -> None:
+    for line in logged.lines:
         assert line.keys() - {"usage", "instructions"} == COMMON, line.keys()
         assert line["event"] in ("produce", "consume")
         assert isinstance(line["partition"], int) and isinstance(line["offset"], int)
         when = datetime.datetime.fromisoformat(line["timestamp"])
         assert abs((datetime.datetime.now(datetime.UTC) - when).total_seconds()) < 600
-    ids = [line["event_id"] for line in told.lines]
+    ids = [line["event_id"] for line in logged.lines]
     assert len(ids) == len(set(ids)) == 3 * (5 + 5) + 1
 
 
-def test_every_event_of_a_run_is_produced_once_and_consumed_once(told: Told) -> None:
-    for run in told.runs:
-        produced, consumed = told.of(run, "produce"), told.of(run, "consume")
+def test_every_event_of_a_run_is_produced_once_and_consumed_once(logged: Logged) -> None:
+    for run in logged.runs:
+        produced, consumed = logged.of(run, "produce"), logged.of(run, "consume")
         assert [line["topic"] for line in produced] == TOPICS
         assert [line["topic"] for line in consumed] == TOPICS
         for entry, made, read in zip(run.entries, produced, consumed, strict=True):
@@ -90,20 +90,20 @@ def test_every_event_of_a_run_is_produced_once_and_consumed_once(told: Told) -> 
 
 
 def test_a_line_names_stage_agent_and_card_so_that_a_text_is_traced_to_its_instructions(
-    told: Told,
+    logged: Logged,
 ) -> None:
     cards = {
         name: f"{name}@{hashlib.sha256((ROOT / f'agents/{name}.md').read_bytes()).hexdigest()[:12]}"
         for name in ("plotter", "writer", "critic")
     }
-    for run in told.runs:
-        made = told.of(run, "produce")[1:]
+    for run in logged.runs:
+        made = logged.of(run, "produce")[1:]
         assert [line["agent"] for line in made] == ["plotter", "writer", "critic", "writer"]
         for line in made:
             assert line["card"] == line["message"]["card"] == cards[line["agent"]]
             usage = line["usage"]
             assert usage["model"] == "offline/storyteller" and usage["output_tokens"] > 0
-        assert [line["stage"] for line in told.of(run, "consume")] == [
+        assert [line["stage"] for line in logged.of(run, "consume")] == [
             "plotter_agent_stream",
             "writer_agent_stream",
             "critic_agent_stream",
@@ -112,8 +112,8 @@ def test_a_line_names_stage_agent_and_card_so_that_a_text_is_traced_to_its_instr
         ]
 
 
-def test_a_line_of_an_agents_answer_repeats_its_instructions(told: Told) -> None:
-    _, plot, story, critique, final = told.of(told.runs[0], "produce")
+def test_a_line_of_an_agents_answer_repeats_its_instructions(logged: Logged) -> None:
+    _, plot, story, critique, final = logged.of(logged.runs[0], "produce")
 
     assert plot["instructions"].startswith("You plan stories for children")
     assert critique["instructions"].startswith("You edit children's stories")
@@ -121,13 +121,13 @@ def test_a_line_of_an_agents_answer_repeats_its_instructions(told: Told) -> None
     common, _, task = story["instructions"].rpartition("\n\n")
     assert final["instructions"].startswith(common) and task not in final["instructions"]
     assert "Write the whole story again" in final["instructions"]
-    for line in told.lines:
+    for line in logged.lines:
         # `usage` is of what a stage made; a dead letter holds no answer.
         assert ("instructions" in line) == bool(line["agent"] and line.get("usage"))
 
 
-def test_a_dead_letter_is_on_the_log_with_its_cause(told: Told) -> None:
-    (line,) = [line for line in told.lines if line["topic"] == "penstock-dead-letters"]
+def test_a_dead_letter_is_on_the_log_with_its_cause(logged: Logged) -> None:
+    (line,) = [line for line in logged.lines if line["topic"] == "penstock-dead-letters"]
 
     assert line["event"] == "produce" and line["stage"] == "plotter_agent_stream"
     assert line["message"]["cause"] == "MalformedEvent"
@@ -138,7 +138,7 @@ def test_a_dead_letter_is_on_the_log_with_its_cause(told: Told) -> None:
 class Many:
     """A hundred runs at once, on a log that is rotated and says no instructions."""
 
-    place: Place
+    home: Home
     trace_ids: list[str]
 
 
@@ -148,27 +148,27 @@ FILE_BYTES = 250_000
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Many:
-    place = Place(tmp_path_factory.mktemp("many"), PENSTOCK_SEED="0")
-    with place.worker(
+    home = Home(tmp_path_factory.mktemp("many"), PENSTOCK_SEED="0")
+    with home.worker(
         PENSTOCK_EVENT_LOG_BYTES=str(FILE_BYTES),
         PENSTOCK_EVENT_LOG_FILES="99",
         PENSTOCK_LOG_INSTRUCTIONS="off",
     ) as worker:
-        trace_ids = place.submit_all(f"story {n}" for n in range(100))
-        place.wait_for(*trace_ids)
+        trace_ids = home.submit_all(f"story {n}" for n in range(100))
+        home.wait_for(*trace_ids)
         worker.stop()
-    return Many(place, trace_ids)
+    return Many(home, trace_ids)
 
 
 def test_the_log_is_rotated_by_size(many: Many) -> None:
     name = "broker_interactions.json"
-    files = [name, *(f"{name}.{n}" for n in range(1, len(list(many.place.logs.iterdir()))))]
+    files = [name, *(f"{name}.{n}" for n in range(1, len(list(many.home.logs.iterdir()))))]
     assert len(files) > 10
-    assert all(0 < (many.place.logs / file).stat().st_size <= FILE_BYTES for file in files)
+    assert all(0 < (many.home.logs / file).stat().st_size <= FILE_BYTES for file in files)
     # The newest is the one without a number. Who submits writes its lines beside the worker.
     for newer, older in itertools.pairwise(files):
         last, first = (
-            [line["timestamp"] for line in read_json_lines(many.place.logs / file)]
+            [line["timestamp"] for line in read_json_lines(many.home.logs / file)]
             for file in (older, newer)
         )
         assert last[-1] <= first[-1] and last[0] <= first[0]
@@ -176,7 +176,7 @@ def test_the_log_is_rotated_by_size(many: Many) -> None:
 
 def test_no_line_is_lost_or_written_twice_while_many_runs_are_under_way(many: Many) -> None:
     counts = collections.Counter(
-        (line["trace_id"], line["event"], line["topic"]) for line in many.place.logged()
+        (line["trace_id"], line["event"], line["topic"]) for line in many.home.logged()
     )
     assert set(counts.values()) == {1}
     assert counts.keys() == {
@@ -188,22 +188,22 @@ def test_no_line_is_lost_or_written_twice_while_many_runs_are_under_way(many: Ma
 
 
 def test_instructions_can_be_left_out_and_the_hash_stays(many: Many) -> None:
-    lines = many.place.logged()
+    lines = many.home.logged()
     assert not any("instructions" in line for line in lines)
     assert all(line["card"] for line in lines if line["event"] == "produce" and line["agent"])
 
 
-def test_the_log_can_be_turned_off(place: Place) -> None:
-    screen = place.run("story", "A shy volcano", PENSTOCK_EVENT_LOG="off")
+def test_the_log_can_be_turned_off(home: Home) -> None:
+    screen = home.run("story", "A shy volcano", PENSTOCK_EVENT_LOG="off")
 
     assert LABEL in screen.out
-    assert not list(place.logs.glob("*"))
+    assert not list(home.logs.glob("*"))
 
 
 @pytest.fixture
-def secretive(tmp_path: pathlib.Path, scripted: ScriptedServer) -> Iterator[tuple[Place, Worker]]:
+def secretive(tmp_path: pathlib.Path, scripted: ScriptedServer) -> Iterator[tuple[Home, Worker]]:
     """A worker that has a key."""
-    place = Place(
+    home = Home(
         tmp_path,
         PENSTOCK_SEED="0",
         OPENAI_API_KEY=SECRET,
@@ -211,14 +211,14 @@ def secretive(tmp_path: pathlib.Path, scripted: ScriptedServer) -> Iterator[tupl
         PENSTOCK_MODEL="openai/the-model",
         PENSTOCK_ATTEMPTS="2",
     )
-    with place.worker() as worker:
-        yield place, worker
+    with home.worker() as worker:
+        yield home, worker
 
 
 def test_a_key_is_in_no_file_and_on_no_screen_also_when_the_server_echoes_it(
-    secretive: tuple[Place, Worker], scripted: ScriptedServer
+    secretive: tuple[Home, Worker], scripted: ScriptedServer
 ) -> None:
-    place, worker = secretive
+    home, worker = secretive
     echo = {"error": {"message": f"Bad key: {SECRET}!", "type": "x", "code": SECRET}}
     page = f"<html>Bearer {SECRET}</html>"
     screens = []
@@ -233,25 +233,25 @@ def test_a_key_is_in_no_file_and_on_no_screen_also_when_the_server_echoes_it(
     for mark, statuses in faults.items():
         scripted.script([{"fault": "status", "match": mark, **status} for status in statuses])
     coded = base64.b64encode(f"Bearer {SECRET}".encode()).decode()
-    told = f"You sent {SECRET}, or {coded}, to https://x/?key={SECRET}."
-    scripted.script([{"fault": "answer", "match": "mark 5", "content": told}])
+    logged = f"You sent {SECRET}, or {coded}, to https://x/?key={SECRET}."
+    scripted.script([{"fault": "answer", "match": "mark 5", "content": logged}])
     marks = ["mark 1", "mark 2", "mark 4", "mark 5"]
-    retried, refused, locked, echoed = place.submit_all(marks)
-    place.wait_for(retried, locked, echoed)
-    said = json.dumps(place.trace(echoed))
+    retried, refused, locked, echoed = home.submit_all(marks)
+    home.wait_for(retried, locked, echoed)
+    said = json.dumps(home.trace(echoed))
     assert "You sent [secret], or " in said and "to https://x/?key=[secret]." in said
     assert SECRET not in said
     # Alone: with the others' failures the server would count as down, and no try of anybody's.
-    (given_up,) = place.submit_all(["mark 3"])
-    place.wait_for(refused, given_up, state=DEAD)
+    (given_up,) = home.submit_all(["mark 3"])
+    home.wait_for(refused, given_up, state=DEAD)
     scripted.script([{"fault": "status", "status": 401, "body": echo}])
-    screens.append(place.run("doctor", code=1))
-    dead_letters = {dead_letter["trace_id"]: dead_letter for dead_letter in place.dead_letters()}
-    screens.append(place.run("dead-letters", "show", dead_letters[refused]["id"]))
-    screens.append(place.run("trace", given_up))
+    screens.append(home.run("doctor", code=1))
+    dead_letters = {dead_letter["trace_id"]: dead_letter for dead_letter in home.dead_letters()}
+    screens.append(home.run("dead-letters", "show", dead_letters[refused]["id"]))
+    screens.append(home.run("trace", given_up))
     worker.stop()
     scripted.script([{"fault": "status", "status": 401, "body": echo}])
-    screens.append(place.run("story", "A shy volcano", code=1))
+    screens.append(home.run("story", "A shy volcano", code=1))
 
     # The server was really given the key, and its words arrive without it.
     assert {call["headers"]["authorization"] for call in scripted.calls()} == {f"Bearer {SECRET}"}
@@ -260,20 +260,20 @@ def test_a_key_is_in_no_file_and_on_no_screen_also_when_the_server_echoes_it(
     for screen in screens:
         assert SECRET not in screen.text
     assert SECRET not in worker.text()
-    files = list(place.files())
+    files = list(home.files())
     assert {"penstock.db", "broker_interactions.json"} <= {file.name for file in files}
     for form in (SECRET, coded[10:-4]):
         assert not [file for file in files if form.encode() in file.read_bytes()]
 
 
-def test_a_password_in_an_address_is_on_no_screen(place: Place, scripted: ScriptedServer) -> None:
+def test_a_password_in_an_address_is_on_no_screen(home: Home, scripted: ScriptedServer) -> None:
     address = scripted.base_url.replace("http://", "http://me:hunter2-hunter2@")
-    place.env["PENSTOCK_MODEL"] = f"{address}#the-model"
+    home.env["PENSTOCK_MODEL"] = f"{address}#the-model"
 
-    with place.worker() as worker:
-        place.wait_for(*place.submit("--premise", "A shy volcano"))
+    with home.worker() as worker:
+        home.wait_for(*home.submit("--premise", "A shy volcano"))
         worker.stop()
 
     assert "http://me:[secret]@127.0.0.1" in worker.text()
     assert "hunter2-hunter2" not in worker.text()
-    assert not [file for file in place.files() if b"hunter2-hunter2" in file.read_bytes()]
+    assert not [file for file in home.files() if b"hunter2-hunter2" in file.read_bytes()]

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from tests.acceptance.places import Place
+from tests.acceptance.homes import Home
 from tests.programs import wait_until
 
 CHAIN = """
@@ -30,19 +30,19 @@ async def slow(work: Work) -> str:
 
 
 @pytest.fixture
-def governed(place: Place, tmp_path: pathlib.Path) -> Place:
+def governed(home: Home, tmp_path: pathlib.Path) -> Home:
     """A place where a timer runs twenty times a second, and nothing ends before there is `go`."""
     project = tmp_path / "project"
     for name in ("agents", "topics", "steps"):
         (project / name).mkdir(parents=True)
     (project / "topics" / "ticks.yaml").write_text(CHAIN)
     (project / "steps" / "ticks.py").write_text(STEPS)
-    place.env |= {"PENSTOCK_PROJECT": str(project), "NOTES": str(tmp_path)}
-    return place
+    home.env |= {"PENSTOCK_PROJECT": str(project), "NOTES": str(tmp_path)}
+    return home
 
 
 def test_a_timer_is_throttled_by_the_lag_and_goes_on_when_it_is_down(
-    governed: Place, tmp_path: pathlib.Path
+    governed: Home, tmp_path: pathlib.Path
 ) -> None:
     with governed.worker() as worker:
         worker.wait_for("🛑 LAG TOO HIGH. Throttling... ticks: 4 events of 'tick'")

@@ -10,7 +10,7 @@ import zlib
 
 import pytest
 
-from tests.acceptance.places import Place
+from tests.acceptance.homes import Home
 from tests.mesh import ECHO, Mesh
 from tests.programs import ROOT, wait_until
 
@@ -33,7 +33,7 @@ def keep_short(project: pathlib.Path) -> None:
         card.write_text(text)
 
 
-def shop(folder: pathlib.Path, model: str, **cards: str) -> Place:
+def shop(folder: pathlib.Path, model: str, **cards: str) -> Home:
     """A place with the story, the jobs, and a pipeline of one agent for each of `cards`."""
     project = folder / "project"
     for name in ("agents", "topics"):
@@ -45,26 +45,26 @@ def shop(folder: pathlib.Path, model: str, **cards: str) -> Place:
             f"pipeline: {name}\ntopics: {{{name}_ask: A question, {name}_told: An answer}}\n"
             f"stages: [{{reads: {name}_ask, agent: {name}, writes: {name}_told}}]\n"
         )
-    return Place(folder, PENSTOCK_SEED="0", PENSTOCK_PROJECT=str(project), PENSTOCK_MODEL=model)
+    return Home(folder, PENSTOCK_SEED="0", PENSTOCK_PROJECT=str(project), PENSTOCK_MODEL=model)
 
 
 @pytest.mark.timeout(300)
 def test_a_story_a_job_and_the_deaths_of_the_engine_and_of_its_worker(
     tmp_path: pathlib.Path, small_model: str
 ) -> None:
-    place = shop(tmp_path, small_model)
-    (trace_id,) = place.submit("--premise", "Tim the Flying Dog")
-    with place.worker() as worker:
+    home = shop(tmp_path, small_model)
+    (trace_id,) = home.submit("--premise", "Tim the Flying Dog")
+    with home.worker() as worker:
         (loaded,) = wait_until(lambda: LOADED.findall(worker.text()), "the weights")
         os.kill(int(loaded), signal.SIGKILL)
-        (run,) = place.wait_for(trace_id, limit_s=270)
+        (run,) = home.wait_for(trace_id, limit_s=270)
         assert "has ended: it was killed (SIGKILL)" in worker.text()
-        job = place.run(
+        job = home.run(
             *("push-job", "three", "--system", "You are a helpful assistant.", "--wait", "--json"),
             *("--query", "Say hello.", "--output-file", "three.txt"),
         )
         pid = int(LOADED.findall(worker.text())[-1])
-        assert "engine   up" in place.run("status").out
+        assert "engine   up" in home.run("status").out
         worker.kill()
     wait_until(lambda: not pathlib.Path(f"/proc/{pid}").exists(), "the end of the engine")
     plot = next(entry.event for entry in run.entries if entry.topic == "plot")
@@ -75,26 +75,26 @@ def test_a_story_a_job_and_the_deaths_of_the_engine_and_of_its_worker(
     )
     assert isinstance(critique, dict) and critique["verdict"] in ("publish", "revise", "rewrite")
     assert job.json()["state"] == "done"
-    assert (place.data / "outputs" / "three.txt").read_text().strip()
+    assert (home.data / "outputs" / "three.txt").read_text().strip()
 
 
 @pytest.mark.timeout(300)
 def test_answers_that_are_cut_off_repeat_themselves_or_find_no_room(
     tmp_path: pathlib.Path, small_model: str
 ) -> None:
-    place = shop(
+    home = shop(
         tmp_path,
         small_model,
         cut="---\nmax_tokens: 8\ncut: fail\n---\nTell a long story.\n",
         loop="---\nmax_tokens: 120\ntemperature: 0\n---\nSing one line again and again.\n",
     )
-    with place.worker():
-        screen = place.run("run", "cut", "A hedgehog", code=1)
+    with home.worker():
+        screen = home.run("run", "cut", "A hedgehog", code=1)
         assert "was cut off after 8 tokens; raise 'max_tokens' in" in screen.err
-        screen = place.run("run", "loop", "love")
+        screen = home.run("run", "loop", "love")
         assert "120 out  cut off (length)" in screen.err
         assert len(zlib.compress(screen.out.encode())) < len(screen.out) / 2, "it repeats itself"
-        screen = place.run("run", "cut", "word " * 9000, code=1)
+        screen = home.run("run", "cut", "word " * 9000, code=1)
         assert "ModelRefused" in screen.err and "context size (8192 tokens)" in screen.err
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.runs.runs import DEAD, Run
-from tests.acceptance.places import Place, copy_project
+from tests.acceptance.homes import Home, copy_project
 from tests.programs import Worker, wait_until
 from tests.servers import ScriptedServer, scripted_server
 
@@ -19,8 +19,8 @@ BEFORE_CRITIC = 2
 class Shop:
     """A worker whose agents ask the scripted server, shared by the tests of this module."""
 
-    def __init__(self, place: Place, worker: Worker, server: ScriptedServer) -> None:
-        self.place = place
+    def __init__(self, home: Home, worker: Worker, server: ScriptedServer) -> None:
+        self.home = home
         self.worker = worker
         self.server = server
 
@@ -28,13 +28,13 @@ class Shop:
         """The trace id of a run whose requests meet `faults`, and the mark that they carry."""
         mark = f"mark {uuid.uuid4()}"
         self.server.script([{"match": mark, **fault} for fault in faults])
-        (trace_id,) = self.place.submit("--premise", f"A hedgehog, {mark}")
+        (trace_id,) = self.home.submit("--premise", f"A hedgehog, {mark}")
         return trace_id, mark
 
     def tell(self, *faults: dict[str, object]) -> tuple[Run, list[dict[str, object]]]:
         """The run, which is done, and its calls in the order in which they were asked."""
         trace_id, mark = self.begin(*faults)
-        (run,) = self.place.wait_for(trace_id)
+        (run,) = self.home.wait_for(trace_id)
         return run, self.calls(mark)
 
     def calls(self, mark: str) -> list[dict[str, object]]:
@@ -50,15 +50,15 @@ def shop(
     project = copy_project(folder / "project")
     for card in (project / "agents").glob("*.md"):
         card.write_text(card.read_text().replace("max_tokens", "timeout_s: 1.5\nmax_tokens", 1))
-    place = Place(
+    home = Home(
         folder,
         PENSTOCK_SEED="0",
         PENSTOCK_PROJECT=str(project),
         PENSTOCK_MODEL=f"{scripted_process.base_url}#the-model",
         PENSTOCK_ATTEMPTS="3",
     )
-    with place.worker() as worker:
-        yield Shop(place, worker, scripted_process)
+    with home.worker() as worker:
+        yield Shop(home, worker, scripted_process)
 
 
 def attempts(run: Run) -> dict[str, int]:
@@ -124,7 +124,7 @@ def test_an_answer_that_never_fits_is_a_dead_letter_that_says_where(shop: Shop) 
     trace_id, mark = shop.begin(
         {"fault": "none", "times": BEFORE_CRITIC}, {"fault": "bad-json-output", "times": 2}
     )
-    (run,) = shop.place.wait_for(trace_id, state=DEAD)
+    (run,) = shop.home.wait_for(trace_id, state=DEAD)
 
     (dead_letter,) = run.dead_letters
     assert dead_letter.stage == "critic_agent_stream" and dead_letter.cause == "ModelMisbehaved"
@@ -132,8 +132,8 @@ def test_an_answer_that_never_fits_is_a_dead_letter_that_says_where(shop: Shop) 
     assert len(shop.calls(mark)) == BEFORE_CRITIC + 2
 
     # A replay asks that anew, and nothing that was recorded before it.
-    shop.place.run("dead-letters", "replay", dead_letter.id)
-    shop.place.wait_for(trace_id)
+    shop.home.run("dead-letters", "replay", dead_letter.id)
+    shop.home.wait_for(trace_id)
     assert len(shop.calls(mark)) == BEFORE_CRITIC + 2 + 2
 
 
@@ -152,7 +152,7 @@ def test_prose_that_was_cut_off_goes_on_and_says_so(shop: Shop) -> None:
     shop.worker.wait_for(
         "was cut off (length) and goes on as it is. Card 'writer': raise 'max_tokens' in"
     )
-    screen = shop.place.run("trace", run.trace_id)
+    screen = shop.home.run("trace", run.trace_id)
     assert "done, cut off" in screen.out and "cut off (length)" in screen.out
 
 
@@ -162,7 +162,7 @@ def test_json_that_was_cut_off_fails_and_is_not_asked_for_again_with_the_same_li
 ) -> None:
     cut = {**CUT, "content": content}
     trace_id, mark = shop.begin({"fault": "none", "times": BEFORE_CRITIC}, cut)
-    (run,) = shop.place.wait_for(trace_id, state=DEAD)
+    (run,) = shop.home.wait_for(trace_id, state=DEAD)
     (dead_letter,) = run.dead_letters
     assert (
         dead_letter.cause == "ModelMisbehaved"
@@ -185,7 +185,7 @@ def test_a_card_can_ask_once_more_with_twice_the_limit(
     ):
         (project / name).parent.mkdir(parents=True)
         (project / name).write_text(text)
-    place = Place(
+    home = Home(
         tmp_path / "place",
         PENSTOCK_PROJECT=str(project),
         PENSTOCK_MODEL=f"{scripted.base_url}#the-model",
@@ -193,7 +193,7 @@ def test_a_card_can_ask_once_more_with_twice_the_limit(
     for times, code in ((1, 0), (2, 1)):
         scripted.reset()
         scripted.script([{"times": times, **CUT}])
-        screen = place.run("run", "retried", "What is it?", code=code)
+        screen = home.run("run", "retried", "What is it?", code=code)
         assert [call["request"]["max_tokens"] for call in scripted.calls()] == [30, 60]
         assert code == 0 or "was cut off after 60 tokens" in screen.err
 
@@ -201,7 +201,7 @@ def test_a_card_can_ask_once_more_with_twice_the_limit(
 @pytest.mark.parametrize(("status", "hint"), [(400, "400"), (404, "Check the model's name")])
 def test_what_will_not_pass_is_a_dead_letter_at_once(shop: Shop, status: int, hint: str) -> None:
     trace_id, mark = shop.begin({"fault": "status", "status": status, "body": "no such thing"})
-    (run,) = shop.place.wait_for(trace_id, state=DEAD)
+    (run,) = shop.home.wait_for(trace_id, state=DEAD)
 
     (dead_letter,) = run.dead_letters
     assert dead_letter.cause == "ModelRefused" and hint in dead_letter.message
@@ -248,20 +248,20 @@ def test_an_outage_of_the_provider_burns_no_tries_and_every_run_ends(
     tmp_path: pathlib.Path,
 ) -> None:
     with scripted_server(log_path=tmp_path / "calls.jsonl") as server:
-        place = Place(
+        home = Home(
             tmp_path / "place",
             PENSTOCK_SEED="0",
             PENSTOCK_MODEL=f"{server.base_url}#the-model",
             PENSTOCK_ATTEMPTS="3",
         )
-        with place.worker() as worker:
+        with home.worker() as worker:
             server.kill()
-            trace_ids = place.submit_all(f"Hedgehog {n}" for n in range(5))
+            trace_ids = home.submit_all(f"Hedgehog {n}" for n in range(5))
             worker.wait_for("does not answer")
             # The first three failures find out that it is down; what follows are probes.
             wait_until(lambda: worker.text().count("failed (") >= 5, "probes")
-            assert not any(run.dead_letters for run in place.read(*trace_ids))
+            assert not any(run.dead_letters for run in home.read(*trace_ids))
             with scripted_server(port=server.port, log_path=server.log_path):
-                place.wait_for(*trace_ids)
+                home.wait_for(*trace_ids)
             worker.wait_for("answers again")
-    assert not place.dead_letters()
+    assert not home.dead_letters()

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.acceptance.environments import bare_environment, copy_tree, pip
-from tests.acceptance.places import Place, finals
+from tests.acceptance.homes import Home, finals
 from tests.programs import ROOT
 
 
@@ -27,11 +27,11 @@ class Installed:
         """The console script, in a virtual environment."""
         return self.python.with_name("penstock")
 
-    def place(self, folder: pathlib.Path, cwd: pathlib.Path, **settings: str) -> Place:
+    def home(self, folder: pathlib.Path, cwd: pathlib.Path, **settings: str) -> Home:
         """A place where nothing is known of the checkout."""
         cwd.mkdir(exist_ok=True)
         known = {"PYTHONPATH": "", "PENSTOCK_SEED": "0"} | settings
-        return Place(folder, cwd=cwd, program=[str(self.penstock)], **known)
+        return Home(folder, cwd=cwd, program=[str(self.penstock)], **known)
 
 
 @pytest.fixture(scope="module")
@@ -88,30 +88,30 @@ def test_the_checkouts_own_packages_are_not_there(installed: Installed) -> None:
 def test_an_installed_penstock_tells_stories_from_any_folder(
     installed: Installed, tmp_path: pathlib.Path
 ) -> None:
-    place = installed.place(tmp_path / "place", tmp_path / "anywhere")
+    home = installed.home(tmp_path / "place", tmp_path / "anywhere")
 
-    screen = place.run("story", "A lighthouse that is afraid of the dark")
+    screen = home.run("story", "A lighthouse that is afraid of the dark")
 
     assert "✅ Final Story Output for Trace ID" in screen.out and "lighthouse" in screen.out
     # Nothing is written where the command was called from.
-    assert not list(place.cwd.iterdir())
+    assert not list(home.cwd.iterdir())
 
 
 @pytest.mark.timeout(120)
 def test_an_installed_penstock_runs_the_mesh(installed: Installed, tmp_path: pathlib.Path) -> None:
-    place = installed.place(tmp_path / "place", tmp_path / "anywhere")
-    told = place.run("stress", "4", "--json").json()
+    home = installed.home(tmp_path / "place", tmp_path / "anywhere")
+    told = home.run("stress", "4", "--json").json()
     assert (told["finished"], told["lost"], told["dead_letters"]) == (4, 0, 0)
 
 
 def test_fausts_own_command_line_knows_it_as_penstock(
     installed: Installed, tmp_path: pathlib.Path
 ) -> None:
-    place = installed.place(tmp_path / "place", tmp_path / "anywhere")
+    home = installed.home(tmp_path / "place", tmp_path / "anywhere")
     faust = (str(installed.python), "-m", "faust", "-A", "penstock")
-    assert "@plotter_agent_stream" in place.run("agents", program=faust).out
-    with place.worker(program=faust) as worker:
-        (trace_id,) = place.submit("--premise", "A shy volcano")
+    assert "@plotter_agent_stream" in home.run("agents", program=faust).out
+    with home.worker(program=faust) as worker:
+        (trace_id,) = home.submit("--premise", "A shy volcano")
         worker.wait_for(f"✅ Final Story Output for Trace ID {trace_id}:")
 
 
@@ -119,7 +119,7 @@ def test_fausts_own_command_line_knows_it_as_penstock(
 def test_a_new_project_is_made_checked_and_run_outside_the_checkout(
     installed: Installed, tmp_path: pathlib.Path
 ) -> None:
-    here = installed.place(tmp_path / "place", tmp_path / "elsewhere")
+    here = installed.home(tmp_path / "place", tmp_path / "elsewhere")
     made = here.run("new", "mine")
     files = sorted(str(file.relative_to(here.cwd)) for file in (here.cwd / "mine").rglob("*.*"))
     assert [file for file in files if not file.endswith(".gitignore")] == [
@@ -131,7 +131,7 @@ def test_a_new_project_is_made_checked_and_run_outside_the_checkout(
     ]
     assert all(file in made.err for file in files) and "penstock check" in made.out
 
-    mine = installed.place(tmp_path / "place", here.cwd / "mine")
+    mine = installed.home(tmp_path / "place", here.cwd / "mine")
     checked = mine.run("check").out
     assert "greeting: 4 stages, begins with 'subject'" in checked
     assert "draft → measured: count_words" in checked and "All is well" in checked
@@ -204,12 +204,12 @@ def test_a_program_with_an_app_of_its_own_runs_a_pipeline(
     for name, text in SHOP.items():
         (tmp_path / "shop" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "shop" / name).write_text(text)
-    place = installed.place(tmp_path / "place", tmp_path / "shop")
+    home = installed.home(tmp_path / "place", tmp_path / "shop")
     program = (str(installed.python), "-m", "app.main")
-    with place.worker(PYTHONPATH="."):
-        assert place.run("tea", program=program).out == "EUR 4"
-        assert place.run("tea", program=program, PYTHONPATH=".").out == "EUR 4"
-    assert place.run("run", "pricing", "tea", "--json").json()["state"] == "done"
+    with home.worker(PYTHONPATH="."):
+        assert home.run("tea", program=program).out == "EUR 4"
+        assert home.run("tea", program=program, PYTHONPATH=".").out == "EUR 4"
+    assert home.run("run", "pricing", "tea", "--json").json()["state"] == "done"
 
 
 # -- in containers
@@ -232,5 +232,5 @@ def test_the_workers_of_a_compose_file_copy_all_that_they_install(
     pip(python, "install", "--no-deps", "--no-build-isolation", tree)
     exec_, program, command, *_ = shlex.split(starting)
     assert (exec_, command) == ("exec", "worker")
-    place = Place(tmp_path / "place", program=[str(python.with_name(program))], PYTHONPATH="")
-    assert "All is well" in place.run("check").out
+    home = Home(tmp_path / "place", program=[str(python.with_name(program))], PYTHONPATH="")
+    assert "All is well" in home.run("check").out

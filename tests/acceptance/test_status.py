@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.places import Place
+from tests.acceptance.homes import Home
 from tests.programs import ROOT, wait_until
 from tests.servers import ScriptedServer, scripted_server
 
@@ -22,42 +22,40 @@ def free_port() -> int:
         return port
 
 
-def states(place: Place) -> dict[str, Any]:
+def states(home: Home) -> dict[str, Any]:
     """The worker's parts by their names."""
-    shown = place.show("status", "--json")
+    shown = home.show("status", "--json")
     assert shown.code in (0, 1), shown.text
     workers = shown.json()
     return {part["what"]: part["state"] for worker in workers for part in worker["parts"]}
 
 
 @pytest.mark.timeout(120)
-def test_each_thing_that_is_away_is_said_with_why_and_since_when(place: Place) -> None:
+def test_each_thing_that_is_away_is_said_with_why_and_since_when(home: Home) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
-    place.env |= {"QDRANT_URL": nobody, "PENSTOCK_MODEL": f"{nobody}/v1#small"}
-    assert "No worker says anything" in place.run("status", code=1).out
-    with place.worker(PENSTOCK_START="mesh") as worker:
+    home.env |= {"QDRANT_URL": nobody, "PENSTOCK_MODEL": f"{nobody}/v1#small"}
+    assert "No worker says anything" in home.run("status", code=1).out
+    with home.worker(PENSTOCK_START="mesh") as worker:
         wait_until(
             lambda: (
-                states(place)
-                == {"broker": "up", "model": "down", "memory": "down", "sandbox": "up"}
+                states(home) == {"broker": "up", "model": "down", "memory": "down", "sandbox": "up"}
             ),
             "model and memory to be down",
         )
-        shown = place.run("status", code=1).out
+        shown = home.run("status", code=1).out
         assert re.search(r"  broker   up  sqlite:///", shown)
         assert re.search(r"  model    down since \d\d:\d\d:\d\d  server/small: .*reached", shown)
         assert re.search(rf"  memory   down since \S+  {re.escape(nobody)}", shown)
         assert "  sandbox  up  native: holds" in shown
         worker.kill()
     # What a killed worker said last stays, and that it was killed is said.
-    (silent,) = place.show("status", "--json").json()
+    (silent,) = home.show("status", "--json").json()
     assert silent["pid"] == worker.process.pid and silent["silent"]
-    assert "was killed: no such process" in place.run("status", code=1).out
-    with place.worker() as worker:
+    assert "was killed: no such process" in home.run("status", code=1).out
+    with home.worker() as worker:
         wait_until(
             lambda: (
-                [one["pid"] for one in place.show("status", "--json").json()]
-                == [worker.process.pid]
+                [one["pid"] for one in home.show("status", "--json").json()] == [worker.process.pid]
             ),
             "the next worker to be the only one",
         )
@@ -65,66 +63,66 @@ def test_each_thing_that_is_away_is_said_with_why_and_since_when(place: Place) -
 
 @pytest.mark.timeout(120)
 def test_all_is_well_when_all_is_there_and_nothing_is_said_after_the_end(
-    place: Place, scripted: ScriptedServer
+    home: Home, scripted: ScriptedServer
 ) -> None:
-    place.env["PENSTOCK_MODEL"] = f"{scripted.base_url}#scripted"
-    with place.worker() as worker:
-        place.wait_for(*place.submit("--premise", "A shy volcano"))
-        wait_until(lambda: states(place) == {"broker": "up", "model": "up"}, "the model to be up")
-        assert place.run("status").out.startswith("worker ")
+    home.env["PENSTOCK_MODEL"] = f"{scripted.base_url}#scripted"
+    with home.worker() as worker:
+        home.wait_for(*home.submit("--premise", "A shy volcano"))
+        wait_until(lambda: states(home) == {"broker": "up", "model": "up"}, "the model to be up")
+        assert home.run("status").out.startswith("worker ")
         assert worker.stop() == 0
-    assert "No worker says anything" in place.run("status", code=1).out
-    assert not list((place.data / "status").iterdir())
+    assert "No worker says anything" in home.run("status", code=1).out
+    assert not list((home.data / "status").iterdir())
 
 
 def test_a_folder_that_cannot_be_written_is_said_once_and_the_work_goes_on(
-    place: Place, tmp_path: pathlib.Path
+    home: Home, tmp_path: pathlib.Path
 ) -> None:
-    place.data.mkdir(parents=True)
-    (place.data / "status").write_text("no folder")
-    with place.worker() as worker:
-        place.wait_for(*place.submit("--premise", "A shy volcano"))
+    home.data.mkdir(parents=True)
+    (home.data / "status").write_text("no folder")
+    with home.worker() as worker:
+        home.wait_for(*home.submit("--premise", "A shy volcano"))
         worker.wait_for("cannot be written: ")
         assert worker.text().count("cannot be written: ") == 1
 
 
 @pytest.mark.timeout(120)
 def test_what_a_server_says_in_no_unicode_is_told_all_the_same(
-    place: Place, scripted: ScriptedServer
+    home: Home, scripted: ScriptedServer
 ) -> None:
-    place.env["PENSTOCK_MODEL"] = f"{scripted.base_url}#scripted"
+    home.env["PENSTOCK_MODEL"] = f"{scripted.base_url}#scripted"
     odd = {"error": {"message": "no \ud83d room"}}
     fault = {"fault": "status", "status": 503, "body": json.dumps(odd), "times": 1000}
     scripted.script([fault])
-    with place.worker() as worker:
-        place.submit("--premise", "A shy volcano")
-        wait_until(lambda: states(place).get("model") == "down", "the model to be down")
-        assert "room" in place.run("status", code=1).out
+    with home.worker() as worker:
+        home.submit("--premise", "A shy volcano")
+        wait_until(lambda: states(home).get("model") == "down", "the model to be down")
+        assert "room" in home.run("status", code=1).out
         worker.process.terminate()
         assert worker.process.wait(60) == 0
-    assert not list((place.data / "status").iterdir())
+    assert not list((home.data / "status").iterdir())
 
 
 @pytest.mark.timeout(120)
 def test_a_worker_of_another_project_is_said_to_whoever_waits(
-    place: Place, tmp_path: pathlib.Path
+    home: Home, tmp_path: pathlib.Path
 ) -> None:
     haiku = {"PENSTOCK_PROJECT": str(ROOT / "examples" / "haiku")}
-    with place.worker():
-        wait_until(lambda: states(place), "a status")
-        said = place.show("run", "haiku", "frost", **haiku).ended(1).err
+    with home.worker():
+        wait_until(lambda: states(home), "a status")
+        said = home.show("run", "haiku", "frost", **haiku).ended(1).err
         assert "works on jobs, mesh, story, and not on 'haiku'" in said
         assert "PENSTOCK_DATA" in said
-        shown = place.show("submit", "haiku", "frost", **haiku).ended()
+        shown = home.show("submit", "haiku", "frost", **haiku).ended()
         assert "The runs wait: the worker that is running" in shown.err
 
 
 @pytest.mark.timeout(120)
-def test_who_waits_for_a_run_is_told_what_the_run_waits_for(place: Place) -> None:
+def test_who_waits_for_a_run_is_told_what_the_run_waits_for(home: Home) -> None:
     port = free_port()
-    place.env |= {"PENSTOCK_MODEL": f"http://127.0.0.1:{port}/v1#small"}
-    with place.worker():
-        waiting = place.start("submit", "story", "--premise", "A tide", "--wait")
+    home.env |= {"PENSTOCK_MODEL": f"http://127.0.0.1:{port}/v1#small"}
+    with home.worker():
+        waiting = home.start("submit", "story", "--premise", "A tide", "--wait")
         try:
             away = "waits for model: server/small: server/small cannot be reached"
             wait_until(lambda: waiting.has_said(away), "what it waits for")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.acceptance.places import Place
+from tests.acceptance.homes import Home
 from tests.programs import PATIENCE_S, PENSTOCK, start, wait_until
 from tests.servers import ScriptedServer
 
@@ -20,17 +20,17 @@ stages: [{reads: ask, agent: teller, writes: told}]
 
 
 @pytest.fixture
-def place(tmp_path: pathlib.Path, scripted: ScriptedServer) -> Place:
+def home(tmp_path: pathlib.Path, scripted: ScriptedServer) -> Home:
     project = tmp_path / "project"
     for name, text in (("agents/teller.md", "Answer.\n"), ("topics/told.yaml", CHAIN)):
         (project / name).parent.mkdir(parents=True)
         (project / name).write_text(text)
     model = f"{scripted.base_url}#the-model"
-    return Place(tmp_path / "place", PENSTOCK_PROJECT=str(project), PENSTOCK_MODEL=model)
+    return Home(tmp_path / "place", PENSTOCK_PROJECT=str(project), PENSTOCK_MODEL=model)
 
 
 def shown_on_a_terminal(
-    place: Place, meanwhile: Callable[[Callable[[str], bool]], None], *arguments: str
+    home: Home, meanwhile: Callable[[Callable[[str], bool]], None], *arguments: str
 ) -> str:
     """All that `penstock ARGUMENTS` shows on a terminal. `meanwhile` is given a look at whether it
     has shown a text by now."""
@@ -49,11 +49,11 @@ def shown_on_a_terminal(
     try:
         with (
             os.fdopen(theirs, "wb", buffering=0) as terminal,
-            (place.folder / "out.txt").open("wb") as out,
+            (home.folder / "out.txt").open("wb") as out,
         ):
             command = [sys.executable, *PENSTOCK[1:], *arguments]
-            env = place.env | {"TERM": "xterm", "COLUMNS": "200"}
-            process = start(command, env=env, cwd=place.cwd, out=out, err=terminal)
+            env = home.env | {"TERM": "xterm", "COLUMNS": "200"}
+            process = start(command, env=env, cwd=home.cwd, out=out, err=terminal)
         meanwhile(has_shown)
         wait_until(lambda: has_shown("") and process.poll() is not None, "its end")
         assert process.wait(PATIENCE_S) == 0 and has_shown("")
@@ -63,7 +63,7 @@ def shown_on_a_terminal(
 
 
 def test_a_terminal_shows_who_works_with_how_many_tokens_and_what_is_waited_for(
-    place: Place, scripted: ScriptedServer
+    home: Home, scripted: ScriptedServer
 ) -> None:
     scripted.script(
         [
@@ -77,15 +77,15 @@ def test_a_terminal_shows_who_works_with_how_many_tokens_and_what_is_waited_for(
         wait_until(lambda: has_shown("3 tokens, "), "the tokens so far")
         scripted.release()
 
-    shown = shown_on_a_terminal(place, meanwhile, "run", "told", "What is it?")
+    shown = shown_on_a_terminal(home, meanwhile, "run", "told", "What is it?")
     assert "for its next try, after: server/the-model answered 503" in shown
     assert "teller" in shown and "… 0:0" in shown
     assert shown.count("→ told") == 1, "the plain line stays"
     assert shown.endswith("\x1b[2K"), "what was under way is wiped out"
-    assert "Scripted answer" in (place.folder / "out.txt").read_text()
+    assert "Scripted answer" in (home.folder / "out.txt").read_text()
 
 
-def test_a_pipe_is_told_the_plain_lines_alone(place: Place) -> None:
-    screen = place.run("run", "told", "What is it?")
+def test_a_pipe_is_told_the_plain_lines_alone(home: Home) -> None:
+    screen = home.run("run", "told", "What is it?")
     assert "\x1b" not in screen.text and "…" not in screen.err
     assert [line.split()[0] for line in screen.err.splitlines()] == ["told:", "teller"]

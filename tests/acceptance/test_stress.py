@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.places import TRACEBACK, Place, Screen
+from tests.acceptance.homes import TRACEBACK, Home, Screen
 from tests.programs import Process, Program, wait_until
 
 
-def rows(place: Place) -> list[str]:
+def rows(home: Home) -> list[str]:
     """The runs in the history."""
-    with (place.data / "ai_history.csv").open(newline="", encoding="utf-8") as lines:
+    with (home.data / "ai_history.csv").open(newline="", encoding="utf-8") as lines:
         return [row["trace_id"] for row in csv.DictReader(lines)]
 
 
@@ -57,8 +57,8 @@ def is_well(found: dict[str, Any], tasks: int) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_fifty_tasks_at_once_hold_the_producer_back_and_none_is_lost(place: Place) -> None:
-    done = place.start("stress", "50").finish(110)
+def test_fifty_tasks_at_once_hold_the_producer_back_and_none_is_lost(home: Home) -> None:
+    done = home.start("stress", "50").finish(110)
     shown = Screen(done.returncode, done.stdout, done.stderr).ended()
     lags = [int(lag) for lag in re.findall(r" s  lag +(\d+) ", shown.err)]
     assert max(lags) > 10 and lags[-1] <= 3
@@ -71,47 +71,47 @@ def test_fifty_tasks_at_once_hold_the_producer_back_and_none_is_lost(place: Plac
     assert (told["tasks"], told["finished"]) == ("50", "50")
     assert (told["lost"], told["repeated"], told["dead letters"]) == ("0", "0", "0")
     assert int(told["highest lag"]) > 10 and int(told["sent back to be mended"]) > 0
-    written = rows(place)
+    written = rows(home)
     assert len(written) >= 50 and len(set(written)) == len(written)
 
 
 @pytest.mark.timeout(240)
 def test_a_worker_that_is_killed_under_stress_is_followed_by_another(
-    place: Place, broker: dict[str, str]
+    home: Home, broker: dict[str, str]
 ) -> None:
-    program = place.start("stress", "40", "--json", **broker)
+    program = home.start("stress", "40", "--json", **broker)
     with ended(program):
         (worker,) = wait_until(lambda: workers_of(program.process), "a worker")
-        wait_until(lambda: (place.data / "ai_history.csv").exists(), "the first row")
+        wait_until(lambda: (home.data / "ai_history.csv").exists(), "the first row")
         os.kill(worker, signal.SIGKILL)
         done = program.finish(200)
     assert done.returncode == 0 and TRACEBACK not in done.stderr, done.stderr
     assert "The worker has ended (-9); another goes on." in done.stderr
     is_well(json.loads(done.stdout), 40)
-    written = rows(place)
+    written = rows(home)
     assert len(set(written)) == len(written) >= 40
 
 
 @pytest.mark.timeout(120)
-def test_a_worker_that_is_there_does_the_work_also_over_a_kill(place: Place) -> None:
-    with place.worker(PENSTOCK_START="mesh") as worker:
-        program = place.start("stress", "40", "--json")
+def test_a_worker_that_is_there_does_the_work_also_over_a_kill(home: Home) -> None:
+    with home.worker(PENSTOCK_START="mesh") as worker:
+        program = home.start("stress", "40", "--json")
         with ended(program):
-            wait_until(lambda: (place.data / "ai_history.csv").exists(), "the first row")
+            wait_until(lambda: (home.data / "ai_history.csv").exists(), "the first row")
             worker.kill()
-            with place.worker(PENSTOCK_START="mesh"):
+            with home.worker(PENSTOCK_START="mesh"):
                 done = program.finish(100)
     assert done.returncode == 0 and TRACEBACK not in done.stderr, done.stderr
     assert "by the worker that is running" in done.stderr
     is_well(json.loads(done.stdout), 40)
 
 
-def test_stress_says_what_it_needs(place: Place, tmp_path: pathlib.Path) -> None:
+def test_stress_says_what_it_needs(home: Home, tmp_path: pathlib.Path) -> None:
     project = tmp_path / "project"
     (project / "topics").mkdir(parents=True)
     (project / "topics" / "mesh.yaml").write_text(
         "pipeline: mesh\ntopics: {a: A}\nstages: [{reads: a, step: present}]\n"
     )
-    place.env["PENSTOCK_PROJECT"] = str(project)
-    assert "stress needs 'ai_topic' as an entry, and a governor" in place.fails("stress")
-    assert "0 is not in the range" in place.show("stress", "0").ended(2).err
+    home.env["PENSTOCK_PROJECT"] = str(project)
+    assert "stress needs 'ai_topic' as an entry, and a governor" in home.fails("stress")
+    assert "0 is not in the range" in home.show("stress", "0").ended(2).err

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.places import LABEL, TRACEBACK, UUID, Place, finals, side_by_side
+from tests.acceptance.homes import LABEL, TRACEBACK, UUID, Home, finals, side_by_side
 from tests.programs import FAUST, wait_until
 from tests.servers import ScriptedServer
 
@@ -18,14 +18,14 @@ pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(scope="module")
-def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """A place where a worker runs."""
-    place = Place(tmp_path_factory.mktemp("busy"), PENSTOCK_SEED="0")
-    with place.worker():
-        yield place
+    home = Home(tmp_path_factory.mktemp("busy"), PENSTOCK_SEED="0")
+    with home.worker():
+        yield home
 
 
-def test_submit_prints_the_trace_id_and_the_worker_writes_the_story(busy: Place) -> None:
+def test_submit_prints_the_trace_id_and_the_worker_writes_the_story(busy: Home) -> None:
     screen = busy.run("submit", "story", "--premise", "A shy volcano")
 
     assert UUID.fullmatch(screen.out.strip()) and screen.err == ""
@@ -34,7 +34,7 @@ def test_submit_prints_the_trace_id_and_the_worker_writes_the_story(busy: Place)
     assert [entry.topic for entry in run.entries] == TOPICS
 
 
-def test_submit_takes_the_text_the_premise_or_parts_by_name(busy: Place) -> None:
+def test_submit_takes_the_text_the_premise_or_parts_by_name(busy: Home) -> None:
     ways = [
         ["A shy volcano"],
         ["--part", "premise=A = B"],
@@ -50,7 +50,7 @@ def test_submit_takes_the_text_the_premise_or_parts_by_name(busy: Place) -> None
     ]
 
 
-def test_submit_wait_follows_the_run_and_prints_the_story_last(busy: Place) -> None:
+def test_submit_wait_follows_the_run_and_prints_the_story_last(busy: Home) -> None:
     screen = busy.run("submit", "story", "--premise", "A shy volcano", "--wait")
 
     (trace_id,) = finals(screen.out)
@@ -60,7 +60,7 @@ def test_submit_wait_follows_the_run_and_prints_the_story_last(busy: Place) -> N
     assert [re.split(r" +", line)[3] for line in told[1:]] == TOPICS[1:]
 
 
-def test_a_file_begins_one_run_a_line_and_wait_follows_them_all(busy: Place) -> None:
+def test_a_file_begins_one_run_a_line_and_wait_follows_them_all(busy: Home) -> None:
     mine = str(uuid.uuid4())
     lines = [{"premise": "one"}, {"premise": "zwei ✓", "trace_id": mine}, {"premise": "three"}]
     file = busy.folder / "runs.jsonl"
@@ -95,7 +95,7 @@ BAD_LINES = {
 }
 
 
-def test_a_file_with_a_bad_line_is_refused_whole_with_its_place(busy: Place) -> None:
+def test_a_file_with_a_bad_line_is_refused_whole_with_its_place(busy: Home) -> None:
     before = len(busy.begun())
     command = ("submit", "story", "--file", "-")
 
@@ -110,7 +110,7 @@ def test_a_file_with_a_bad_line_is_refused_whole_with_its_place(busy: Place) -> 
     assert len(busy.begun()) == before
 
 
-def test_trace_draws_the_run_as_a_tree_with_times_agents_and_tokens(busy: Place) -> None:
+def test_trace_draws_the_run_as_a_tree_with_times_agents_and_tokens(busy: Home) -> None:
     (trace_id,) = busy.submit("--premise", "A shy volcano")
     (run,) = busy.wait_for(trace_id)
 
@@ -133,14 +133,14 @@ def test_trace_draws_the_run_as_a_tree_with_times_agents_and_tokens(busy: Place)
     assert busy.trace(trace_id)["state"] == "done"
 
 
-def test_trace_of_an_unknown_run_says_so(busy: Place) -> None:
+def test_trace_of_an_unknown_run_says_so(busy: Home) -> None:
     unknown = str(uuid.uuid4())
 
     assert f"there is no run {unknown}" in busy.fails("trace", unknown)
     assert "'abc' is not a trace id: it is a UUID" in busy.fails("trace", "abc")
 
 
-def test_a_run_is_run_again_from_a_step_as_a_run_of_its_own(busy: Place) -> None:
+def test_a_run_is_run_again_from_a_step_as_a_run_of_its_own(busy: Home) -> None:
     (trace_id,) = busy.submit("--premise", "A shy volcano")
     (old,) = busy.wait_for(trace_id)
 
@@ -155,7 +155,7 @@ def test_a_run_is_run_again_from_a_step_as_a_run_of_its_own(busy: Place) -> None
     assert "has no event on 'plots'; it has some on premise, plot, story" in said
 
 
-def test_a_dead_letter_is_listed_and_shown_whole(busy: Place) -> None:
+def test_a_dead_letter_is_listed_and_shown_whole(busy: Home) -> None:
     busy.run("send", "premise", '{"not": "an event"}', program=FAUST)  # Faust's own command
 
     wait_until(busy.dead_letters, "a dead letter")
@@ -168,19 +168,19 @@ def test_a_dead_letter_is_listed_and_shown_whole(busy: Place) -> None:
     assert "there is no dead letter 17" in busy.fails("dead-letters", "show", "17")
 
 
-def test_runs_submitted_while_no_worker_runs_wait_and_submit_says_so(place: Place) -> None:
-    screen = place.run("submit", "story", "--premise", "A shy volcano")
+def test_runs_submitted_while_no_worker_runs_wait_and_submit_says_so(home: Home) -> None:
+    screen = home.run("submit", "story", "--premise", "A shy volcano")
     trace_id = screen.out.strip()
     assert screen.err.strip() == NO_WORKER
-    assert place.trace(trace_id)["events"][0]["waits_for"] == ["plotter_agent_stream"]
-    assert "waits for plotter_agent_stream" in place.run("trace", trace_id).out
-    assert "There are no dead letters." in place.run("dead-letters").text
+    assert home.trace(trace_id)["events"][0]["waits_for"] == ["plotter_agent_stream"]
+    assert "waits for plotter_agent_stream" in home.run("trace", trace_id).out
+    assert "There are no dead letters." in home.run("dead-letters").text
 
-    following = place.start("submit", "story", "--premise", "A snail in a hurry", "--wait")
-    wait_until(lambda: len(place.begun()) == 2, "the second run")
-    with place.worker():
+    following = home.start("submit", "story", "--premise", "A snail in a hurry", "--wait")
+    wait_until(lambda: len(home.begun()) == 2, "the second run")
+    with home.worker():
         done = following.finish()
-        place.wait_for(trace_id)
+        home.wait_for(trace_id)
 
     assert done.returncode == 0 and TRACEBACK not in done.stderr
     assert done.stderr.startswith(NO_WORKER)
@@ -189,25 +189,25 @@ def test_runs_submitted_while_no_worker_runs_wait_and_submit_says_so(place: Plac
 
 @pytest.mark.timeout(120)
 def test_a_run_that_is_cancelled_ends_where_it_is_and_is_never_taken_up_again(
-    place: Place, scripted: ScriptedServer
+    home: Home, scripted: ScriptedServer
 ) -> None:
-    place.env["PENSTOCK_MODEL"] = f"{scripted.base_url}#the-model"
+    home.env["PENSTOCK_MODEL"] = f"{scripted.base_url}#the-model"
     scripted.script([{"fault": "timeout", "seconds": 30, "match": "hedgehog", "times": 9}])
-    with place.worker() as worker:
-        (flying,) = place.submit("--premise", "A hedgehog")
+    with home.worker() as worker:
+        (flying,) = home.submit("--premise", "A hedgehog")
         wait_until(lambda: scripted.calls(), "the call")
-        assert f"run {flying} is cancelled" in place.run("cancel", flying).out
+        assert f"run {flying} is cancelled" in home.run("cancel", flying).out
         worker.wait_for(f"run {flying}: cancelled, 1 events in flight")
-        assert place.trace(flying)["state"] == "cancelled"
-        assert "it is cancelled" in place.fails("cancel", flying)
-        (other,) = place.submit("--premise", "A shy volcano")
-        place.wait_for(other)
-        assert "it is done" in place.fails("cancel", other)
+        assert home.trace(flying)["state"] == "cancelled"
+        assert "it is cancelled" in home.fails("cancel", flying)
+        (other,) = home.submit("--premise", "A shy volcano")
+        home.wait_for(other)
+        assert "it is done" in home.fails("cancel", other)
         assert worker.stop() == 0
     # One that waits for a worker is not begun by it.
-    (waiting,) = place.submit("--premise", "A second hedgehog")
-    assert "ends when one starts" in place.run("cancel", waiting).out
-    with place.worker() as worker:
-        place.wait_for(waiting, state="cancelled")
+    (waiting,) = home.submit("--premise", "A second hedgehog")
+    assert "ends when one starts" in home.run("cancel", waiting).out
+    with home.worker() as worker:
+        home.wait_for(waiting, state="cancelled")
         assert worker.stop() == 0
     assert len([call for call in scripted.calls() if "hedgehog" in str(call)]) == 1

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.acceptance.places import LABEL, Place, Screen, finals, side_by_side
+from tests.acceptance.homes import LABEL, Home, Screen, finals, side_by_side
 from tests.programs import FAUST, wait_until
 from tests.servers import ScriptedServer
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(180)
 class Starts:
     """What workers showed that were started one after the other in one place."""
 
-    place: Place
+    home: Home
     first: str  # faust -A app worker -l info
     second_beside_it: Screen
     doctor_beside_it: Screen
@@ -35,23 +35,23 @@ class Starts:
 
 @pytest.fixture(scope="module")
 def starts(tmp_path_factory: pytest.TempPathFactory) -> Starts:
-    place = Place(tmp_path_factory.mktemp("starts"))
-    with place.worker(program=FAUST) as worker:
+    home = Home(tmp_path_factory.mktemp("starts"))
+    with home.worker(program=FAUST) as worker:
         worker.wait_for("Final Story Output")
-        beside = side_by_side(["worker", "doctor"], place.show)
+        beside = side_by_side(["worker", "doctor"], home.show)
         assert worker.stop() == 0
         first = worker.text()
-    with place.worker() as worker:
+    with home.worker() as worker:
         worker.wait_for("seeded before")
-        place.wait_for(*place.submit("--premise", "A shy volcano"))
+        home.wait_for(*home.submit("--premise", "A shy volcano"))
         assert worker.stop() == 0
         restarted = worker.text()
-    with place.worker(program=FAUST, PENSTOCK_SEED="again") as worker:
+    with home.worker(program=FAUST, PENSTOCK_SEED="again") as worker:
         worker.wait_for("Final Story Output")
         worker.process.send_signal(signal.SIGINT)
         assert worker.process.wait(30) == 0
         again = worker.text()
-    return Starts(place, first, beside["worker"], beside["doctor"], restarted, again)
+    return Starts(home, first, beside["worker"], beside["doctor"], restarted, again)
 
 
 def greeting(text: str) -> list[str]:
@@ -67,7 +67,7 @@ def test_faust_and_python_start_the_same_worker(starts: Starts) -> None:
 
     assert [line.split("  ")[0] for line in lines] == ["model", "pipelines", "broker", "event log"]
     assert greeting(starts.restarted) == lines
-    assert str(starts.place.database) in lines[2]
+    assert str(starts.home.database) in lines[2]
     for text in (starts.first, starts.restarted):
         assert "story (5 stages)" in text and "Worker ready" in text
 
@@ -81,7 +81,7 @@ def test_the_first_start_seeds_the_story_of_tim_and_shows_it_under_its_trace_id(
     assert LABEL in story.splitlines()[0]
     assert "Tim" in story
 
-    (run,) = starts.place.read(trace_id)
+    (run,) = starts.home.read(trace_id)
     assert run.entries[0].event.stage == "initiate_pipeline_once"
     assert run.entries[0].event.parts == {"premise": "Tim the Flying Dog"}
     assert run.answer in story
@@ -101,7 +101,7 @@ def test_seed_again_seeds_a_new_run(starts: Starts) -> None:
 
     assert anew != seeded
     assert finals(starts.again) == [anew]
-    seeds = [e for e in starts.place.begun() if e.stage == "initiate_pipeline_once"]
+    seeds = [e for e in starts.home.begun() if e.stage == "initiate_pipeline_once"]
     assert {event.trace_id for event in seeds} == {seeded, anew} and len(seeds) == 2
 
 
@@ -109,7 +109,7 @@ def test_a_second_worker_on_the_same_file_is_refused_and_told_of_kafka(starts: S
     said = starts.second_beside_it.refused()
 
     assert "a worker is already running (process " in said
-    assert str(starts.place.database) in said
+    assert str(starts.home.database) in said
     assert "PENSTOCK_BROKER=kafka://" in said
     assert "a worker is running" in starts.doctor_beside_it.ended().out
     # The one that was there went on.
@@ -131,12 +131,12 @@ def test_the_console_tells_each_step_with_its_run_agent_and_tokens(starts: Start
     assert all(int(tokens) > 0 for *_, tokens in steps[:-1])
 
 
-def test_seed_0_never_seeds_and_the_agents_have_their_names(place: Place) -> None:
-    with place.worker():  # a place has PENSTOCK_SEED=0
-        place.wait_for(*place.submit("--premise", "A shy volcano"))
-    assert [event.stage for event in place.begun()] == ["submit"]
+def test_seed_0_never_seeds_and_the_agents_have_their_names(home: Home) -> None:
+    with home.worker():  # a place has PENSTOCK_SEED=0
+        home.wait_for(*home.submit("--premise", "A shy volcano"))
+    assert [event.stage for event in home.begun()] == ["submit"]
 
-    listed = place.run("agents", program=FAUST).out
+    listed = home.run("agents", program=FAUST).out
     agents = dict(re.findall(r"@(\w+) +\| (\w+)", listed))
     assert agents == {
         "plotter_agent_stream": "premise",
@@ -157,23 +157,23 @@ def test_seed_0_never_seeds_and_the_agents_have_their_names(place: Place) -> Non
     }
 
 
-def test_a_timer_makes_one_run_for_each_due_time_also_over_a_restart(place: Place) -> None:
+def test_a_timer_makes_one_run_for_each_due_time_also_over_a_restart(home: Home) -> None:
     # One due time in eleven days: it is over when the first worker starts.
-    with place.worker(PENSTOCK_EVERY_S="1000000") as worker:
+    with home.worker(PENSTOCK_EVERY_S="1000000") as worker:
         worker.wait_for("started by the timer of story")
-    with place.worker(PENSTOCK_EVERY_S="1000000") as worker:
-        place.wait_for(*place.submit("--premise", "A shy volcano"))
-    timed = [event for event in place.begun() if event.stage == "create_runs_at_interval"]
+    with home.worker(PENSTOCK_EVERY_S="1000000") as worker:
+        home.wait_for(*home.submit("--premise", "A shy volcano"))
+    timed = [event for event in home.begun() if event.stage == "create_runs_at_interval"]
     assert len(timed) == 1
     assert timed[0].parts == {"premise": "Tim the Flying Dog"}
 
     started_s = time.time()
-    with place.worker(PENSTOCK_EVERY_S="0.5") as worker:
+    with home.worker(PENSTOCK_EVERY_S="0.5") as worker:
         wait_until(lambda: len(TIMED.findall(worker.text())) >= 4, "four runs of the timer")
-        place.wait_for(*TIMED.findall(worker.text())[:4])
+        home.wait_for(*TIMED.findall(worker.text())[:4])
         worker.stop()
     took_s = time.time() - started_s
-    timed = [event for event in place.begun() if event.stage == "create_runs_at_interval"]
+    timed = [event for event in home.begun() if event.stage == "create_runs_at_interval"]
     assert len({event.trace_id for event in timed}) == len(timed)
     assert len(timed) - 1 <= took_s / 0.5 + 1
 
@@ -183,23 +183,23 @@ def asked(server: ScriptedServer, count: int) -> None:
 
 
 def test_a_stopping_worker_waits_for_the_call_in_flight_and_its_answer_is_used(
-    place: Place, scripted: ScriptedServer, tmp_path: pathlib.Path
+    home: Home, scripted: ScriptedServer, tmp_path: pathlib.Path
 ) -> None:
     model = f"{scripted.base_url}#scripted"
-    (trace_id,) = place.submit("--premise", "A shy volcano")
+    (trace_id,) = home.submit("--premise", "A shy volcano")
 
     scripted.script([{"fault": "timeout", "seconds": 1.5}])
-    with place.worker(PENSTOCK_MODEL=model) as worker:
+    with home.worker(PENSTOCK_MODEL=model) as worker:
         asked(scripted, 1)
         assert worker.stop() == 0
         assert "Waiting up to 20 s for 1 events in flight" in worker.text()
-    (run,) = place.read(trace_id)
+    (run,) = home.read(trace_id)
     assert [entry.topic for entry in run.entries] == ["premise", "plot"]
     assert len(scripted.logged("answered")) == 1
 
     # Past the limit, the call is given up and made again by the next worker.
     scripted.script([{"fault": "timeout"}])
-    with place.worker(PENSTOCK_MODEL=model, PENSTOCK_DRAIN_S="0.2") as worker:
+    with home.worker(PENSTOCK_MODEL=model, PENSTOCK_DRAIN_S="0.2") as worker:
         asked(scripted, 2)
         started_s = time.monotonic()
         assert worker.stop() == 0
@@ -207,25 +207,25 @@ def test_a_stopping_worker_waits_for_the_call_in_flight_and_its_answer_is_used(
         said = "1 events were not finished in 0.2 s (PENSTOCK_DRAIN_S); they are taken up again"
         assert said in worker.text()
 
-    with place.worker(PENSTOCK_MODEL=model):
-        place.wait_for(trace_id)
+    with home.worker(PENSTOCK_MODEL=model):
+        home.wait_for(trace_id)
     keys = [line["key"] for line in scripted.logged("answered")]
     assert len(keys) == len(set(keys)) == 4
     assert len(scripted.logged("asked")) == 5
 
 
 def test_a_worker_goes_on_with_what_a_killed_one_had_in_flight(
-    place: Place, scripted: ScriptedServer
+    home: Home, scripted: ScriptedServer
 ) -> None:
     model = f"{scripted.base_url}#scripted"
-    (trace_id,) = place.submit("--premise", "A shy volcano")
+    (trace_id,) = home.submit("--premise", "A shy volcano")
     scripted.script([{"fault": "none"}, {"fault": "timeout"}])
 
-    with place.worker(PENSTOCK_MODEL=model) as worker:
+    with home.worker(PENSTOCK_MODEL=model) as worker:
         asked(scripted, 2)
         worker.kill()
-    with place.worker(PENSTOCK_MODEL=model) as worker:
-        place.wait_for(trace_id)
+    with home.worker(PENSTOCK_MODEL=model) as worker:
+        home.wait_for(trace_id)
         assert "The last worker died with 1 events in flight" in worker.text()
 
     keys = [line["key"] for line in scripted.logged("answered")]
@@ -236,39 +236,39 @@ def test_a_worker_goes_on_with_what_a_killed_one_had_in_flight(
     "what", ["was removed", "was replaced by another file", "was overwritten by another file"]
 )
 def test_a_worker_whose_file_is_gone_stops_and_says_so_and_pays_nothing_more(
-    place: Place, scripted: ScriptedServer, what: str
+    home: Home, scripted: ScriptedServer, what: str
 ) -> None:
-    place.env |= {"PENSTOCK_SEED": "0", "PENSTOCK_MODEL": f"{scripted.base_url}#scripted"}
-    backup = place.folder / "backup.db"
-    with place.worker() as worker:
+    home.env |= {"PENSTOCK_SEED": "0", "PENSTOCK_MODEL": f"{scripted.base_url}#scripted"}
+    backup = home.folder / "backup.db"
+    with home.worker() as worker:
         assert worker.stop() == 0
-    shutil.copy(place.database, backup)
+    shutil.copy(home.database, backup)
     scripted.script([{"fault": "timeout", "times": 1000}])
-    with place.worker() as worker:
-        place.submit("--premise", "A tide")
+    with home.worker() as worker:
+        home.submit("--premise", "A tide")
         wait_until(lambda: scripted.calls(), "a call in flight")
         if "removed" in what:
-            shutil.rmtree(place.data)
+            shutil.rmtree(home.data)
         elif "replaced" in what:
-            backup.rename(place.database)
+            backup.rename(home.database)
         else:
-            shutil.copyfile(backup, place.database)
+            shutil.copyfile(backup, home.database)
         assert worker.process.wait(30) == 1
-        assert f"Error: {place.database} {what} while this worker had it open" in worker.text()
+        assert f"Error: {home.database} {what} while this worker had it open" in worker.text()
         assert "plot -> story" not in worker.text()
         assert len(scripted.calls()) == 1
     if "overwritten" in what:
-        assert place.database.read_bytes() == backup.read_bytes()
+        assert home.database.read_bytes() == backup.read_bytes()
 
 
 def test_what_runs_hold_is_for_its_owner_alone(tmp_path: pathlib.Path) -> None:
-    place = Place(tmp_path / "new", PENSTOCK_SEED="1", PENSTOCK_EVENT_LOG_BYTES="20000")
+    home = Home(tmp_path / "new", PENSTOCK_SEED="1", PENSTOCK_EVENT_LOG_BYTES="20000")
     before = os.umask(0o022)
     try:
-        with place.worker() as worker:
+        with home.worker() as worker:
             worker.wait_for("Final Story Output")
-            place.run("story", "A tide")
-            folders = [place.data, place.logs, place.data / "status"]
+            home.run("story", "A tide")
+            folders = [home.data, home.logs, home.data / "status"]
             files = [one for folder in folders for one in folder.iterdir() if not one.is_dir()]
             assert {one.name for one in files} > {"penstock.db", "broker_interactions.json"}
             for one in (*folders, *files):
@@ -288,26 +288,26 @@ def test_cards_that_changed_are_said_and_taken_when_they_are_sound(tmp_path: pat
         "pipeline: tale\ntopics: {idea: What, text: The text}\n"
         "stages: [{reads: idea, agent: bard, writes: text}]\n"
     )
-    place = Place(tmp_path / "place", PENSTOCK_PROJECT=str(project))
+    home = Home(tmp_path / "place", PENSTOCK_PROJECT=str(project))
 
     def used() -> str:
-        shown = place.run("run", "tale", "a snail", "--json")
+        shown = home.run("run", "tale", "a snail", "--json")
         label: str = shown.json()["events"][-1]["card"]
         return label
 
-    assert "no worker that can take cards runs" in place.fails("worker", "--reload")
-    with place.worker() as worker:
+    assert "no worker that can take cards runs" in home.fails("worker", "--reload")
+    with home.worker() as worker:
         kind = used()
         card.write_text("Be brief.\n")
         worker.wait_for("Changed since this worker has read them: agents/bard.md")
-        said = place.run("run", "tale", "a snail").err
+        said = home.run("run", "tale", "a snail").err
         assert "works with agents/bard.md as it read them before they were changed" in said
-        wait_until(lambda: "Changed since" in place.run("status").out, "the status")
+        wait_until(lambda: "Changed since" in home.run("status").out, "the status")
         card.write_text("---\ntools: [look]\n---\nBe brief.\n")
-        assert "there is no tool 'look'" in place.show("worker", "--reload").ended(1).err
+        assert "there is no tool 'look'" in home.show("worker", "--reload").ended(1).err
         card.write_text("Be brief.\n")
         assert used() == kind
-        brief = place.run("worker", "--reload").out
+        brief = home.run("worker", "--reload").out
         assert "Cards taken, for steps that begin from here on: bard@" in brief
         assert used() != kind and used() in brief
         worker.process.send_signal(signal.SIGHUP)

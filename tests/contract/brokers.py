@@ -194,7 +194,7 @@ class Reader:
                 else:
                     self.events[number].append(event)
                 if self.table is not None:
-                    self.table[f"{number} {place(event)}"] = "seen"
+                    self.table[f"{number} {location(event)}"] = "seen"
                 self._came.set()
 
         read.__name__ = read.__qualname__ = f"read_{number}"
@@ -238,7 +238,7 @@ def ends(value: bytes) -> list[dict[str, Any]]:
     return [{"value": value, "partition": partition} for partition in range(PARTITIONS)]
 
 
-def place(event: Any) -> tuple[int, int]:
+def location(event: Any) -> tuple[int, int]:
     """Where an event stands: its partition and its offset."""
     return event.message.partition, event.message.offset
 

@@ -10,7 +10,7 @@ import pathlib
 import sys
 from typing import Any
 
-from tests.contract.brokers import Broker, place, raw_topic, started
+from tests.contract.brokers import Broker, location, raw_topic, started
 
 
 async def main(order: dict[str, Any]) -> None:
@@ -23,11 +23,11 @@ async def main(order: dict[str, Any]) -> None:
         nonlocal acked
         async for event in stream.noack().events():
             if acked == order["acks"]:
-                print("holds", *place(event), flush=True)
+                print("holds", *location(event), flush=True)
                 await asyncio.Event().wait()
             event.ack()
             acked += 1
-            print("acked", *place(event), flush=True)
+            print("acked", *location(event), flush=True)
 
     async with started(app):
         await asyncio.Event().wait()

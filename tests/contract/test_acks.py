@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.brokers import Broker, Reader, place, values
+from tests.contract.brokers import Broker, Reader, location, values
 
 ONE_PARTITION = [{"key": b"k", "value": b"%d" % n, "partition": 0} for n in range(10)]
 
@@ -21,7 +21,7 @@ async def test_what_was_acked_does_not_come_again_and_the_rest_does(
     async with broker.reading(topic, group) as reader:
         again = await reader.take_all()
     # 4 acked: the committed offset is 4, which is the next to read.
-    assert [place(event) for event in again] == [(0, offset) for offset in range(4, 10)]
+    assert [location(event) for event in again] == [(0, offset) for offset in range(4, 10)]
     assert values(again) == [b"%d" % n for n in range(4, 10)]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.places import Place
+from tests.acceptance.homes import Home
 from tests.mesh import RIGHT, WRONG, Mesh
 from tests.programs import Worker, wait_until
 from tests.servers import QdrantServer
@@ -142,7 +142,7 @@ def test_runs_that_begin_on_a_topic_of_one_worker_all_begin_there(
     project = tmp_path / "project"
     (project / "topics").mkdir(parents=True)
     (project / "topics" / "ticks.yaml").write_text(TICKS.replace("PREFIX", group))
-    place = Place(
+    home = Home(
         tmp_path,
         PENSTOCK_BROKER=f"kafka://{kafka}",
         PENSTOCK_PROJECT=str(project),
@@ -151,11 +151,11 @@ def test_runs_that_begin_on_a_topic_of_one_worker_all_begin_there(
     topic = f"{group}-tick"
 
     async def partitions() -> list[int]:
-        async with place.client() as client:
+        async with home.client() as client:
             await client.submit_many(group, [({topic: "tock"}, None)] * 5)
             return [record.partition for record in client.broker.find(topic, None)]
 
-    with place.worker():
+    with home.worker():
         # The seed, the timer's, and those that were submitted.
-        wait_until(lambda: len(place.begun(topic)) > 10, "ticks")
+        wait_until(lambda: len(home.begun(topic)) > 10, "ticks")
         assert set(asyncio.run(partitions())) == {0}

@@ -10,7 +10,7 @@ import pytest
 from penstock.broker.kafka.connection import credentials
 from penstock.errors import SettingsError
 from penstock.settings import Settings
-from tests.acceptance.places import TRACEBACK, copy_project
+from tests.acceptance.homes import TRACEBACK, copy_project
 from tests.programs import PATIENCE_S, environment, penstock, worker
 from tests.servers.fixtures import kafka_or_skip
 from tests.servers.kafka import KafkaServer

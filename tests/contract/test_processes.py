@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from tests.contract.brokers import PARTITIONS, Broker, place
+from tests.contract.brokers import PARTITIONS, Broker, location
 from tests.contract.processes import process
 
 
@@ -33,7 +33,7 @@ async def test_nothing_that_was_not_acked_is_lost_by_kill_9(
             assert consumer.wait() == -signal.SIGKILL
     async with broker.reading(topic, group) as reader:
         again = await reader.take_all()
-        came = {place(event) for event in again}
+        came = {location(event) for event in again}
     assert everything - done <= came
     # An ack that was not durable yet when the process died comes again; no more than those do.
     assert came <= everything
@@ -67,11 +67,11 @@ async def test_processes_may_append_while_another_one_reads(
             events = await reader.take(count * 3)
             told = [(await asyncio.to_thread(one.communicate))[0] for one in producers]
         assert await reader.take_up_to_now() == events, "a record came twice"
-    places = [place(event) for event in events]
+    locations = [location(event) for event in events]
     expected = [tuple(map(int, line.split())) for out in told for line in out.splitlines()]
     expected += [(one.partition, one.offset) for one in mine]
-    assert sorted(places) == sorted(expected)
-    assert len(set(places)) == count * 3
+    assert sorted(locations) == sorted(expected)
+    assert len(set(locations)) == count * 3
     # Each producer's records of one key, in its order.
     by_key = collections.defaultdict(list)
     for event in events:

@@ -11,7 +11,7 @@ from faust.types import TP
 from penstock.broker.contract import Pipeline, Plan
 from penstock.broker.embedded.retention import delete_finished
 from penstock.broker.embedded.transport import Transport
-from tests.contract.brokers import PATIENCE_S, Broker, place, raw_topic, started, values
+from tests.contract.brokers import PATIENCE_S, Broker, location, raw_topic, started, values
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ async def test_offsets_go_on_after_records_were_deleted(
     assert sent.offset == 6
     async with broker.reading(topic, group) as reader:
         again = await reader.take_all()
-    assert [(event.value, place(event)) for event in again] == [(b"new", (0, 6))]
+    assert [(event.value, location(event)) for event in again] == [(b"new", (0, 6))]
 
 
 async def test_a_record_that_was_not_acked_is_not_deleted(

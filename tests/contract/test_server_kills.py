@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from tests.contract.brokers import kafka_broker, make_topics, place
+from tests.contract.brokers import kafka_broker, location, make_topics
 from tests.contract.processes import process
 from tests.programs import environment, penstock, worker
 from tests.servers.fixtures import kafka_or_skip
@@ -32,7 +32,7 @@ async def test_what_a_server_acked_before_kill_9_is_there_afterwards(
         acked += producer.communicate()[0].splitlines()
     assert len(acked) == 500
     async with broker.reading(topic, group) as reader:
-        there = {place(event): event.value for event in await reader.take_all()}
+        there = {location(event): event.value for event in await reader.take_all()}
     for number, line in enumerate(acked):
         partition, offset = map(int, line.split())
         assert there.get((partition, offset)) == b"%d" % number

@@ -1,4 +1,4 @@
-"""A place: a folder of one's own for data, logs and settings, where the real programs are run."""
+"""A home: a folder of one's own for data, logs and settings, where the real programs are run."""
 
 import asyncio
 import collections
@@ -58,7 +58,7 @@ class Screen:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-class Place:
+class Home:
     """A machine of its own, as far as Penstock can tell."""
 
     def __init__(

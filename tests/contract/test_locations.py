@@ -12,7 +12,7 @@ from tests.contract.brokers import (
     MOCK,
     PARTITIONS,
     Broker,
-    place,
+    location,
     raw_topic,
     started,
     values,
@@ -72,7 +72,7 @@ async def test_a_record_is_where_its_producer_was_told(
         events = await reader.take(20)
     told = {b"%d" % n: (one.partition, one.offset) for n, one in enumerate(sent)}
     assert {one.topic for one in sent} == {topic}
-    assert {event.value: place(event) for event in events} == told
+    assert {event.value: location(event) for event in events} == told
 
 
 async def test_a_key_is_in_the_partition_that_kafka_s_own_clients_choose(
@@ -97,7 +97,7 @@ async def test_a_partition_that_the_producer_names_is_taken(
     await broker.write(topic, named)
     async with broker.reading(topic, group) as reader:
         events = await reader.take(PARTITIONS)
-    assert {event.value: place(event) for event in events} == {
+    assert {event.value: location(event) for event in events} == {
         b"%d" % n: (n, 0) for n in range(PARTITIONS)
     }
 
