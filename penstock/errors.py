@@ -164,6 +164,8 @@ class ModelFailed(ModelUnavailable):
 
     #: Whether the provider took the call, and was slower than its limits: that is no outage.
     timed_out = False
+    #: Whether it gave an answer, which cannot be read: that is no outage either.
+    answered = False
 
 
 class ModelRefused(ModelError):

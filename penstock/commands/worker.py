@@ -147,10 +147,11 @@ def greeting(app: PenstockApp) -> list[str]:
     for spec in app.project.stages:
         if spec.agent is not None:
             target = resolve(app.project.cards[spec.agent].front.model, settings)
-            models[target.label] = target
+            models[target.server] = target
     release = version("penstock-agents")
     lines = [f"worker     {settings.app_id}, process {os.getpid()}  (Penstock {release})"]
-    for label, target in sorted(models.items()):
+    for _, target in sorted(models.items()):
+        label = target.label
         if target.provider == "offline":
             lines.append(
                 f"model      {label}: no model is configured, so sample text is made in process."

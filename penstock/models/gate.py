@@ -322,7 +322,7 @@ class Outage:
 
     def failed(self, error: Unavailable, began: float) -> bool:
         """It did not answer. True when it counts as down."""
-        if isinstance(error, ModelBusy):
+        if isinstance(error, ModelBusy) or (isinstance(error, ModelFailed) and error.answered):
             self.succeeded(began)  # somebody is there to say so
             return False
         self.release()

@@ -36,6 +36,15 @@ class Target:
         return f"{self.provider}/{self.name or 'default'}"
 
     @property
+    def server(self) -> str:
+        """The label, with the address where no provider's name says it: two servers may call their
+        models the same."""
+        if self.provider != "server":
+            return self.label
+        url = urlsplit(self.base_url or "")
+        return f"{self.label} at {url.netloc.rpartition('@')[2]}{url.path}"
+
+    @property
     def calls_at_once(self) -> int | None:
         """How many calls it takes at once at first: few on one's own machine, which queues them."""
         return 2 if self.provider in ("ollama", "local") else None

@@ -13,6 +13,7 @@ import openai
 from agents import (
     Model,
     ModelBehaviorError,
+    ModelResponse,
     ModelSettings,
     OpenAIChatCompletionsModel,
     OpenAIResponsesModel,
@@ -34,7 +35,8 @@ from penstock.models.gate import Gates
 from penstock.models.local.engine import Engine
 from penstock.models.names import Target
 from penstock.models.offline.model import OfflineModel
-from penstock.models.streams import answering, completion, joined, responded
+from penstock.models.shapes import in_shape
+from penstock.models.streams import answering, completion, responded
 from penstock.signals import SettingRefused, Signals
 
 # The openai client looks at httpx where that is loaded, and fails with an answer in its hands while
@@ -102,7 +104,7 @@ class Provider:
     @contextlib.asynccontextmanager
     async def call(self, timeout_s: float) -> AsyncIterator[None]:
         """Wait until it may be asked; inside, ask it once. What goes wrong is explained."""
-        name = self.target.label
+        name = self.target.server
         explain = functools.partial(self.explain, timeout_s=timeout_s)
         async with self.gates.call("model", name, explain, self.calls_at_once):
             if self.engine is None:
@@ -231,12 +233,27 @@ class ChatModel(OpenAIChatCompletionsModel):
             _, stream = await super()._fetch_response(*args, **options)
             async with stream:
                 response = await completion(stream.response, call)
-        for choice in getattr(response, "choices", None) or ():
-            if choice.message is not None and isinstance(choice.message.content, list):
-                choice.message.content = joined(choice.message.content)
-        if call is not None and response.choices:
-            call.cut = CUT.get(response.choices[0].finish_reason, "")
+        choices = getattr(response, "choices", None) or ()
+        if call is not None and choices:
+            call.answered = True
+            call.cut = CUT.get(choices[0].finish_reason, "")
+        in_shape(response)
         return response
+
+    async def get_response(self, *args: Any, **options: Any) -> ModelResponse:
+        call = answering.get()
+        try:
+            return await super().get_response(*args, **options)
+        except (ModelError, ModelBehaviorError, openai.APIError):
+            raise
+        except Exception as exc:
+            # What the SDK makes of a completion in no shape that it knows.
+            if call is None or not call.answered:
+                raise
+            said = f"{type(exc).__name__}: {str(exc)[:200]}"
+            error = ModelFailed(f"{call.label} gave an answer that cannot be read ({said})")
+            error.answered = True
+            raise error from exc
 
 
 class ResponsesModel(OpenAIResponsesModel):

@@ -49,6 +49,8 @@ class Answering:
         self.tokens = 0
         #: Why the answer is not whole, in our words; '' where it is.
         self.cut = ""
+        #: Whether there is an answer, which may still be one that cannot be read.
+        self.answered = False
         #: Whether the server has the request.
         self.taken = False
         self._step = step_under_way.get()
@@ -148,7 +150,7 @@ async def completion(response: Any, call: Answering) -> ChatCompletion:
         raise _no_answer(call)
     for tool in message.get("tool_calls") or ():
         tool.setdefault("type", "function")
-    message["content"] = joined(content) if content else None
+    message["content"] = content or None
     choices = [{**choice, "message": message}] if call.tokens or choice["finish_reason"] else []
     # Some servers count tokens for whole answers only. Those that came are known all the same.
     counted = {"prompt_tokens": 0, "completion_tokens": call.tokens, "total_tokens": call.tokens}
@@ -221,12 +223,14 @@ async def _chunks(response: Any) -> AsyncGenerator[dict[str, Any] | None]:
             if field == b"data":
                 is_stream = True
                 if value.strip() == b"[DONE]":
+                    if data:
+                        _read(data)  # an event that never became whole
                     yield None
                     continue
                 # One event may stand on several lines, and several with no line between them.
                 data += value.strip()
                 try:
-                    event = json.loads(data)
+                    event = _read(data)
                 except ValueError:
                     continue
                 data = b""
@@ -234,7 +238,12 @@ async def _chunks(response: Any) -> AsyncGenerator[dict[str, Any] | None]:
             elif field not in (b"", b"event", b"id", b"retry"):
                 body.append(line)
     if data or not is_stream:
-        yield json.loads(data or b"\n".join(body))
+        yield _read(data or b"\n".join(body))
+
+
+def _read(data: bytes) -> Any:
+    # What is no UTF-8 is replaced: the answer that it stands in is paid for.
+    return json.loads(data.decode("utf-8", "replace"))
 
 
 async def _lines(response: Any) -> AsyncGenerator[bytes]:
@@ -257,20 +266,3 @@ async def _to_its_end(chunks: AsyncIterator[Any]) -> None:
         async with asyncio.timeout(END_S):
             async for _ in chunks:
                 pass
-
-
-def joined(parts: Sequence[Any]) -> str:
-    """Return the text of `parts`, as models that reason give them; what one thought stands in front
-    of it, marked as smaller models mark it."""
-    texts = []
-    for part in parts:
-        if isinstance(part, str):
-            texts.append(part)
-        elif isinstance(part, Mapping):
-            if (thought := part.get("thinking")) is not None:
-                thought = joined(thought) if isinstance(thought, list) else str(thought)
-                texts.append(f"<think>{thought}</think>")
-            elif isinstance(part.get("text"), str):
-                texts.append(part["text"])
-    # Of a stream each token is a part.
-    return "".join(texts).replace("</think><think>", "")

@@ -21,6 +21,7 @@ from agents import (
     FunctionTool,
     MaxTurnsExceeded,
     ModelBehaviorError,
+    ModelRefusalError,
     ModelSettings,
     RunConfig,
     Runner,
@@ -29,7 +30,7 @@ from agents import (
 )
 from agents.usage import Usage as TokenUsage
 
-from penstock.errors import ModelError, ModelMisbehaved, ModelRefused
+from penstock.errors import ModelError, ModelMisbehaved
 from penstock.models.journalled import JournalledModel
 from penstock.models.names import Target
 from penstock.models.providers import Providers
@@ -240,7 +241,10 @@ async def _run(
         try:
             result = await Runner.run(agent, prompt.text, run_config=_config)
         except MaxTurnsExceeded as exc:
-            raise ModelRefused(f"agent '{agent.name}': {exc}") from exc
+            raise ModelMisbehaved(f"agent '{agent.name}': {exc}") from exc
+        except ModelRefusalError as exc:
+            said = f"the model refused to answer: {exc.refusal}"
+            raise ModelMisbehaved(f"agent '{agent.name}': {said}") from exc
         except ModelBehaviorError as exc:
             if exc.run_data is not None:
                 spent.add(exc.run_data.context_wrapper.usage)

@@ -26,7 +26,7 @@ from penstock.errors import (
 from penstock.journal import asking
 from penstock.models.names import Target
 from penstock.models.providers import Providers, explain, retry_after_s
-from penstock.models.streams import joined
+from penstock.models.shapes import joined
 from tests.programs import ROOT
 
 Handler = Callable[[httpx2.Request], httpx2.Response]

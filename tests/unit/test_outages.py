@@ -204,6 +204,20 @@ def test_an_answer_to_a_call_that_left_before_the_failures_proves_nothing():
     leaping(body)
 
 
+def test_answers_that_cannot_be_read_are_no_outage_however_many_runs_they_are_for():
+    unreadable = ModelFailed("it gave an answer that cannot be read")
+    unreadable.answered = True
+
+    async def main() -> None:
+        outage = new()
+        assert not fail(outage, "a", "b", "c", "d", error=unreadable)
+        fail(outage, "a", "b")
+        assert outage.is_down
+        assert not fail(outage, "c", error=unreadable) and not outage.is_down, "it is there"
+
+    asyncio.run(main())
+
+
 def test_a_busy_provider_is_there():
     async def body() -> None:
         outage = new()
