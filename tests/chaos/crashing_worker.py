@@ -7,6 +7,7 @@ differs: what runs is Penstock's own command line, and the app is not told that 
 """
 
 import asyncio
+import json
 import logging.handlers
 import os
 import pathlib
@@ -24,7 +25,6 @@ from penstock.broker.embedded.writer import Batch, Writer
 from penstock.journal import Calls
 from penstock.memory.outbox import Outbox
 from penstock.steps.history import History
-from tests.programs import read_json_lines
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -47,20 +47,41 @@ class Crash:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class CallLog:
+    """The model server's log. Each look reads only what is new: one that took longer than an answer
+    would always come too late."""
+
+    def __init__(self, file: pathlib.Path) -> None:
+        self._file = file
+        self._read = 0
+        self._phases: dict[str, list[str]] = {}
+
+    def phases(self, trace: str) -> list[str]:
+        """What has become of the run's calls so far."""
+        with self._file.open("rb") as log:
+            log.seek(self._read)
+            new = log.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in map(json.loads, whole.splitlines()):
+            self._phases.setdefault(line["trace"], []).append(line["phase"])
+        return self._phases.get(trace, [])
+
+
 def before_the_answer(crash: Crash) -> None:
     """The server has the call, by its own log, and has not answered it."""
     ask = OpenAIChatCompletionsModel.get_response
-    log = pathlib.Path(os.environ["PENSTOCK_TEST_CALLS"])
+    calls = CallLog(pathlib.Path(os.environ["PENSTOCK_TEST_CALLS"]))
 
     async def get_response(self: Any, *args: Any, **options: Any) -> Any:
         if not crash.due():
             return await ask(self, *args, **options)
         found = UUID.search(str(args))
         assert found is not None
-        asked_before = _phases(log, found[0]).count("asked")
+        asked_before = calls.phases(found[0]).count("asked")
         call = asyncio.ensure_future(ask(self, *args, **options))
         while not call.done():
-            phases = _phases(log, found[0])
+            phases = calls.phases(found[0])
             if phases.count("asked") > asked_before and phases[-1] == "asked":
                 crash.die()
             await asyncio.sleep(0)
@@ -80,10 +101,6 @@ def before_the_answer_on_a_slow_disk(crash: Crash) -> None:
 
     penstock.crash.hook = slow
     before_the_answer(crash)
-
-
-def _phases(log: pathlib.Path, trace: str) -> list[str]:
-    return [line["phase"] for line in read_json_lines(log) if line["trace"] == trace]
 
 
 def at(point: str, least: int = 1) -> Callable[[Crash], None]:

@@ -106,8 +106,8 @@ def tear(file: pathlib.Path, pages: list[int]) -> None:
 def test_a_kill_while_the_event_log_is_rotated_loses_nothing(
     trial: Trial, judged: list[Verdict]
 ) -> None:
-    trial.submit(40)
     for _ in range(6 if LONG else 1):
+        trial.submit(40)
         trial.crash("event log renamed, not reopened", trial.random.randrange(1, 6))
     verdict = trial.judge()
     judged.append(verdict)

@@ -17,7 +17,7 @@ from tests.mesh import ECHO, Mesh
 from tests.programs import Worker, wait_until
 from tests.servers import ScriptedServer
 
-pytestmark = [pytest.mark.usefixtures("qdrant_client"), pytest.mark.timeout(600 if LONG else 180)]
+pytestmark = [pytest.mark.usefixtures("qdrant_client"), pytest.mark.timeout(1200 if LONG else 180)]
 
 #: Runs that begin before each death.
 RUNS = 40 if LONG else 6
@@ -96,7 +96,7 @@ class Stream(Mesh):
     def judge(self) -> None:
         """Every run has its one row and its notes, and nothing recorded was paid for again."""
         with self.worker() as worker:
-            self.wait_for(*self.traces, limit_s=120)
+            self.wait_for(*self.traces, limit_s=400 if LONG else 120)
             self.wait_for_notes()
             assert worker.stop() == 0
         assert self.dead_letters() == []

@@ -75,7 +75,11 @@ class PlainTrial:
     def start(self, *places: int) -> None:
         command = ("-m", "tests.chaos.plain_faust", "worker", "-l", "info", "--without-web")
         for place in places:
-            env = self.env | {"PLAIN_DATA": str(self.folder / f"plain-{place}")}
+            env = self.env | {
+                "PLAIN_DATA": str(self.folder / f"plain-{place}"),
+                # A new interpreter: in a fork Faust's `worker` is Penstock's by now.
+                "PYTHONUNBUFFERED": "1",
+            }
             self.workers[place] = Worker(env, self.folder, command=command)
         for place in places:
             self.workers[place].ready()
