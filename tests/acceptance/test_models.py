@@ -265,3 +265,17 @@ def test_an_outage_of_the_provider_burns_no_tries_and_every_run_ends(
                 home.wait_for(*trace_ids)
             worker.wait_for("answers again")
     assert not home.dead_letters()
+
+
+def test_a_model_that_refuses_is_a_dead_letter_and_a_replay_asks_it_anew(shop: Shop) -> None:
+    message = {"role": "assistant", "content": None, "refusal": "I will not write of dogs"}
+    body = {"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    trace_id, mark = shop.begin({"fault": "status", "status": 200, "body": body})
+    (run,) = shop.home.wait_for(trace_id, state=DEAD)
+    (dead_letter,) = run.dead_letters
+    assert dead_letter.cause == "ModelMisbehaved"
+    assert "the model refused to answer: I will not write of dogs" in dead_letter.message
+    assert len(shop.calls(mark)) == 1
+    shop.home.run("dead-letters", "replay", dead_letter.id)
+    shop.home.wait_for(trace_id)
+    assert len(shop.calls(mark)) == 1 + 4

@@ -78,7 +78,7 @@ class PlainTrial:
             env = self.env | {
                 "PLAIN_DATA": str(self.folder / f"plain-{place}"),
                 # A new interpreter: in a fork Faust's `worker` is Penstock's by now.
-                "PYTHONUNBUFFERED": "1",
+                "PYTHON_OF_ITS_OWN": "1",
             }
             self.workers[place] = Worker(env, self.folder, command=command)
         for place in places:

@@ -13,6 +13,7 @@ import openai
 import pytest
 from agents import ModelBehaviorError, OpenAIChatCompletionsModel, OpenAIResponsesModel
 
+from penstock.conditions import DOWN, UP
 from penstock.errors import (
     ModelBusy,
     ModelError,
@@ -24,13 +25,16 @@ from penstock.errors import (
     Unavailable,
 )
 from penstock.journal import asking
+from penstock.models.gate import Gates
 from penstock.models.names import Target
 from penstock.models.providers import Providers, explain, retry_after_s
 from penstock.models.shapes import joined
+from penstock.signals import Signals
 from tests.programs import ROOT
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 SERVER = Target("server", "m", "http://gpu/v1", "none")
+REQUEST = httpx2.Request("POST", "http://gpu/v1/chat/completions")
 
 
 def error_of(handler: Handler) -> Exception:
@@ -260,6 +264,29 @@ def test_each_target_has_one_client_that_does_not_retry_by_itself():
         assert (offline.client, offline.model) == (None, None)
         await providers.close()
         assert list(providers) == [] and server.client.is_closed()
+
+    asyncio.run(main())
+
+
+def test_two_servers_that_call_their_models_the_same_have_gates_of_their_own() -> None:
+    async def main() -> None:
+        gates = Gates(Signals())
+        providers = Providers(gates=gates)
+        away, there = (
+            providers.get(Target("server", "default", f"http://who:secret@{host}:8080/v1", "none"))
+            for host in ("gpu-1", "gpu-2")
+        )
+        for _ in range(3):
+            with pytest.raises(ModelUnavailable):
+                async with away.call(10):
+                    raise openai.APIConnectionError(request=REQUEST)
+        async with there.call(10):
+            pass
+        down, up = (one for one in gates.conditions if one.what == "model")
+        assert (down.state, up.state) == (DOWN, UP)
+        assert down.reason.startswith("server/default at gpu-1:8080/v1: ")
+        assert up.reason == "server/default at gpu-2:8080/v1"
+        await providers.close()
 
     asyncio.run(main())
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from openai.types.responses import ResponseFunctionToolCall
 
 from penstock.errors import ModelFailed
 from tests.models.test_streams import (
@@ -58,6 +59,7 @@ def test_calls_of_tools_have_an_id_and_their_arguments_as_text(
     message = {"role": "assistant", "content": None, "tool_calls": [named, nameless]}
     response, _ = answered(body(message), streamed=streamed)
     (call,) = response.output
+    assert isinstance(call, ResponseFunctionToolCall)
     assert (call.name, call.call_id, call.arguments) == ("look", "call_0", read)
 
 
