@@ -112,7 +112,7 @@ class Mesh(Home):
             await memory.start()
             try:
                 assert (await memory.settled()).state == "up", memory.status
-                return await memory.latest(kinds or KINDS, 1000)
+                return await memory.latest(kinds or KINDS, 10_000)
             finally:
                 await memory.close()
 

@@ -85,7 +85,7 @@ def before_the_answer(crash: Crash) -> None:
             if phases.count("asked") > asked_before and phases[-1] == "asked":
                 crash.die()
             await asyncio.sleep(0)
-        crash.at += 1  # the answer was faster than our look: the next call, then
+        crash.at = crash.passed + 1  # the answer was faster than our look: the next call, then
         return await call
 
     OpenAIChatCompletionsModel.get_response = get_response  # type: ignore[method-assign]
