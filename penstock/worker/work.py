@@ -137,6 +137,10 @@ Do = Callable[[StepWork], Awaitable[Answer]]
 
 def awaitable(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     """Return `function` as one to await: in a thread, unless it is a coroutine function."""
+    code = getattr(function, "__code__", None)
+    # Most say so themselves, and to look further takes longer than the rest of a call that is here.
+    if code is not None and code.co_flags & inspect.CO_COROUTINE:
+        return function
     if inspect.iscoroutinefunction(function):
         return function
 
