@@ -14,7 +14,7 @@ from tests.chaos.evidence import ANSWER, KILL, RESPONSE_ID, Death, find_repeats,
 from tests.chaos.trials import CRASHED, LONG, SEED
 from tests.chaos.verdicts import check_calls, check_repeats
 from tests.mesh import ECHO, Mesh
-from tests.programs import Worker, wait_until
+from tests.programs import PATIENCE_S, Worker, wait_until
 from tests.servers import ScriptedServer
 
 pytestmark = [pytest.mark.usefixtures("qdrant_client"), pytest.mark.timeout(1200 if LONG else 180)]
@@ -58,7 +58,8 @@ class Stream(Mesh):
             command=("-m", "tests.chaos.crashing_worker", "worker", "-l", "info"),
         )
         try:
-            wait_until(lambda: worker.process.poll() is not None, f"a crash at {point}")
+            limit_s = 400 if LONG else PATIENCE_S  # behind hundreds of others
+            wait_until(lambda: worker.process.poll() is not None, f"a crash at {point}", limit_s)
         finally:
             worker.kill()
         found = CRASHED.search(worker.text())
