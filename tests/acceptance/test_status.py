@@ -44,7 +44,8 @@ def test_each_thing_that_is_away_is_said_with_why_and_since_when(home: Home) -> 
         )
         shown = home.run("status", code=1).out
         assert re.search(r"  broker   up  sqlite:///", shown)
-        assert re.search(r"  model    down since \d\d:\d\d:\d\d  server/small: .*reached", shown)
+        server = f"server/small at {nobody.removeprefix('http://')}/v1"
+        assert re.search(rf"  model    down since \d\d:\d\d:\d\d  {server}: .*reached", shown)
         assert re.search(rf"  memory   down since \S+  {re.escape(nobody)}", shown)
         assert "  sandbox  up  native: holds" in shown
         worker.kill()
@@ -124,7 +125,8 @@ def test_who_waits_for_a_run_is_told_what_the_run_waits_for(home: Home) -> None:
     with home.worker():
         waiting = home.start("submit", "story", "--premise", "A tide", "--wait")
         try:
-            away = "waits for model: server/small: server/small cannot be reached"
+            server = f"server/small at 127.0.0.1:{port}/v1"
+            away = f"waits for model: {server}: server/small cannot be reached"
             wait_until(lambda: waiting.has_said(away), "what it waits for")
             with scripted_server(port=port):
                 shown = waiting.finish()
