@@ -232,7 +232,13 @@ class ChatModel(OpenAIChatCompletionsModel):
             options["stream"] = True
             _, stream = await super()._fetch_response(*args, **options)
             async with stream:
-                response = await completion(stream.response, call)
+                try:
+                    response = await completion(stream.response, call)
+                except openai.APIConnectionError as exc:
+                    # It took the call, so this is no sign that it is away, and a call that breaks
+                    # off each time must have an end.
+                    said = f"{call.label} broke off after {call.tokens} tokens of its answer"
+                    raise ModelFailed(f"{said}: {exc.__cause__ or exc}") from exc
         choices = getattr(response, "choices", None) or ()
         if call is not None and choices:
             call.answered = True

@@ -271,9 +271,13 @@ def test_a_stream_that_ends_before_the_answer_does_is_no_answer():
     assert error.message == "server/m ended its answer in the middle, after 2 tokens"
 
 
-def test_a_connection_that_breaks_in_a_stream_is_one_that_breaks():
-    error = failed(delta(content="Once "), httpx2.RemoteProtocolError("peer closed"))
-    assert type(error) is ModelUnavailable and error.message.endswith("peer closed")
+@pytest.mark.parametrize(("said", "tokens"), [([delta(content="Once ")], 1), ([], 0)])
+def test_a_connection_that_breaks_in_an_answer_is_that_calls_own_failure(
+    said: list[bytes], tokens: int
+):
+    error = failed(*said, httpx2.RemoteProtocolError("peer closed"))
+    assert type(error) is ModelFailed
+    assert error.message == f"server/m broke off after {tokens} tokens of its answer: peer closed"
 
 
 @pytest.mark.parametrize(
