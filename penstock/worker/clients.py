@@ -37,7 +37,7 @@ class Clients:
         await asyncio.wait((importing,))  # others wait for it, too: it is not cancelled with us
         try:
             return importing.result()
-        except ImportError as exc:
+        except Exception as exc:  # half an installation fails in any way
             self._importing = None
             raise Unavailable(f"the OpenAI Agents SDK cannot be imported: {exc}") from exc
 

@@ -103,17 +103,19 @@ def work_of(spec: StageSpec, project: Project, settings: Settings, clients: Clie
         return python_step(registry.steps[spec.step])
     made: dict[str, Do] = {}
 
-    async def make(card: Card) -> Do:
-        runner = await clients.runner()
-        target = resolve(card.front.model, settings)
-        do = runner.agent_step(spec, card, target, clients.providers, registry, settings)
-        return made.setdefault(card.hash, do)
+    async def step_of(card: Card) -> Do:
+        if card.hash not in made:
+            runner = await clients.runner()
+            target = resolve(card.front.model, settings)
+            providers = clients.providers
+            made[card.hash] = runner.agent_step(spec, card, target, providers, registry, settings)
+        return made[card.hash]
 
     async def do(work: StepWork) -> Answer:
         now = project.cards[spec.agent or ""]
         text = work.calls.pin(now.hash, now.text)
         if text == now.text:
-            return await (made.get(now.hash) or await make(now))(work)
+            return await (await step_of(now))(work)
         # The card was edited, and what is recorded of this step was asked with its former text.
         trace_id, label, reason = work.event.trace_id, now.label, ""
         try:
@@ -121,10 +123,10 @@ def work_of(spec: StageSpec, project: Project, settings: Settings, clients: Clie
             label = former.label
             if former.document.problems:
                 raise ProjectError(former.document.problems[0])
-            began = made.get(former.hash) or await make(former)
+            began = await step_of(former)
         except (PenstockError, KeyError) as exc:  # of a task or a tool that is gone
             reason = str(exc)
-            began = made.get(now.hash) or await make(now)
+            began = await step_of(now)
         work.signals.emit(CardEdited(trace_id, spec.name, label, now.label, reason))
         return await began(work)
 

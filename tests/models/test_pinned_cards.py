@@ -87,14 +87,20 @@ class House:
             await calls.recorded()
 
 
+async def begun(open_store: Opener) -> House:
+    """A house whose store runs, with an event on the stage's topic."""
+    house = House(open_store)
+    house.store.start(asyncio.get_running_loop())
+    house.store.append(IDEA, 0, b"run", b"event")
+    await house.store.flush()
+    return house
+
+
 def test_a_step_with_recorded_answers_goes_on_with_the_card_that_it_began_with(
     open_store: Opener,
 ) -> None:
     async def main() -> None:
-        house = House(open_store)
-        house.store.start(asyncio.get_running_loop())
-        house.store.append(IDEA, 0, b"run", b"event")
-        await house.store.flush()
+        house = await begun(open_store)
         old = house.write("Be kind.\n## Task: tell\nTell.")
         first = await house.step()
         new = house.write("Be brief.\n## Task: tell\nTell.")
@@ -112,10 +118,7 @@ def test_a_card_that_cannot_be_used_any_more_is_said_and_the_step_goes_on_with_t
     open_store: Opener,
 ) -> None:
     async def main() -> None:
-        house = House(open_store)
-        house.store.start(asyncio.get_running_loop())
-        house.store.append(IDEA, 0, b"run", b"event")
-        await house.store.flush()
+        house = await begun(open_store)
         house.write("---\ntools: [look]\n---\nBe kind.\n## Task: tell\nTell.")
         house.project.registry.add_tool("look", lambda key: key)
         await house.step()
@@ -132,10 +135,7 @@ def test_a_step_whose_sdk_cannot_be_imported_is_tried_again_and_then_it_is_impor
     open_store: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
-        house = House(open_store)
-        house.store.start(asyncio.get_running_loop())
-        house.store.append(IDEA, 0, b"run", b"event")
-        await house.store.flush()
+        house = await begun(open_store)
         house.write("Be kind.\n## Task: tell\nTell.")
         with monkeypatch.context() as broken:
             broken.setitem(sys.modules, "penstock.worker.runner", None)
