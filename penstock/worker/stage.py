@@ -57,7 +57,6 @@ class Stage:
         #: The events in flight of each run, in their order. A record without a key is a run.
         self._queues: dict[Any, collections.deque[tuple[Flight, Any]]] = {}
         # asyncio keeps only weak references to tasks: one that nobody holds can vanish.
-        self._tasks: dict[asyncio.Task[None], Any] = {}
         self._running: dict[Any, asyncio.Task[None]] = {}
         self._paused = False
 
@@ -140,15 +139,7 @@ class Stage:
             queue.append((flight, position))
             return
         self._queues[key] = collections.deque([(flight, position)])
-        task = asyncio.get_running_loop().create_task(self._run(key))
-        self._tasks[task] = message.tp
-        self._running[key] = task
-        task.add_done_callback(lambda ended: self._ended(ended, key))
-
-    def _ended(self, task: asyncio.Task[None], key: Any) -> None:
-        del self._tasks[task]
-        if self._running.get(key) is task:
-            self._close(key)  # it was cancelled before it began
+        self._running[key] = asyncio.get_running_loop().create_task(self._run(key))
 
     def _close(self, key: Any) -> None:
         """Forget the run's queue; what is left in it is delivered again."""
@@ -255,10 +246,14 @@ class Stage:
     async def cancel(self, key: Any) -> int:
         """What is in flight of the run `key` has ended as cancelled, its calls cut off; how many
         events that were."""
-        flights = [flight for flight, _ in self._queues.get(key, ())]
-        if flights:
-            await _cancel([self._running[key]])
-        for flight in flights:
+        queue = self._queues.get(key)
+        if queue is None:
+            return 0
+        flights = {position: flight for flight, position in queue}
+        await self._cancel([key])
+        # Those that came while its calls were cut off are in no queue any more.
+        flights |= {position: flight for flight, position in queue}
+        for flight in flights.values():
             await self._finish(flight, self._processing.cancelled(flight.message))
         return len(flights)
 
@@ -270,15 +265,15 @@ class Stage:
         """Nothing new is taken; what is in flight has ended, or `limit_s` has passed. How many are
         left."""
         self.hold()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=limit_s)
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=limit_s)
         return self._live
 
     async def release(self, kept: Collection[Any]) -> int:
         """What is in flight of other partitions than `kept` was cancelled, and stays un-acked for
         whoever has them now. How many those were."""
-        lost = [task for task, tp in self._tasks.items() if tp not in kept]
-        await _cancel(lost)
+        lost = [key for key, queue in self._queues.items() if queue[0][0].message.tp not in kept]
+        await self._cancel(lost)
         return len(lost)
 
     def resume(self) -> None:
@@ -289,12 +284,15 @@ class Stage:
         """Nothing new is taken; what is in flight has ended, or was cancelled after `limit_s` and
         stays un-acked. How many were cancelled."""
         count = await self.pause(limit_s)
-        await _cancel(list(self._tasks))
+        await self._cancel(list(self._running))
         return count
 
-
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)
+    async def _cancel(self, keys: list[Any]) -> None:
+        tasks = {key: self._running[key] for key in keys}
+        for task in tasks.values():
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks.values())
+        for key, task in tasks.items():
+            if self._running.get(key) is task:
+                self._close(key)  # it had not begun
