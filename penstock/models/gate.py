@@ -63,8 +63,8 @@ class Gate(Protocol):
         """Wait until the caller may call. Asked again before its call, it waits only for what has
         happened since."""
 
-    def succeeded(self, began: float) -> None:
-        """There was an answer, be it a refusal."""
+    def succeeded(self, began: float, timeout_s: float = math.inf) -> None:
+        """There was an answer, be it a refusal, to a call that could take `timeout_s`."""
 
     def failed(self, error: Unavailable, began: float) -> bool:
         """There was none; True when it waits here from now on."""
@@ -88,8 +88,9 @@ class Gates:
         name: str,
         explain: Callable[[Exception], Exception] = lambda error: error,
         at_once: int | None = None,
+        timeout_s: float = math.inf,
     ) -> AsyncIterator[None]:
-        """Wait until `name`, a `what`, may be called; inside, call it once.
+        """Wait until `name`, a `what`, may be called; inside, call it once, within `timeout_s`.
 
         At the first call of it, `at_once` says how many may be in flight; None: as many as come.
         `explain` says what an error of the call means, and that is raised. What is `Unavailable`
@@ -121,7 +122,7 @@ class Gates:
                 error.counts = error.counts and isinstance(error, ModelFailed)
             else:
                 for gate in gates:
-                    gate.succeeded(began)
+                    gate.succeeded(began, timeout_s)
             if error is exc:
                 raise
             raise error from exc
@@ -130,7 +131,7 @@ class Gates:
                 gate.release()
             raise
         for gate in gates:
-            gate.succeeded(began)
+            gate.succeeded(began, timeout_s)
 
     def of(self, what: str, name: str, at_once: int | None = None) -> list[Gate]:
         """The gates that a call of `name` passes, in their order."""
@@ -164,7 +165,8 @@ def _wall_clock(at: float) -> float:
 class AtOnce:
     """How many calls of `name` are in flight: `limit` at first, and one more with each answer while
     others wait. Half of them when one takes too long, and from then on one more when all of them
-    were answered: a queue in the server answers well until it is too long."""
+    were answered: a queue in the server answers well until it is too long. An answer that took half
+    of its time is no reason for more: the next calls wait behind it."""
 
     error: Unavailable | None = None
 
@@ -209,9 +211,10 @@ class AtOnce:
                 self._calling.add(task)
                 goes.set_result(None)
 
-    def succeeded(self, began: float) -> None:
+    def succeeded(self, began: float, timeout_s: float = math.inf) -> None:
         """There was an answer. Where there was room to spare, that says nothing about more."""
-        if len(self._calling) + 1 > self.limit:
+        took_s = asyncio.get_running_loop().time() - began
+        if len(self._calling) + 1 > self.limit and took_s < timeout_s / 2:
             self.limit += 1 if self._halved_at == -math.inf else 1 / self.limit
         self.release()
 
@@ -301,7 +304,7 @@ class Outage:
             if self.is_down:
                 self._probing.add(task)
 
-    def succeeded(self, began: float) -> None:
+    def succeeded(self, began: float, timeout_s: float = math.inf) -> None:
         """It answered, be it a refusal: it is there, unless the call left before it failed."""
         self.release()
         if self._row_began is not None and began < self._row_began:
@@ -439,7 +442,7 @@ class Pace:
     def _set(self, rate: float, now: float, is_trial: bool = False) -> None:
         self.rate, self._set_at, self._is_trial = rate, now, is_trial
 
-    def succeeded(self, began: float) -> None:
+    def succeeded(self, began: float, timeout_s: float = math.inf) -> None:
         pass
 
     def failed(self, error: Unavailable, began: float) -> bool:

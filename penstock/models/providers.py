@@ -106,7 +106,7 @@ class Provider:
         """Wait until it may be asked; inside, ask it once. What goes wrong is explained."""
         name = self.target.server
         explain = functools.partial(self.explain, timeout_s=timeout_s)
-        async with self.gates.call("model", name, explain, self.calls_at_once):
+        async with self.gates.call("model", name, explain, self.calls_at_once, timeout_s):
             if self.engine is None:
                 yield
             else:

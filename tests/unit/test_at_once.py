@@ -25,12 +25,13 @@ def too_slow() -> ModelFailed:
 class Server:
     """Calls of one server behind its gates, and how many of them are in flight."""
 
-    def __init__(self, at_once: int | None = None) -> None:
+    def __init__(self, at_once: int | None = None, timeout_s: float = 600) -> None:
         self.signals = Signals()
         self.slow: list[int] = []
         self.signals.on(ProviderSlow, lambda said: self.slow.append(said.at_once))
         self.gates = Gates(self.signals, lambda: 0.5)
         self.at_once = at_once
+        self.timeout_s = timeout_s
         self.in_flight = 0
 
     @property
@@ -41,7 +42,8 @@ class Server:
 
     async def call(self, ends: Awaitable[Unavailable | None]) -> None:
         with contextlib.suppress(Unavailable):
-            async with self.gates.call("model", "m", at_once=self.at_once):
+            calling = self.gates.call("model", "m", at_once=self.at_once, timeout_s=self.timeout_s)
+            async with calling:
                 self.in_flight += 1
                 try:
                     error = await ends
@@ -116,6 +118,29 @@ def test_after_a_time_out_one_more_goes_when_as_many_as_are_in_flight_were_answe
         assert seen == [2, 2, 2, 3, 3, 3, 4, 4, 4]
         for one in ends[13:]:
             one.set_result(None)
+
+    leaping(body)
+
+
+def test_answers_that_took_half_of_their_time_are_no_reason_for_more():
+    """One slot that takes 3 s a call, `timeout_s: 10`: ten answers cost ten calls."""
+
+    async def body() -> None:
+        server = Server(2, timeout_s=10)
+        slot = asyncio.Lock()
+        took, now = [], asyncio.get_running_loop().time
+
+        async def ask() -> None:
+            async def answer() -> None:
+                began = now()
+                async with slot:
+                    await asyncio.sleep(3)
+                took.append(now() - began)
+
+            await server.call(answer())
+
+        await asyncio.gather(*(ask() for _ in range(10)))
+        assert server.gate.limit == 3 and len(took) == 10 and max(took) < 10
 
     leaping(body)
 

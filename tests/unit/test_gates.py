@@ -36,7 +36,7 @@ class Watched:
         self.heard.append("acquired")
         await asyncio.sleep(0)
 
-    def succeeded(self, began: float) -> None:
+    def succeeded(self, began: float, timeout_s: float = 0.0) -> None:
         self.heard.append("succeeded")
 
     def failed(self, error: Unavailable, began: float) -> bool:
