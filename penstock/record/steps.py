@@ -1,0 +1,132 @@
+"""Step records: what a finished step did, kept as long as its run.
+
+One for each end of a step: done, a dead letter, cancelled. It is written inside the journal's
+`finish`, so it is there when the step is finished, and never without. Several steps that end at the
+same time share one record of the topic, without a key: a JSON list, in the partition of their runs.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from penstock.record.events import derive_id
+
+#: How a step ended. `SKIPPED`: the event was for another stage, or began a run.
+DONE, DEAD, CANCELLED, SKIPPED = "done", "dead", "cancelled", "skipped"
+#: What was called.
+MODEL, TOOL, FUNCTION, MEMORY = "model", "tool", "function", "memory"
+
+
+def topic_name(app_id: str) -> str:
+    """Return the name of an app's topic of step records."""
+    return f"{app_id}-steps"
+
+
+class Hold(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a step waited: `kind` is 'queue' (another event of its run), 'outage', 'pace' or 'slots'
+    (calls at once); `what` names it. Times are in seconds since 1970 UTC."""
+
+    kind: str
+    what: str
+    since: float
+    until: float
+
+
+class Try(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A try that failed, and how long the pause after it was; 0 after the last."""
+
+    began: float
+    ended: float
+    error: str
+    pause_s: float = 0.0
+
+
+class Call(msgspec.Struct, omit_defaults=True):
+    """One call of a step, made or recalled: of a model, a tool, a function or the memory.
+
+    `key` is its name in the journal: the digest of its request and its occurrence. `cost` is in US
+    dollars by `price`, None where no price is known; of a recalled call it is what was not paid
+    again. Of tools `request` and `answer` are kept, cut to the limit of texts.
+    """
+
+    kind: str
+    name: str
+    key: str
+    asked: float
+    answered: float
+    recalled: bool = False
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    #: Why the model stopped, where that was before its end.
+    finish: str = ""
+    cost: float | None = None
+    price: str = ""
+    request: str = ""
+    answer: str = ""
+    error: str = ""
+
+
+class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What one step did with one event. `id` is derived from the event, the stage and the replay,
+    so that a repeat is known. Times are in seconds since 1970 UTC: the event was `created`, the
+    stage has `taken` it, the step has `ended`."""
+
+    id: str
+    trace_id: str
+    event: str
+    pipeline: str
+    stage: str
+    #: The agent or the step.
+    does: str
+    topic: str
+    partition: int
+    offset: int
+    end: str = DONE
+    created: float = 0.0
+    taken: float = 0.0
+    ended: float = 0.0
+    replay: int = 0
+    card: str | None = None
+    worker: str = ""
+    version: str = ""
+    #: Workers that died while the step was under way. A call that was in flight then is lost, and
+    #: is among `calls` only as it was made again.
+    deaths: int = 0
+    holds: Sequence[Hold] = ()
+    tries: Sequence[Try] = ()
+    calls: Sequence[Call] = ()
+    #: Of each output its topic and the id of its event.
+    outputs: Sequence[tuple[str, str]] = ()
+    #: What a step without outputs gave, as JSON, cut to the limit of texts.
+    result: str = ""
+    #: Of a dead letter its cause and message; of a way back that was not gone why.
+    error: str = ""
+
+
+def record_id(event_id: str, stage: str, replay: int) -> str:
+    """Return the id of the record of `stage`'s step over an event, in its `replay`-th replay."""
+    return derive_id(event_id, stage, "step", 0, replay)
+
+
+_decoder = msgspec.json.Decoder(list[StepRecord])
+_encoder = msgspec.json.Encoder()
+
+
+def dump(records: Sequence[StepRecord]) -> bytes:
+    """Return the records as one record of the topic holds them."""
+    return _encoder.encode(records)
+
+
+def load(raw: bytes) -> list[StepRecord]:
+    """Return the records in `raw`. Raises `msgspec.DecodeError` for what is none of ours."""
+    return _decoder.decode(raw)
+
+
+def shortened(value: Any, limit: int) -> str:
+    """Return `value` as text, cut to `limit` characters with a word about it."""
+    text = value if isinstance(value, str) else _encoder.encode(value).decode()
+    more = len(text) - limit
+    return text if more <= 0 else f"{text[:limit]}... ({more} characters more)"
