@@ -38,6 +38,37 @@ asking: contextvars.ContextVar[Callable[[], Awaitable[None] | None] | None] = (
 )
 
 
+#: What is called.
+MODEL, TOOL, FUNCTION, MEMORY = "model", "tool", "function", "memory"
+
+
+class Call(msgspec.Struct, omit_defaults=True):
+    """One call of a step, made or recalled: of a model, a tool, a function or the memory.
+
+    `key` is its name in the journal: the digest of its request and its occurrence. `cost` is in US
+    dollars by `price`, None where no price is known; of a recalled call it is what was not paid
+    again. Of tools `request` and `answer` are kept, cut to the limit of texts.
+    """
+
+    kind: str
+    name: str
+    key: str
+    asked: float
+    answered: float
+    recalled: bool = False
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    #: Why the model stopped, where that was before its end.
+    finish: str = ""
+    cost: float | None = None
+    price: str = ""
+    request: str = ""
+    answer: str = ""
+    error: str = ""
+
+
 def claimed_at(claim: bytes) -> float:
     """Return when a claim was made, in seconds since 1970 UTC."""
     return float(msgspec.json.decode(claim)[0])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from penstock.broker.suspects import Suspects
 from penstock.conditions import Condition
 from penstock.journal import Journal
-from penstock.record import cancels
+from penstock.record import cancels, steps
 from penstock.record import dead_letters as deadletters
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Plan:
 
     def on_broker(self, topic: str) -> str:
         """Return the name that `topic` of a chain, or of the app, has on the broker."""
-        own = topic in (self.dead_letters, self.cancels)
+        own = topic in (self.dead_letters, self.cancels, self.steps)
         return topic if own else self.prefix + topic
 
     def in_chain(self, topic: str) -> str:
@@ -146,10 +146,15 @@ class Plan:
         return deadletters.topic_name(self.app_id)
 
     @property
+    def steps(self) -> str:
+        """The topic of step records."""
+        return steps.topic_name(self.app_id)
+
+    @property
     def topics(self) -> list[str]:
-        """The pipelines' topics, then those of dead letters and of cancelled runs."""
+        """The pipelines' topics, then those of dead letters, cancelled runs and step records."""
         names = [name for pipeline in self.pipelines for name in pipeline.topics]
-        return [*names, self.dead_letters, self.cancels]
+        return [*names, self.dead_letters, self.cancels, self.steps]
 
 
 class Broker(Protocol):

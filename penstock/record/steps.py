@@ -10,12 +10,11 @@ from typing import Any
 
 import msgspec
 
+from penstock.journal import Call
 from penstock.record.events import derive_id
 
 #: How a step ended. `SKIPPED`: the event was for another stage, or began a run.
 DONE, DEAD, CANCELLED, SKIPPED = "done", "dead", "cancelled", "skipped"
-#: What was called.
-MODEL, TOOL, FUNCTION, MEMORY = "model", "tool", "function", "memory"
 
 
 def topic_name(app_id: str) -> str:
@@ -40,33 +39,6 @@ class Try(msgspec.Struct, frozen=True, omit_defaults=True):
     ended: float
     error: str
     pause_s: float = 0.0
-
-
-class Call(msgspec.Struct, omit_defaults=True):
-    """One call of a step, made or recalled: of a model, a tool, a function or the memory.
-
-    `key` is its name in the journal: the digest of its request and its occurrence. `cost` is in US
-    dollars by `price`, None where no price is known; of a recalled call it is what was not paid
-    again. Of tools `request` and `answer` are kept, cut to the limit of texts.
-    """
-
-    kind: str
-    name: str
-    key: str
-    asked: float
-    answered: float
-    recalled: bool = False
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    #: Why the model stopped, where that was before its end.
-    finish: str = ""
-    cost: float | None = None
-    price: str = ""
-    request: str = ""
-    answer: str = ""
-    error: str = ""
 
 
 class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -95,6 +95,7 @@ class SoleWorker:
                 store.create(name, count)
         for topic in (self.plan.dead_letters, self.plan.cancels):
             store.create(topic, self.settings.partitions)
+        store.create(self.plan.steps, 1)  # one record a commit, whatever runs are in it
         topic = self.plan.cancels
         stages.cancelled |= {
             key or b""
