@@ -15,6 +15,14 @@ ENTRY_POINTS = {
 }
 
 
+def version() -> str:
+    """Return the version that is installed; "" where Penstock is only on the path."""
+    try:
+        return importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
 def require_one_installation() -> None:
     """Raises `InstalledTwice` where two distributions bring the package, the command or the
     transport. Looks into all that is installed, some 20 ms: for a worker, not for each command."""

@@ -132,11 +132,12 @@ class Journal(Protocol):
         outputs: Sequence[Output],
         step: str | None,
         then: Callable[[Locations], None],
+        record: bytes = b"",
     ) -> Awaitable[None] | None:
-        """End the step: append its outputs, delete its entries, mark its event as done. `then` is
-        called with the locations of the outputs when they are durable. Without `step` the entries
-        stay (a dead letter's, so that its replay pays nothing again). Returns what to await before
-        more work is taken, if anything."""
+        """End the step: append its outputs and its `record`, delete its entries, mark its event as
+        done. `then` is called with the locations of the outputs when they are durable. Without
+        `step` the entries stay (a dead letter's, so that its replay pays nothing again). Returns
+        what to await before more work is taken, if anything."""
 
 
 class Calls:
@@ -145,13 +146,13 @@ class Calls:
     __slots__ = (
         "_anew",
         "_failed",
-        "_made",
+        "_number",
         "_pending",
         "_pin",
         "_redact",
         "_replay",
         "journal",
-        "last",
+        "made",
         "message",
         "step",
     )
@@ -164,19 +165,20 @@ class Calls:
         anew: Collection[str] = (),
         replay: int = 0,
         redact: Callable[[bytes], bytes] = bytes,
+        made: list[Call] | None = None,
     ) -> None:
         self.journal = journal
         self.step = step
         self.message = message
-        #: The name of the call that was answered last, by its request.
-        self.last = ""
+        #: The calls that were answered, in their order.
+        self.made: list[Call] = [] if made is None else made
         #: Calls whose recorded answers cannot be used; they are made once more in this `replay`.
         self._anew = anew
         self._replay = replay
         #: Takes secrets out of an answer, before anybody sees it.
         self._redact = redact
         #: How often each request was made.
-        self._made: dict[str, int] = {}
+        self._number: dict[str, int] = {}
         #: The numbers of calls that failed, by request: the next equal request is that call again.
         self._failed: dict[str, list[int]] = {}
         self._pending: list[asyncio.Future[None]] = []
@@ -221,9 +223,15 @@ class Calls:
         _, held_value, position = msgspec.json.decode(held)
         return held_value, position
 
-    async def once(self, request: bytes, call: Callable[[], Awaitable[bytes]]) -> bytes:
+    async def once(
+        self,
+        request: bytes,
+        call: Callable[[], Awaitable[bytes]],
+        kind: str = FUNCTION,
+        name: str = "",
+    ) -> bytes:
         """Return the answer to `request`: the recorded one, or else that of `call`, which is
-        recorded.
+        recorded. It is the last in `made` then, as a call of `name`, a `kind`.
 
         The key is the request's hash and its occurrence within the step. No call is made before
         the answers to earlier ones are durable.
@@ -232,15 +240,16 @@ class Calls:
         if failed := self._failed.get(digest):
             number = failed.pop(0)
         else:
-            number = self._made.get(digest, 0)
-            self._made[digest] = number + 1
-        name = f"{digest}-{number}"
-        key = f"{self.step}/{name}"
-        if name in self._anew:
+            number = self._number.get(digest, 0)
+            self._number[digest] = number + 1
+        request_name = f"{digest}-{number}"
+        key = f"{self.step}/{request_name}"
+        if request_name in self._anew:
             key += f"~{self._replay}"
+        asked = time.time()
         answer = self.journal.recall(key, self.message)
         if answer is not None:
-            self.last = name
+            self.made.append(Call(kind, name, request_name, asked, asked, recalled=True))
             return answer
         try:
             if self._pending:
@@ -258,7 +267,7 @@ class Calls:
             self._failed.setdefault(digest, []).append(number)
             raise
         self._record(key, answer)
-        self.last = name
+        self.made.append(Call(kind, name, request_name, asked, time.time()))
         return answer
 
     async def recorded(self) -> None:

@@ -166,6 +166,9 @@ class Settings:
     log_instructions: bool = _setting(
         True, "repeat an agent's instructions in the log line of its answer", _switch
     )
+    record_text: int = _setting(
+        2000, "characters of a tool's arguments and answer on a step's record", _whole(0, 1_000_000)
+    )
     max_event_bytes: int = _setting(
         1_000_000, "largest event, in bytes of JSON", _whole(1_000, 10**9)
     )

@@ -74,6 +74,10 @@ class Suspects(Protocol):
         """Return the suspect that the event of `message` is, for `Search.admitted`, if it is one.
         Raises `KilledWorker` when it must not run at all."""
 
+    def deaths(self, stage: str, message: Any) -> int:
+        """Return at how many deaths the event of `message` was in flight, as far as that is
+        known."""
+
     def enter(self, stage: str, message: Any, alone: bool) -> int:
         """Note that the event is in flight. Returns the slot, for `written` and `leave`."""
 
@@ -109,6 +113,7 @@ class Search:
     def __init__(self) -> None:
         self.concurrency = Concurrency()
         self._suspects: dict[Hashable, Suspect] = {}
+        self._deaths: dict[Hashable, int] = {}
         self._killers: dict[Hashable, int] = {}
         self._groups: dict[tuple[Any, ...], Group] = {}
         self._is_patient = True
@@ -121,6 +126,7 @@ class Search:
 
     def load(self, suspects: Mapping[Any, Suspect]) -> None:
         """From here on, those of `suspects` that were there at enough deaths are all there are."""
+        self._deaths = {key: len(one.deaths) for key, one in suspects.items()}
         self._killers = {key: one.alone for key, one in suspects.items() if one.is_killer}
         self._suspects = {
             key: one
@@ -149,6 +155,14 @@ class Search:
         if key in self._killers:
             raise KilledWorker(self._killers[key])
         return key in self._suspects
+
+    def deaths(self, key: Hashable) -> int:
+        return self._deaths.get(key, 0)
+
+    @property
+    def knows_deaths(self) -> bool:
+        """Whether anything was in flight at a death."""
+        return bool(self._deaths)
 
     @property
     def is_over(self) -> bool:

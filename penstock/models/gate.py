@@ -48,6 +48,8 @@ class Gate(Protocol):
     then says once what came of it: `succeeded`, `failed` or `release`. `began` is when the call
     left, by the loop's clock."""
 
+    #: The word for what is waited for here, on the record of a step.
+    kind: str
     #: Why calls wait, while they do.
     error: Unavailable | None
 
@@ -101,9 +103,12 @@ class Gates:
         try:
             # Who waited at the last may find one before it closed by now.
             for gate in (*gates, *gates[:-1]):
-                if step is not None:
-                    step.waits = gate.waits
+                if step is None:
+                    await gate.acquire()
+                    continue
+                step.waits, since = gate.waits, time.time()
                 await gate.acquire()
+                step.held(gate.kind, name, since)
         except BaseException:
             for gate in gates:
                 gate.release()
@@ -168,6 +173,7 @@ class AtOnce:
     were answered: a queue in the server answers well until it is too long. An answer that took half
     of its time is no reason for more: the next calls wait behind it."""
 
+    kind = "slots"
     error: Unavailable | None = None
 
     def __init__(self, what: str, name: str, signals: Signals, limit: int | None = None) -> None:
@@ -250,6 +256,8 @@ class Waiting(NamedTuple):
 
 class Outage:
     """Whether `name` is up; closed to all but a probe now and then while it is not."""
+
+    kind = "outage"
 
     def __init__(
         self,
@@ -380,6 +388,7 @@ class Outage:
 class Pace:
     """How many calls a second `name` takes: all that come, until it refuses some as too many."""
 
+    kind = "pace"
     error: Unavailable | None = None
 
     def __init__(self, what: str, name: str, signals: Signals) -> None:

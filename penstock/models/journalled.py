@@ -26,10 +26,11 @@ from openai.types.responses import (
     ResponseOutputText,
 )
 from openai.types.responses.response_prompt_param import ResponsePromptParam
+from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 from pydantic import BaseModel, TypeAdapter
 
 from penstock.errors import ModelBusy
-from penstock.journal import Calls
+from penstock.journal import MODEL, Calls
 from penstock.models.offline.filling import example_of
 from penstock.models.providers import (
     OBJECT,
@@ -152,9 +153,15 @@ class JournalledModel(Model):
                     async with self.provider.call(self.limits.total.seconds):
                         return await self._ask_its_way(ask, model_settings, output_schema)
 
-        response, why = _load(await self.calls.once(request, call))
+        label = self.provider.label
+        response, why = _load(await self.calls.once(request, call, MODEL, label))
+        made = self.calls.made[-1]
+        made.finish, usage = why, response.usage
+        made.input_tokens, made.output_tokens = usage.input_tokens, usage.output_tokens
+        made.cached_tokens = usage.input_tokens_details.cached_tokens
+        made.reasoning_tokens = usage.output_tokens_details.reasoning_tokens
         self.cuts.append(why)
-        self.names.append(self.calls.last)
+        self.names.append(made.key)
         self._answers.append(response)
         return set_apart(response)
 
@@ -262,7 +269,11 @@ def _dump(response: ModelResponse, why_cut: str) -> bytes:
     return msgspec.json.encode(
         {
             "output": [storable(item.model_dump(exclude_unset=True)) for item in response.output],
-            "usage": [usage.requests, usage.input_tokens, usage.output_tokens],
+            "usage": [
+                *(usage.requests, usage.input_tokens, usage.output_tokens),
+                usage.input_tokens_details.cached_tokens or 0,
+                usage.output_tokens_details.reasoning_tokens or 0,
+            ],
             "response_id": response.response_id,
             "cut": why_cut,
         },
@@ -272,7 +283,8 @@ def _dump(response: ModelResponse, why_cut: str) -> bytes:
 
 def _load(answer: bytes) -> tuple[ModelResponse, str]:
     read = msgspec.json.decode(answer)
-    requests, input_tokens, output_tokens = read["usage"]
+    # Those of before have three numbers.
+    requests, input_tokens, output_tokens, cached, reasoning = [*read["usage"], 0, 0][:5]
     response = ModelResponse(
         output=_items.validate_python(read["output"]),
         usage=TokenUsage(
@@ -280,6 +292,8 @@ def _load(answer: bytes) -> tuple[ModelResponse, str]:
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             total_tokens=input_tokens + output_tokens,
+            input_tokens_details=InputTokensDetails(cached_tokens=cached, cache_write_tokens=0),
+            output_tokens_details=OutputTokensDetails(reasoning_tokens=reasoning),
         ),
         response_id=read["response_id"],
     )

@@ -12,6 +12,7 @@ import msgspec
 
 from penstock.journal import Call
 from penstock.record.events import derive_id
+from penstock.record.values import storable
 
 #: How a step ended. `SKIPPED`: the event was for another stage, or began a run.
 DONE, DEAD, CANCELLED, SKIPPED = "done", "dead", "cancelled", "skipped"
@@ -87,9 +88,16 @@ _decoder = msgspec.json.Decoder(list[StepRecord])
 _encoder = msgspec.json.Encoder()
 
 
-def dump(records: Sequence[StepRecord]) -> bytes:
-    """Return the records as one record of the topic holds them."""
-    return _encoder.encode(records)
+def dump(record: StepRecord) -> bytes:
+    try:
+        return _encoder.encode(record)
+    except UnicodeEncodeError:  # what a server said may be no Unicode
+        return _encoder.encode(storable(msgspec.to_builtins(record)))
+
+
+def joined(records: Sequence[bytes]) -> bytes:
+    """Return the records, each as `dump` gives it, as one record of the topic holds them."""
+    return b"[" + b",".join(records) + b"]"
 
 
 def load(raw: bytes) -> list[StepRecord]:
@@ -98,7 +106,11 @@ def load(raw: bytes) -> list[StepRecord]:
 
 
 def shortened(value: Any, limit: int) -> str:
-    """Return `value` as text, cut to `limit` characters with a word about it."""
-    text = value if isinstance(value, str) else _encoder.encode(value).decode()
+    """Return `value` as text, JSON where it is that, cut to `limit` characters with a word about
+    it."""
+    try:
+        text = value if isinstance(value, str) else _encoder.encode(value).decode()
+    except (TypeError, ValueError, RecursionError):
+        text = repr(value)
     more = len(text) - limit
     return text if more <= 0 else f"{text[:limit]}... ({more} characters more)"

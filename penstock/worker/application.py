@@ -12,6 +12,7 @@ from penstock.broker import join
 from penstock.broker.suspects import Suspects
 from penstock.conditions import Condition
 from penstock.errors import BrokerUnavailable, PenstockError
+from penstock.installation import version
 from penstock.journal import Journal
 from penstock.models.gate import Gates
 from penstock.project.chains import Chain, StageSpec
@@ -36,7 +37,7 @@ from penstock.worker.console import show
 from penstock.worker.drift import Drift
 from penstock.worker.env import Env
 from penstock.worker.faust_parts import Boot, RawSchema, Tables
-from penstock.worker.health import HealthFile
+from penstock.worker.health import HealthFile, name_of
 from penstock.worker.interactions import Interactions
 from penstock.worker.life import Life
 from penstock.worker.readiness import Readiness
@@ -261,6 +262,8 @@ class PenstockApp(faust.App):
             suspects=self.suspects,
             cancelled=self.cancelled,
             memory=self.clients.memory,
+            worker=name_of(self.settings),
+            version=version(),
             under_way=self.under_way,
             generation=lambda: self.consumer_generation_id,
             undelivered=undelivered,

@@ -29,6 +29,9 @@ class Env:
     cancelled: Set[bytes] = frozenset()
     #: Opens the agents' memory, once.
     memory: Callable[[], Awaitable[Memory]] | None = None
+    #: The worker's name, and the version of Penstock that it is.
+    worker: str = ""
+    version: str = ""
     #: The steps that are done now.
     under_way: set[UnderWay] = dataclasses.field(default_factory=set)
     #: The consumer's generation: a message of another one is somebody else's.

@@ -70,6 +70,11 @@ class Health(msgspec.Struct, frozen=True):
         return self.is_killed or time.time() - self.written > SILENT_S
 
 
+def name_of(settings: Settings) -> str:
+    """Return the name of the worker that this process is."""
+    return settings.worker_id or f"{socket.gethostname()}-{os.getpid()}"
+
+
 class HealthFile:
     """A worker's own file. It is there from the worker's start to its end, and says the latest."""
 
@@ -92,7 +97,7 @@ class HealthFile:
         self._reload: Reload | None = None
         self._conditions = conditions
         self._signals = signals
-        self._name = settings.worker_id or f"{socket.gethostname()}-{os.getpid()}"
+        self._name = name_of(settings)
         self._file = folder_of(settings.data) / f"{settings.app_id}-{self._name}.json"
         self._keeper: asyncio.Task[None] | None = None
 

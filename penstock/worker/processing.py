@@ -1,6 +1,7 @@
 """Processing: what becomes of one event in a stage, decided before anything is written."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,16 @@ from penstock.project.plain import begin_plain
 from penstock.record import dead_letters, events
 from penstock.record.beginnings import encode
 from penstock.record.events import Event
+from penstock.record.steps import (
+    CANCELLED,
+    DEAD,
+    DONE,
+    SKIPPED,
+    StepRecord,
+    dump,
+    record_id,
+    shortened,
+)
 from penstock.signals import (
     DeadLettered,
     EventCancelled,
@@ -43,6 +54,8 @@ class Ending(msgspec.Struct, frozen=True):
     signal: Signal
     outputs: Sequence[Output] = ()
     step: str | None = None
+    #: The step record; empty where there was no event to do a step with.
+    record: bytes = b""
 
 
 class Processing:
@@ -60,10 +73,14 @@ class Processing:
         """The agent's card is called `label` from here on."""
         self.label = msgspec.structs.replace(self.label, card=label)
 
-    async def process(self, message: Any, env: Env) -> Ending:
+    async def process(
+        self, message: Any, env: Env, taken: float | None = None, deaths: int = 0
+    ) -> Ending:
         """Do the stage's step with the event in `message`, and return what came of it: its outputs,
-        or a dead letter for whatever it raises."""
+        or a dead letter for whatever it raises. For its record, the event was `taken` when (None:
+        just now), and so many workers have died in the step before."""
         event: Event | None = None
+        now: UnderWay | None = None
         answer: Answer | None = None
         tries = Tries(env.settings.attempts)
         try:
@@ -74,7 +91,8 @@ class Processing:
             event = events.load(message.value)
             events.require_key(event, message.key)
             if event.only is not None and event.only != self.spec.name:
-                return Ending(EventSkipped(self.label, event))
+                record = self._record(message, event, env, SKIPPED)
+                return Ending(EventSkipped(self.label, event), record=record)
             if event.replay:
                 env.signals.emit(Replayed(self.label, event))
             env.signals.emit(
@@ -82,6 +100,8 @@ class Processing:
             )
             step = f"{self.spec.name}/{event.id}"
             now = UnderWay(event.trace_id, self.label.does)
+            if taken is not None:
+                now.held("queue", "an earlier event of its run", taken)
             env.under_way.add(now)
             step_under_way.set(now)
             try:
@@ -93,15 +113,71 @@ class Processing:
             exchange = getattr(exc, "exchange", None)
             if answer is not None and answer.exchange is not None:
                 exchange = answer.exchange()
-            return self.dead_letter(message, event, exc, tries.made, env, exchange)
+            if now is not None:
+                now.failed(exc)
+            ending = self.dead_letter(message, event, exc, tries.made, env, exchange)
+            if event is None:
+                return ending
+            error = f"{type(exc).__name__}: {exc}"
+            record = self._record(message, event, env, DEAD, now, deaths=deaths, error=error)
+            return msgspec.structs.replace(ending, record=record)
+        ended = ""
         for topic, output, _ in outputs:
             if output.ended and output.ended != event.ended:
-                env.signals.emit(LoopEnded(self.label, event, topic, output.ended))
+                ended = output.ended
+                env.signals.emit(LoopEnded(self.label, event, topic, ended))
+        result = answer.values[0] if answer.values and not outputs else ""
         return Ending(
             StepFinished(self.label, event, outputs, answer.usage, answer.instructions),
             [(topic, output.key, raw) for topic, output, raw in outputs],
             step,
+            self._record(
+                *(message, event, env, DONE, now),
+                deaths=deaths,
+                outputs=[(topic, output.id) for topic, output, _ in outputs],
+                error=ended,
+                result=shortened(result, env.settings.record_text),
+                card=answer.card,
+            ),
         )
+
+    def _record(
+        self,
+        message: Any,
+        event: Event,
+        env: Env,
+        end: str,
+        now: UnderWay | None = None,
+        *,
+        card: str | None = None,
+        **fields: Any,
+    ) -> bytes:
+        """Return the step's record as it is written, without secrets."""
+        done_at = time.time()
+        record = StepRecord(
+            id=record_id(event.id, self.spec.name, event.replay),
+            trace_id=event.trace_id,
+            event=event.id,
+            pipeline=self.spec.pipeline,
+            stage=self.spec.name,
+            does=self.label.does,
+            topic=message.topic,
+            partition=message.partition,
+            offset=message.offset,
+            end=end,
+            created=event.created,
+            taken=done_at if now is None else now.since,
+            ended=done_at,
+            replay=event.replay,
+            card=card or self.label.card,
+            worker=env.worker,
+            version=env.version,
+            holds=() if now is None else now.holds,
+            tries=() if now is None else now.tries,
+            calls=() if now is None else now.calls,
+            **fields,
+        )
+        return env.settings.redactor.record(dump(record))
 
     def dead_letter(
         self,
@@ -153,14 +229,15 @@ class Processing:
         """Return the end of an event that must not be processed, because it kills its worker."""
         return self.dead_letter(message, _readable(message), error, 0, env)
 
-    def cancelled(self, message: Any) -> Ending:
+    def cancelled(self, message: Any, env: Env) -> Ending:
         """Return the end of an event whose run was cancelled."""
         event = _readable(message)
         if event is None:
             trace_id = (message.key or b"").decode(errors="replace")
             return Ending(EventCancelled(self.label, trace_id))
         step = f"{self.spec.name}/{event.id}"
-        return Ending(EventCancelled(self.label, event.trace_id), step=step)
+        record = self._record(message, event, env, CANCELLED)
+        return Ending(EventCancelled(self.label, event.trace_id), step=step, record=record)
 
     def _begin(self, chain: Chain, message: Any, env: Env) -> Ending:
         """Return the end of a plain record: its run begins, as an event on the same topic."""
@@ -193,7 +270,10 @@ class Processing:
             tries.made += 1
             try:
                 redact = env.settings.redactor.record
-                calls = Calls(env.journal, step, message, event.anew, event.replay, redact)
+                now.began = time.time()
+                calls = Calls(
+                    env.journal, step, message, event.anew, event.replay, redact, now.calls
+                )
                 return await self._do(StepWork(event, calls, env, self.spec.name))
             except asyncio.CancelledError as exc:
                 task = asyncio.current_task()
@@ -204,6 +284,7 @@ class Processing:
                 if tries.spent(exc):
                     raise
                 pause_s = tries.pause_s(exc)
+                now.failed(exc, pause_s)
                 env.signals.emit(Retried(self.label, event, exc, pause_s))
                 now.next_try(exc, pause_s)
                 await asyncio.sleep(pause_s)

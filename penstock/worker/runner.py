@@ -31,6 +31,7 @@ from agents import (
 from agents.usage import Usage as TokenUsage
 
 from penstock.errors import ModelError, ModelMisbehaved
+from penstock.journal import TOOL
 from penstock.models.journalled import JournalledModel
 from penstock.models.names import Target
 from penstock.models.providers import Providers
@@ -39,6 +40,7 @@ from penstock.models.thinking import thinking_of
 from penstock.project.cards import Card
 from penstock.project.chains import StageSpec
 from penstock.record.events import Usage
+from penstock.record.steps import shortened
 from penstock.record.values import storable
 from penstock.settings import Settings
 from penstock.signals import AnswerCut, EchoTaken, ToolFailed
@@ -297,17 +299,23 @@ def _answer_for_failed(context: Any, error: Exception) -> str:
 def _journalled(tool: FunctionTool, work: StepWork) -> FunctionTool:
     """`tool`, each call of it recorded."""
 
-    def raised(error: Exception) -> None:
-        work.signals.emit(ToolFailed(work.event.trace_id, tool.name, error))
-
     async def invoke(context: Any, arguments: str) -> Any:
+        errors: list[str] = []
+
+        def raised(error: Exception) -> None:
+            errors.append(f"{type(error).__name__}: {error}")
+            work.signals.emit(ToolFailed(work.event.trace_id, tool.name, error))
+
         async def call() -> bytes:
             _raised.set(raised)
             return msgspec.json.encode(await tool.on_invoke_tool(context, arguments))
 
-        return msgspec.json.decode(
-            await work.calls.once(msgspec.json.encode([tool.name, arguments]), call)
-        )
+        request = msgspec.json.encode([tool.name, arguments])
+        answer = msgspec.json.decode(await work.calls.once(request, call, TOOL, tool.name))
+        made, limit = work.calls.made[-1], work.settings.record_text
+        made.request, made.answer = shortened(arguments, limit), shortened(answer, limit)
+        made.error = "; ".join(errors)
+        return answer
 
     return dataclasses.replace(tool, on_invoke_tool=invoke)
 

@@ -7,6 +7,7 @@ the stage's limit. How each ends is decided in `penstock.worker.processing`, and
 import asyncio
 import collections
 import dataclasses
+import time
 from collections.abc import Collection
 from typing import Any
 
@@ -25,6 +26,8 @@ class Flight:
     """One event on its way through the stage, and every message that brought it."""
 
     message: Any
+    #: When it was taken, in seconds since 1970.
+    taken: float = dataclasses.field(default_factory=time.time)
     repeats: list[Any] = dataclasses.field(default_factory=list)
 
 
@@ -165,7 +168,8 @@ class Stage:
                         for message in (flight.message, *flight.repeats):
                             self.env.journal.again(self.name, message)
                     elif key in self.env.cancelled:
-                        await self._finish(flight, self._processing.cancelled(flight.message))
+                        ending = self._processing.cancelled(flight.message, self.env)
+                        await self._finish(flight, ending)
                     else:
                         await self._process(flight)
                 except Exception as exc:
@@ -188,7 +192,7 @@ class Stage:
         deaths of a worker when it may."""
         suspects = self.env.suspects
         if suspects is None:
-            await self._finish(flight, await self._processing.process(flight.message, self.env))
+            await self._end(flight)
             return
         try:
             suspect = suspects.find(self.name, flight.message)
@@ -216,10 +220,15 @@ class Stage:
             writing = suspects.written(slot)
             if writing is not None:
                 await writing
-            await self._finish(flight, await self._processing.process(flight.message, self.env))
+            await self._end(flight, suspects.deaths(self.name, flight.message))
             ended = True
         finally:
             suspects.leave(slot, ended)
+
+    async def _end(self, flight: Flight, deaths: int = 0) -> None:
+        message, env = flight.message, self.env
+        ending = await self._processing.process(message, env, flight.taken, deaths)
+        await self._finish(flight, ending)
 
     async def _finish(self, flight: Flight, ending: Ending) -> None:
         """Write `ending`, and emit its signal when it is durable. Nothing else finishes events."""
@@ -231,7 +240,8 @@ class Stage:
         while True:
             try:
                 waiting = env.journal.finish(
-                    self.name, flight.message, ending.outputs, ending.step, durable
+                    *(self.name, flight.message, ending.outputs, ending.step, durable),
+                    ending.record,
                 )
                 if waiting is not None:
                     await waiting
@@ -254,7 +264,7 @@ class Stage:
         # Those that came while its calls were cut off are in no queue any more.
         flights |= {position: flight for flight, position in queue}
         for flight in flights.values():
-            await self._finish(flight, self._processing.cancelled(flight.message))
+            await self._finish(flight, self._processing.cancelled(flight.message, self.env))
         return len(flights)
 
     def hold(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from penstock.errors import EventError, StepFailed, Unavailable
-from penstock.journal import Calls
+from penstock.journal import FUNCTION, MEMORY, Calls
 from penstock.memory import KINDS
 from penstock.record.dead_letters import Exchange
 from penstock.record.events import Event, Usage
@@ -94,7 +94,8 @@ class StepWork:
         async def made() -> bytes:
             return msgspec.json.encode(await awaitable(function)(*args))
 
-        return msgspec.json.decode(await self.calls.once(msgspec.json.encode([name, args]), made))
+        request = msgspec.json.encode([name, args])
+        return msgspec.json.decode(await self.calls.once(request, made, FUNCTION, name))
 
     async def claim(self, value: Any) -> Claim:
         held, position = await self.calls.claim(self.event.trace_id, value)
@@ -116,7 +117,9 @@ class StepWork:
             return msgspec.json.encode(found)
 
         request = msgspec.json.encode(["recall", about, kinds, limit])
-        found: list[dict[str, Any]] = msgspec.json.decode(await self.calls.once(request, look))
+        found: list[dict[str, Any]] = msgspec.json.decode(
+            await self.calls.once(request, look, MEMORY, "recall")
+        )
         return found
 
     async def remember(self, kind: str, about: str, lesson: str) -> None:

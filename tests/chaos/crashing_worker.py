@@ -22,7 +22,7 @@ from agents import OpenAIChatCompletionsModel
 import penstock.__main__
 import penstock.crash
 from penstock.broker.embedded.writer import Batch, Writer
-from penstock.journal import Calls
+from penstock.journal import FUNCTION, Calls
 from penstock.memory.outbox import Outbox
 from penstock.steps.history import History
 
@@ -121,8 +121,10 @@ def with_durable_answers(arm: Callable[[Crash], None]) -> Callable[[Crash], None
     in the file before the outputs are."""
     once = Calls.once
 
-    async def once_durable(self: Calls, request: bytes, call: Any) -> bytes:
-        answer = await once(self, request, call)
+    async def once_durable(
+        self: Calls, request: bytes, call: Any, kind: str = FUNCTION, name: str = ""
+    ) -> bytes:
+        answer = await once(self, request, call, kind, name)
         await self.recorded()
         return answer
 

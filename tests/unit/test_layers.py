@@ -12,10 +12,10 @@ ROOT = pathlib.Path(penstock.__file__).parent
 #: From the ground up to what people use. Each imports only from lines above it, and from what
 #: stands left of it on its own.
 LAYERS = """\
-errors redaction settings backoff conditions under_way crash private programs installation
+errors redaction settings backoff conditions crash private programs installation
 journal
 record
-signals
+signals under_way
 sandbox
 models
 memory

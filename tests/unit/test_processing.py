@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from penstock.project.chains import StageSpec
-from penstock.record import dead_letters, events
+from penstock.record import dead_letters, events, steps
 from penstock.record.events import Event, derive_id, first_event
 from penstock.settings import Settings
 from penstock.signals import (
@@ -105,7 +105,11 @@ def test_a_replay_for_another_stage_ends_without_a_step():
 def test_a_cancelled_run_takes_its_journal_with_it_as_far_as_it_can_be_read():
     processing = Processing(SPEC, python_step(tell))
     event = first_event("tale", {"idea": "a snail"}, TRACE)
-    ended = processing.cancelled(message(event))
-    assert ended == Ending(EventCancelled(processing.label, TRACE), step=f"teller/{event.id}")
-    unread = processing.cancelled(message(b"hello", key=b"a run"))
+    env = env_of(Notebook())
+    ended = processing.cancelled(message(event), env)
+    (record,) = steps.load(steps.joined([ended.record]))
+    assert (record.trace_id, record.stage, record.end) == (TRACE, "teller", steps.CANCELLED)
+    expected = Ending(EventCancelled(processing.label, TRACE), step=f"teller/{event.id}")
+    assert msgspec.structs.replace(ended, record=b"") == expected
+    unread = processing.cancelled(message(b"hello", key=b"a run"), env)
     assert unread == Ending(EventCancelled(processing.label, "a run"))

@@ -62,6 +62,7 @@ def test_every_setting_can_be_set_by_its_name():
         "PENSTOCK_EVENT_LOG_BYTES": "5000",
         "PENSTOCK_EVENT_LOG_FILES": "0",
         "PENSTOCK_LOG_INSTRUCTIONS": "no",
+        "PENSTOCK_RECORD_TEXT": "100",
         "PENSTOCK_MAX_EVENT_BYTES": "2000",
         "PENSTOCK_RETENTION_S": "60",
         "PENSTOCK_EMBEDDINGS": "ollama/nomic-embed-text",

@@ -59,6 +59,7 @@ class Notebook:
         outputs: Any,
         step: str | None,
         then: Callable[[Locations], None],
+        record: bytes = b"",
     ) -> Awaitable[None] | None:
         return None
 

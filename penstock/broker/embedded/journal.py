@@ -13,9 +13,12 @@ from penstock.journal import Locations, Output
 class EmbeddedJournal:
     """`Journal` on an embedded file."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, steps: str = "steps") -> None:
         self.store = store
         self.room = store.room
+        # Of one partition: one record a commit, whatever runs are in it.
+        store.create(steps, 1)
+        self._steps = TP(steps, 0)
 
     def owns(self, message: Any) -> bool:
         return True
@@ -48,6 +51,7 @@ class EmbeddedJournal:
         outputs: Sequence[Output],
         step: str | None,
         then: Callable[[Locations], None],
+        record: bytes = b"",
     ) -> Awaitable[None] | None:
         store = self.store
         now = int(time.time() * 1000)
@@ -60,6 +64,8 @@ class EmbeddedJournal:
             then([(row[0].partition, offset) for row, offset in zip(rows, offsets, strict=True)])
 
         store.finish(stage, message.tp, message.offset, rows, step, durable)
+        if record:
+            store.note_step(self._steps, record)
         return None if self.room.is_set() else _wait(self.room)
 
 

@@ -70,7 +70,7 @@ class SoleWorker:
     @property
     def journal(self) -> EmbeddedJournal:
         if self._journal is None:
-            self._journal = EmbeddedJournal(self.store)
+            self._journal = EmbeddedJournal(self.store, self.plan.steps)
         return self._journal
 
     # -- life
@@ -95,7 +95,6 @@ class SoleWorker:
                 store.create(name, count)
         for topic in (self.plan.dead_letters, self.plan.cancels):
             store.create(topic, self.settings.partitions)
-        store.create(self.plan.steps, 1)  # one record a commit, whatever runs are in it
         topic = self.plan.cancels
         stages.cancelled |= {
             key or b""

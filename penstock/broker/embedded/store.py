@@ -248,6 +248,11 @@ class Store(Topics):
             batch.enders.append((waiter, first, len(batch.records)))
         self._touch()
 
+    def note_step(self, tp: TP, record: bytes) -> None:
+        """Append `record`, a step record, to `tp`: those of a commit are one record there."""
+        self._open.step_records.setdefault(self.part(tp), []).append(record)
+        self._touch()
+
     def drop_unpinned(self) -> None:
         """Delete the texts that no unfinished step began with."""
         pairs = (pair for entries in self.entries.values() for pair in entries.items())

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from penstock import crash
 from penstock.broker.embedded.file import SHIFT
 from penstock.record.events import begun_before
+from penstock.record.steps import joined
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class Batch:
         "offsets",
         "positions",
         "records",
+        "step_records",
         "strict",
         "submissions",
         "submitted",
@@ -91,6 +93,8 @@ class Batch:
 
     def __init__(self) -> None:
         self.records: list[Pending] = []
+        #: By the partition that they are written to, as one record each.
+        self.step_records: dict[int, list[bytes]] = {}
         #: Journal entries by key; of two for one key in a batch the later one counts.
         self.enter: dict[str, bytes] = {}
         self.drop: dict[str, None] = {}
@@ -309,6 +313,12 @@ class Writer:
             offset = read_end(db, part) if offset is None else offset
             rows.append(((part << SHIFT) + offset, ts, key, value, headers))
             submitted.append(offset)
+            after[part] = offset + 1
+        for part, step_records in batch.step_records.items():
+            offset = after.get(part, self._next.get(part))
+            offset = read_end(db, part) if offset is None else offset
+            value = joined(step_records)
+            rows.append(((part << SHIFT) + offset, int(time.time() * 1000), None, value, None))
             after[part] = offset + 1
         chunked(db, INSERT, rows)
         if batch.enter:

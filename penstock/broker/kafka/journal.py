@@ -50,6 +50,7 @@ from penstock.broker.kafka.suspects import Careful, KafkaSuspects
 from penstock.errors import EventTooLarge
 from penstock.journal import CLAIMS, TEXTS, Locations, Output, claimed_at, unpinned
 from penstock.record.events import begun_before, content_of
+from penstock.record.steps import joined
 from penstock.signals import Signal, TopicMadeAnew
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,9 @@ CROWDED_OUT = "crowded"
 #: Another: Kafka does not take a mark for its size; and seconds until it is asked again.
 REFUSED, REFUSED_PAUSE_S = "refused", 2.0
 
+#: Bytes of step records that are one record.
+RECORDS_BYTES = 256 * 1024
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -82,6 +86,7 @@ class Ends:
     #: The ids of first events, with the content of their runs.
     firsts: dict[str, str] = dataclasses.field(default_factory=dict)
     steps: list[bytes] = dataclasses.field(default_factory=list)
+    records: list[bytes] = dataclasses.field(default_factory=list)
     messages: list[Any] = dataclasses.field(default_factory=list)
 
 
@@ -421,6 +426,7 @@ class KafkaJournal:
         outputs: Sequence[Output],
         step: str | None,
         then: Callable[[Locations], None],
+        record: bytes = b"",
     ) -> None:
         if step is not None:
             # An answer that Kafka never takes (too large) is not recorded; the step ends without.
@@ -442,6 +448,8 @@ class KafkaJournal:
         elif id_ not in known:  # else it is one that was refused
             known[id_] = ends.firsts[id_] = _content(message)
         ends.messages.append(message)
+        if record:
+            ends.records.append(record)
         if step is not None:
             ends.steps.append(step.encode())
         self._count += 1
@@ -536,6 +544,9 @@ class KafkaJournal:
         """Write what is finished; then ack its messages and delete what is not needed any more."""
         final, self._final = self._final, []
         written, self._ends, self._count = self._ends, {}, 0
+        # Before the marks: what is marked is never done again, and its record is written by nobody.
+        await self._write_records(written)
+        crash.at("step records written")
         now = self._clock()
         rows = [(partition, key, _encode(stretch)) for partition, key, stretch in final]
         gone: list[tuple[int, bytes]] = []
@@ -573,6 +584,25 @@ class KafkaJournal:
         crash.at("acked")
         if self._count <= CROWDED:
             self.room.open(CROWDED_OUT)
+
+    async def _write_records(self, written: Mapping[tuple[str, TP], Ends]) -> None:
+        """Write the step records of what has ended, those of one partition together."""
+        records: dict[int, list[bytes]] = {}
+        for (_, tp), ends in written.items():
+            records.setdefault(tp.partition, []).extend(ends.records)
+        rows: list[Send] = [
+            (self.plan.steps, b"", joined(some), partition)
+            for partition, found in records.items()
+            for some in _in_pieces(found, RECORDS_BYTES)
+        ]
+        await asyncio.gather(*(self._write_record(row) for row in rows))
+
+    async def _write_record(self, row: Send) -> None:
+        try:
+            await self.log.send([row])
+        except EventTooLarge as exc:
+            # The steps have ended all the same: to hold them up would help nobody.
+            log.warning("Step records are not kept: %s", exc)
 
     def _stretch_key(self, stage: str, tp: TP) -> bytes:
         return stretch_key(stage, tp.topic, f"{self.owner}-{self._epoch}")
@@ -621,6 +651,18 @@ class KafkaJournal:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _in_pieces(records: Sequence[bytes], most: int) -> Iterator[Sequence[bytes]]:
+    """Yield the records in pieces of up to `most` bytes, or of one."""
+    first, size = 0, 0
+    for index, record in enumerate(records):
+        if index > first and size + len(record) > most:
+            yield records[first:index]
+            first, size = index, 0
+        size += len(record)
+    if records:
+        yield records[first:]
 
 
 def _content(message: Any) -> str:

@@ -102,6 +102,11 @@ class KafkaSuspects:
         key = (message.partition, _key(stage, message))
         return key if self.search.find(key) else None
 
+    def deaths(self, stage: str, message: Any) -> int:
+        search = self.search
+        key = (message.partition, _key(stage, message)) if search.knows_deaths else None
+        return 0 if key is None else search.deaths(key)
+
     def enter(self, stage: str, message: Any, alone: bool) -> int:
         careful = self._careful.get(message.tp)
         if careful is None:
