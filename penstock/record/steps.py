@@ -105,6 +105,21 @@ def load(raw: bytes) -> list[StepRecord]:
     return _decoder.decode(raw)
 
 
+class _Run(msgspec.Struct):
+    trace_id: str
+
+
+_runs = msgspec.json.Decoder(list[_Run])
+
+
+def runs_of(raw: bytes | None) -> set[bytes]:
+    """Return the keys of the runs whose steps are in `raw`; none for what is none of ours."""
+    try:
+        return {one.trace_id.encode() for one in _runs.decode(raw or b"")}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return set()
+
+
 def shortened(value: Any, limit: int) -> str:
     """Return `value` as text, JSON where it is that, cut to `limit` characters with a word about
     it."""

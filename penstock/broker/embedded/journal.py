@@ -13,7 +13,7 @@ from penstock.journal import Locations, Output
 class EmbeddedJournal:
     """`Journal` on an embedded file."""
 
-    def __init__(self, store: Store, steps: str = "steps") -> None:
+    def __init__(self, store: Store, steps: str = "penstock-steps") -> None:
         self.store = store
         self.room = store.room
         # Of one partition: one record a commit, whatever runs are in it.

@@ -3,7 +3,7 @@
 import contextlib
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from penstock.broker.contract import Plan
 from penstock.broker.embedded.file import SHIFT
@@ -12,6 +12,7 @@ from penstock.broker.embedded.writer import read_end
 from penstock.broker.tp import TP
 from penstock.errors import MalformedEvent
 from penstock.journal import CLAIMS, claimed_at
+from penstock.record import steps
 from penstock.record.events import load
 
 #: Rows deleted in one transaction: the writer waits for so many, a few milliseconds.
@@ -24,9 +25,10 @@ def delete_finished(
     """Delete every record that is older than `before_s` (seconds since 1970) and whose run has
     nothing unfinished. Returns how many that were.
 
-    Topics of no pipeline, the dead letters' among them, are left alone, except that of cancelled
-    runs: the keys of records that were deleted there are put into `gone`. That a run was begun is
-    known for as long as anything of it is kept. Runs on the caller's thread, a few rows at a time.
+    Topics of no pipeline, the dead letters' among them, are left alone, except that of step records
+    and that of cancelled runs: the keys of records that were deleted there are put into `gone`.
+    That a run was begun is known for as long as anything of it is kept. Runs on the caller's
+    thread, a few rows at a time.
     """
     cutoff = int(before_s * 1000)
     deleted = 0
@@ -46,6 +48,9 @@ def delete_finished(
         for partition in range(store.partitions(cancels) or 0):
             part = store.part(TP(cancels, partition))
             deleted += _delete(db, store, part, cutoff, unfinished, gone)
+        for partition in range(store.partitions(plan.steps) or 0):
+            part = store.part(TP(plan.steps, partition))
+            deleted += _delete(db, store, part, cutoff, unfinished, of_steps=True)
         rows = db.execute("select id from submission where ts < ? and not kept", (cutoff,))
         over = [row for row in rows.fetchall() if row[0].partition("|")[0] not in begun]
     for first in range(0, len(over), ROWS):
@@ -131,18 +136,24 @@ def _delete(
     cutoff: int,
     busy: set[bytes],
     gone: set[bytes] | None = None,
+    *,
+    of_steps: bool = False,
 ) -> int:
+    """Delete the old records of runs that are not `busy`. One `of_steps` may be of several runs,
+    and goes with the last."""
     base = part << SHIFT
+    runs: Callable[[bytes], Collection[bytes]] = steps.runs_of if of_steps else lambda key: (key,)
     deleted, after = 0, base
     while True:
         rows = db.execute(
-            "select id, key from record where id >= ? and id < ? and ts < ? order by id limit ?",
+            f"select id, {'value' if of_steps else 'key'} from record"
+            " where id >= ? and id < ? and ts < ? order by id limit ?",
             (after, base + (1 << SHIFT), cutoff, ROWS),
         ).fetchall()
         if not rows:
             return deleted
         after = rows[-1][0] + 1
-        ids = [(id_,) for id_, key in rows if key not in busy]
+        ids = [(id_,) for id_, of in rows if busy.isdisjoint(runs(of))]
 
         def job(writing: sqlite3.Connection, ids: list[tuple[int]] = ids) -> None:
             # Next offsets are stored, never derived from the records that are left: an offset

@@ -216,7 +216,7 @@ def finished(plan: Plan, trackers: Mapping[TP, Tracker]) -> dict[str, dict[int, 
     """Return the offset below which each partition holds nothing that is still to be done, by the
     group's commits; None for all of a topic that no stage reads, in a worker's own partitions."""
     names = [name for pipeline in plan.pipelines for name in pipeline.topics]
-    unread = [name for name in names if name not in plan.readers]
+    unread = [*(name for name in names if name not in plan.readers), plan.steps]
     topics: dict[str, dict[int, int | None]] = {}
     for tp, tracker in trackers.items():
         if tracker.committed is None:
