@@ -25,7 +25,9 @@ PLAN = Plan("penstock", (Pipeline("tale", "tale.yaml", ("idea", "draft")),), {"i
 
 def records(house: House) -> list[StepRecord]:
     return [
-        one for message in messages(house.store, PLAN.steps) for one in steps.load(message.value)
+        one
+        for message in messages(house.store, PLAN.steps)
+        for one in steps.load(message.value or b"")
     ]
 
 
