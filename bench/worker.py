@@ -255,11 +255,11 @@ async def history(folder: pathlib.Path, options: Options) -> Result:
     """The cost of a step after so many finished runs, in one process."""
     result: Result = {}
     async with Worker(folder, options) as worker:
-        for place, point in enumerate(options["points"]):
+        for index, point in enumerate(options["points"]):
             if point > worker.ended:
                 await worker.feed(point - worker.ended)
             sample = await worker.saturate(options["window"])
-            result |= {f"{name}_{place}": value for name, value in sample.items()}
+            result |= {f"{name}_{index}": value for name, value in sample.items()}
     return result
 
 

@@ -92,7 +92,7 @@ class Server:
             for key, _ in waiting.select():
                 if key.fd in self.running:
                     waiting.unregister(key.fd)
-                    self.tell_end(key.fd)
+                    self.report_end(key.fd)
                     continue
                 message, descriptors, _, _ = socket.recv_fds(self.control, LARGEST, 4)
                 if not message:
@@ -106,15 +106,15 @@ class Server:
                 fd = os.pidfd_open(pid)
                 self.running[fd] = pid, pipe
                 waiting.register(fd, selectors.EVENT_READ)
-                tell(pipe, pid)
+                send(pipe, pid)
 
-    def tell_end(self, fd: int) -> None:
+    def report_end(self, fd: int) -> None:
         pid, pipe = self.running.pop(fd)
         # First told and then reaped: until then its number is nobody else's.
         found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         assert found is not None
         code = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
-        tell(pipe, code)
+        send(pipe, code)
         os.waitpid(pid, 0)
         os.close(pipe)
         os.close(fd)
@@ -163,7 +163,7 @@ class Server:
         sys.exit()
 
 
-def tell(pipe: int, number: int) -> None:
+def send(pipe: int, number: int) -> None:
     with contextlib.suppress(BrokenPipeError):  # nobody wants to know it any more
         os.write(pipe, f"{number}\n".encode())
 

@@ -27,20 +27,20 @@ class Fork:
     """A program under way: as much of `subprocess.Popen` as tests use. It is no child of this
     process, so a pipe tells of it: its process id, and when it has ended its exit code."""
 
-    def __init__(self, told: int) -> None:
-        self._told = io.FileIO(told)
+    def __init__(self, reports: int) -> None:
+        self._reports = io.FileIO(reports)
         self._lock = threading.Lock()
         self.returncode: int | None = None
-        pid = self._told.readline()
+        pid = self._reports.readline()
         assert pid, "the fork server has ended; what it said is above"
         self.pid = int(pid)
 
     def poll(self) -> int | None:
         with self._lock:
             if self.returncode is None and self._has_ended(0):
-                with self._told:
+                with self._reports:
                     # Nothing: it was killed together with the server that would have told.
-                    self.returncode = int(self._told.readline() or -signal.SIGKILL)
+                    self.returncode = int(self._reports.readline() or -signal.SIGKILL)
             return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -61,7 +61,7 @@ class Fork:
         self.send_signal(signal.SIGKILL)
 
     def _has_ended(self, timeout: float | None) -> bool:
-        return bool(select.select([self._told], [], [], timeout)[0])
+        return bool(select.select([self._reports], [], [], timeout)[0])
 
 
 class ForkServer:
@@ -91,12 +91,12 @@ class ForkServer:
         order = {"command": [*command], "env": {**env}, "cwd": str(cwd)}
         message = json.dumps(order).encode()
         assert len(message) < LARGEST
-        told, pipe = os.pipe()
+        reports, pipe = os.pipe()
         try:
             socket.send_fds(self._control, [message], [*streams, pipe])
         finally:
             os.close(pipe)
-        return Fork(told)
+        return Fork(reports)
 
     def close(self) -> None:
         self._control.close()

@@ -119,9 +119,11 @@ class Mesh(Home):
         return asyncio.run(main())
 
 
-def calls_of(server: ScriptedServer, told: str, said: str = "") -> list[dict[str, Any]]:
-    """The calls whose instructions have `told` and whose prompt has `said`, in order."""
-    return [call for call in server.calls() if told in instructions(call) and said in prompt(call)]
+def calls_of(server: ScriptedServer, phrase: str, said: str = "") -> list[dict[str, Any]]:
+    """The calls whose instructions have `phrase` and whose prompt has `said`, in order."""
+    return [
+        call for call in server.calls() if phrase in instructions(call) and said in prompt(call)
+    ]
 
 
 def instructions(call: dict[str, Any]) -> str:

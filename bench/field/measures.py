@@ -93,19 +93,19 @@ def field_recovery(folder: pathlib.Path, options: Options) -> Result:
 
 async def field_victim(folder: pathlib.Path, options: Options) -> Result:
     """To be killed in the middle of it: it says 'answer' at each."""
-    async with opened(folder, _telling(options)) as chain:
+    async with opened(folder, _reporting(options)) as chain:
         await asyncio.gather(*(chain.one() for _ in range(options["runs"])))
     return {}
 
 
 async def field_survivor(folder: pathlib.Path, options: Options) -> Result:
     """Goes on with what the victim has left, until its standard input ends."""
-    async with opened(folder, _telling(options)):
+    async with opened(folder, _reporting(options)):
         await asyncio.to_thread(sys.stdin.read)
     return {}
 
 
-def _telling(options: Options) -> Options:
+def _reporting(options: Options) -> Options:
     calls.listeners.append(lambda: print("answer", flush=True))
     return options | {"measure": "recovery", "call": "slow"}
 

@@ -105,7 +105,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Screen]:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_in_the_project_is_named_with_its_place(
+def test_a_mistake_in_the_project_is_named_with_its_location(
     checked: dict[str, Screen], mistake: str
 ) -> None:
     said = checked[mistake].refused()

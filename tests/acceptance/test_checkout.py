@@ -99,7 +99,7 @@ faust.transports =
 
 
 @pytest.mark.timeout(180)
-def test_make_tells_a_story_in_an_environment_from_before_the_library_was_called_penstock(
+def test_make_writes_a_story_in_an_environment_from_before_the_library_was_called_penstock(
     tmp_path: pathlib.Path,
 ) -> None:
     """In a clone called `penstock`, as most are, and with the distribution as it was then: its
@@ -115,12 +115,12 @@ def test_make_tells_a_story_in_an_environment_from_before_the_library_was_called
     install = ("install", "--no-deps", "--no-build-isolation", "--editable")
     pip(python, *install, old)
     (clone / ".venv" / ".pins").touch()  # its packages are those that are wanted
-    home = Home(tmp_path / "place", cwd=clone, program=["make", "-s"], PYTHONPATH="")
+    home = Home(tmp_path / "home", cwd=clone, program=["make", "-s"], PYTHONPATH="")
     home.env |= {"PATH": os.environ["PATH"], "MAKEFLAGS": ""}
 
-    told = home.run("story")
-    assert len(finals(told.out)) == 1
-    assert "Skipping" not in told.text and "WARNING" not in told.text
+    screen = home.run("story")
+    assert len(finals(screen.out)) == 1
+    assert "Skipping" not in screen.text and "WARNING" not in screen.text
 
     # From the folder above the import finds the package, and not the clone of the same name.
     code = "import penstock.errors; print(penstock.__file__)"

@@ -26,8 +26,8 @@ def fail(mood: str) -> str:
         raise KeyError(mood)
     return mood
 
-@step("tell")
-async def tell(work: Work) -> str:
+@step("write")
+async def write(work: Work) -> str:
     asked = await work.call("ask", ask, work.parts["idea"])
     return asked + " " + await work.call("fail", fail, "mended")
 
@@ -39,7 +39,7 @@ CHAIN = """\
 pipeline: tale
 topics: {idea: What it is about, text: The text}
 stages:
-  - {reads: idea, step: tell, writes: text}
+  - {reads: idea, step: write, writes: text}
   - {reads: idea, step: count}
 """
 
@@ -48,11 +48,11 @@ stages:
 def home(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A pipeline whose step asks, and then fails until there is a file `mended`."""
     monkeypatch.setenv("NOTES", str(tmp_path))  # this process reads the project too
-    for name, text in {"steps/tell.py": STEPS, "topics/tale.yaml": CHAIN}.items():
+    for name, text in {"steps/tale.py": STEPS, "topics/tale.yaml": CHAIN}.items():
         (tmp_path / "project" / name).parent.mkdir(parents=True)
         (tmp_path / "project" / name).write_text(text)
     return Home(
-        tmp_path / "place",
+        tmp_path / "home",
         PENSTOCK_PROJECT=str(tmp_path / "project"),
         PENSTOCK_ATTEMPTS="1",
         PENSTOCK_PARTITIONS="1",

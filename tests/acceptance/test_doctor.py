@@ -50,7 +50,7 @@ def test_a_missing_key_is_named(home: Home) -> None:
     assert "OPENAI_API_KEY is not set" in found["model"]
 
 
-def test_a_project_with_mistakes_is_told_all_of_them(home: Home, tmp_path: pathlib.Path) -> None:
+def test_all_mistakes_of_a_project_are_reported(home: Home, tmp_path: pathlib.Path) -> None:
     project = copy_project(tmp_path / "project")
     (project / "agents" / "critic.md").unlink()
     (project / "agents" / "plotter.md").write_text("---\ntemprature: 1\n---\nPlot.\n")

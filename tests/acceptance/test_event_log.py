@@ -50,7 +50,7 @@ class Logged:
 def logged(tmp_path_factory: pytest.TempPathFactory) -> Logged:
     """Three runs of three origins: the seed, one submitted by another process, one of `story`. And
     a record that is no event."""
-    home = Home(tmp_path_factory.mktemp("told"))
+    home = Home(tmp_path_factory.mktemp("logged"))
     with home.worker() as worker:
         worker.wait_for("Final Story Output")
         (submitted,) = home.submit("--premise", "A shy volcano")
@@ -193,7 +193,7 @@ def test_instructions_can_be_left_out_and_the_hash_stays(many: Many) -> None:
     assert all(line["card"] for line in lines if line["event"] == "produce" and line["agent"])
 
 
-def test_the_log_can_be_turned_off(home: Home) -> None:
+def test_the_log_can_be_switched_off(home: Home) -> None:
     screen = home.run("story", "A shy volcano", PENSTOCK_EVENT_LOG="off")
 
     assert LABEL in screen.out

@@ -106,7 +106,7 @@ def test_what_an_import_would_have_found_otherwise_is_found(
     assert is_new == (why != "nothing")
 
 
-def test_forks_draw_other_numbers_and_end_as_they_are_told(
+def test_forks_draw_other_numbers_and_end_by_the_signal_that_is_sent(
     tmp_path: pathlib.Path, env: dict[str, str]
 ) -> None:
     program = "import random, time\nprint(random.random(), flush=True)\ntime.sleep(60)\n"

@@ -9,13 +9,13 @@ from tests.programs import wait_until
 
 CHAIN = """
 pipeline: ticks
-topics: {tick: A tick, tock: What came of it, told: What the governor says}
+topics: {tick: A tick, tock: What came of it, report: What the governor says}
 stages:
   - {reads: tick, step: slow, writes: tock}
 seed: {tick: tick}
 every_s: 0.05
 governor: {topic: tick, limit: 3}
-telemetry: told
+telemetry: report
 """
 STEPS = """
 import asyncio, os, pathlib
@@ -56,9 +56,9 @@ def test_a_timer_is_throttled_by_the_lag_and_goes_on_when_it_is_down(
         (tmp_path / "go").touch()
         worker.wait_for("▶ Lag is down. ticks goes on:")
         wait_until(lambda: len(governed.begun("tick")) > 10, "runs to be begun again")
-    told = [event.parts["told"] for event in governed.begun("told")]
-    assert [one["state"] for one in told[:2]] == ["THROTTLED", "ACTIVE"]
-    assert told[0] == {
+    reports = [event.parts["report"] for event in governed.begun("report")]
+    assert [one["state"] for one in reports[:2]] == ["THROTTLED", "ACTIVE"]
+    assert reports[0] == {
         "kind": "governor",
         "topic": "tick",
         "state": "THROTTLED",

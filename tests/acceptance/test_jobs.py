@@ -103,12 +103,12 @@ def test_a_job_from_the_shell_becomes_a_file_and_has_a_status(home: Home) -> Non
     with home.worker():
         done = home.run("job-status", "best", "--wait").out
         again = home.run("push-job", "best", *options())
-        told = home.run("jobs", "--json").json()
+        row = home.run("jobs", "--json").json()
         shown = home.run("jobs").out
     assert done.startswith(f"best: done\n  file {home.data}/outputs/three.txt  ({LABEL}")
     assert "was pushed before, and is done once" in again.out
-    assert (told["name"], told["state"], told["priority"]) == ("best", "done", "low")
-    assert told["file"] == "outputs/three.txt" and told["trace_id"] == trace_id_of("best")
+    assert (row["name"], row["state"], row["priority"]) == ("best", "done", "low")
+    assert row["file"] == "outputs/three.txt" and row["trace_id"] == trace_id_of("best")
     assert shown == "done       low   best  outputs/three.txt\n"
     (text,) = outputs(home).values()
     assert text.startswith(f"({LABEL}") and "Name three." in text and SYSTEM in text
@@ -141,9 +141,11 @@ def test_a_plain_program_pushes_and_waits_without_a_loop(home: Home) -> None:
             check=False,
         )
     assert TRACEBACK not in done.stderr and done.returncode == 0, done.stderr
-    refused, told = done.stdout.splitlines()
+    refused, ended = done.stdout.splitlines()
     assert refused == "JobRefused"
-    assert told.startswith("done ") and told.endswith(" outputs/three.txt") and "Name three" in told
+    assert (
+        ended.startswith("done ") and ended.endswith(" outputs/three.txt") and "Name three" in ended
+    )
 
 
 def test_a_program_with_a_loop_awaits_the_push_and_the_result(home: Home) -> None:
@@ -163,7 +165,7 @@ def test_a_program_with_a_loop_awaits_the_push_and_the_result(home: Home) -> Non
     assert sorted(outputs(home)) == ["three.txt", "two.txt"]
 
 
-def test_the_agent_is_told_what_the_job_says_and_nothing_else(
+def test_the_agent_gets_what_the_job_says_and_nothing_else(
     home: Home, paid: ScriptedServer
 ) -> None:
     with home.worker():
@@ -270,14 +272,14 @@ def test_where_there_is_no_queue_it_is_said_what_it_is_made_of(home: Home) -> No
         assert "has no jobs queue. It is topics/jobs.yaml and agents/clerk.md" in said
 
 
-def test_who_waits_for_too_short_a_time_is_told_so(home: Home) -> None:
+def test_who_waits_for_too_short_a_time_gets_an_error(home: Home) -> None:
     with Client(Settings.read(home.env)) as client:
         pushed = client.push_job("one", job())
         with pytest.raises(TimeoutError, match=r"job 'one' is not over after 0\.01 s"):
             pushed.result(0.01)
 
 
-def test_what_comes_by_the_topic_and_is_no_job_is_a_dead_letter_and_nothing_is_paid(
+def test_what_arrives_by_the_topic_and_is_no_job_is_a_dead_letter_and_nothing_is_paid(
     home: Home, paid: ScriptedServer
 ) -> None:
     good = read_job("good", job())
@@ -358,7 +360,7 @@ def test_high_jobs_go_first_whenever_they_were_pushed(home: Home, paid: Scripted
 
 
 @pytest.mark.timeout(240)
-def test_jobs_have_their_turns_their_names_and_their_ends_over_a_kill(
+def test_jobs_have_their_order_their_names_and_their_ends_over_a_kill(
     home: Home, paid: ScriptedServer, broker: dict[str, str]
 ) -> None:
     home.env |= {**broker, "PENSTOCK_CONCURRENCY": "1"}

@@ -42,8 +42,8 @@ def shop(folder: pathlib.Path, model: str, **cards: str) -> Home:
     for name, text in cards.items():
         (project / "agents" / f"{name}.md").write_text(text)
         (project / "topics" / f"{name}.yaml").write_text(
-            f"pipeline: {name}\ntopics: {{{name}_ask: A question, {name}_told: An answer}}\n"
-            f"stages: [{{reads: {name}_ask, agent: {name}, writes: {name}_told}}]\n"
+            f"pipeline: {name}\ntopics: {{{name}_ask: A question, {name}_answer: An answer}}\n"
+            f"stages: [{{reads: {name}_ask, agent: {name}, writes: {name}_answer}}]\n"
         )
     return Home(folder, PENSTOCK_SEED="0", PENSTOCK_PROJECT=str(project), PENSTOCK_MODEL=model)
 

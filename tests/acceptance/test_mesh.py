@@ -45,9 +45,9 @@ class Shop(Mesh):
         quoted = f"<title>{title}</title>"
         self.server.script([{"match": quoted, **fault} for fault in faults])
 
-    def calls(self, told: str, title: str) -> list[dict[str, Any]]:
+    def calls(self, phrase: str, title: str) -> list[dict[str, Any]]:
         """The calls with these instructions about the task `title`, in order."""
-        return calls_of(self.server, told, f"<title>{title}</title>")
+        return calls_of(self.server, phrase, f"<title>{title}</title>")
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +74,8 @@ def test_the_mesh_works_by_itself_from_ideas_to_rows(mesh: Mesh) -> None:
     # One producer: each due time of the timer is one run, and so is the seed, which is off here.
     assert len({event.trace_id for event in ideas}) == len(ideas) >= 6
     assert {event.stage for event in ideas} == {"create_runs_at_interval"}
-    told = {(one["agent"], one["task"]) for one in mesh.telemetry()}
-    assert {("producer", None), ("coder", None), ("reviewer", None)} <= told
+    reported = {(one["agent"], one["task"]) for one in mesh.telemetry()}
+    assert {("producer", None), ("coder", None), ("reviewer", None)} <= reported
     kinds = {note.kind for note in mesh.notes()}
     assert {"success", "pattern"} <= kinds
     assert {note.task.partition("\n")[0] for note in mesh.notes("success")} >= {
@@ -124,7 +124,7 @@ def test_code_that_stays_wrong_goes_back_three_times_and_on_to_review_as_a_failu
     for number in range(4):
         raises = {"code": f"raise ValueError('not so {number}')", "explanation": "It raises."}
         shop.script(
-            "Stays wrong", {"fault": "answer", "told": CODER, "content": json.dumps(raises)}
+            "Stays wrong", {"fault": "answer", "instructions": CODER, "content": json.dumps(raises)}
         )
     (trace,) = shop.begin(task)
     (run,) = shop.wait_for(trace)
@@ -152,7 +152,10 @@ def test_a_program_that_failed_is_not_paid_for_again(shop: Shop, says: str) -> N
     second: dict[str, Any] = {"explanation": "It is right.", "code": "print('b')  \n"}
     if says == "expected_is_wrong":
         second |= {says: True, "code": "print('c')"}
-    faults = [{"fault": "answer", "told": CODER, "content": json.dumps(x)} for x in (first, second)]
+    faults = [
+        {"fault": "answer", "instructions": CODER, "content": json.dumps(x)}
+        for x in (first, second)
+    ]
     shop.script(title, *faults)
     (trace,) = shop.begin({**ECHO, "title": title})
     (run,) = shop.wait_for(trace)
@@ -170,8 +173,8 @@ def test_a_later_task_is_written_with_the_lessons_of_an_earlier_one_like_it(shop
     slip = json.dumps({"code": "print(input()[1])", "explanation": "It prints the second."})
     shop.script(
         "Hedgehog",
-        {"fault": "answer", "told": CODER, "content": slip},
-        {"fault": "answer", "told": CODER, "content": ECHOES},
+        {"fault": "answer", "instructions": CODER, "content": slip},
+        {"fault": "answer", "instructions": CODER, "content": ECHOES},
     )
     (first,) = shop.begin(early)
     shop.wait_for(first)
@@ -192,7 +195,7 @@ def test_a_later_task_is_written_with_the_lessons_of_an_earlier_one_like_it(shop
     assert "Hedgehog: It prints what it reads." in lessons
 
 
-def test_the_producer_is_told_what_was_made_before(shop: Shop) -> None:
+def test_the_producer_gets_what_was_made_before(shop: Shop) -> None:
     titles = {"Made once", "Made twice"}
     shop.wait_for(*shop.begin(*({**ECHO, "title": title} for title in titles)))
     shop.wait_for_notes()
@@ -213,7 +216,9 @@ def calls_title(call: dict[str, Any]) -> str:
 
 
 def test_many_programs_are_written_side_by_side(shop: Shop) -> None:
-    shop.server.script([{"fault": "timeout", "match": "At once", "told": CODER, "times": 12}])
+    shop.server.script(
+        [{"fault": "timeout", "match": "At once", "instructions": CODER, "times": 12}]
+    )
     shop.begin(*({**ECHO, "title": f"At once {n}"} for n in range(12)))
     # Twelve questions to the coder, and not one answer yet.
     wait_until(lambda: len(calls_of(shop.server, CODER, "At once")) == 12, "twelve calls")
@@ -226,9 +231,9 @@ def test_the_row_of_a_hostile_answer_is_text_to_a_spreadsheet(shop: Shop) -> Non
     review = {"score": 7, "findings": ["fine"], "critique": f"@{bad}"}
     shop.script(
         bad,
-        {"fault": "answer", "told": CODER, "content": json.dumps(code)},
-        {"fault": "none", "told": GLANCE},
-        {"fault": "answer", "told": REVIEWER, "content": json.dumps(review)},
+        {"fault": "answer", "instructions": CODER, "content": json.dumps(code)},
+        {"fault": "none", "instructions": GLANCE},
+        {"fault": "answer", "instructions": REVIEWER, "content": json.dumps(review)},
     )
     (trace,) = shop.begin({**ECHO, "title": bad})
     shop.wait_for(trace)
@@ -238,11 +243,11 @@ def test_the_row_of_a_hostile_answer_is_text_to_a_spreadsheet(shop: Shop) -> Non
 
 
 @pytest.mark.parametrize("marked", [False, True], ids=["reasoning_content", "think"])
-def test_what_an_agent_thinks_is_told_in_telemetry_and_is_no_part_of_its_answer(
+def test_what_an_agent_thinks_is_reported_in_telemetry_and_is_no_part_of_its_answer(
     shop: Shop, marked: bool
 ) -> None:
     thought, title = "First I look at the edges.", f"Thought over {marked}"
-    fault: dict[str, Any] = {"fault": "answer", "told": CODER}
+    fault: dict[str, Any] = {"fault": "answer", "instructions": CODER}
     if marked:
         fault["content"] = f"<think>\n{thought}\n</think>\n{ECHOES}"
     else:
@@ -250,17 +255,17 @@ def test_what_an_agent_thinks_is_told_in_telemetry_and_is_no_part_of_its_answer(
     shop.script(title, fault)
     # In prose, too, where nothing else would take it out.
     glance = f"<think>{thought}</think>\n\nIt looks short."
-    shop.script(title, {"fault": "answer", "told": GLANCE, "content": glance})
+    shop.script(title, {"fault": "answer", "instructions": GLANCE, "content": glance})
     (trace,) = shop.begin({**ECHO, "title": title})
     (run,) = shop.wait_for(trace)
-    told = [entry.event for entry in run.entries if entry.topic == "ai_telemetry"]
-    by_coder = [one.parts["ai_telemetry"] for one in told if one.agent == "coder"]
+    reports = [entry.event for entry in run.entries if entry.topic == "ai_telemetry"]
+    by_coder = [one.parts["ai_telemetry"] for one in reports if one.agent == "coder"]
     assert [one["thinking"] for one in by_coder] == [thought]
     assert by_coder[0]["kind"] == "agent" and by_coder[0]["reads"] == "ai_topic"
     made = [entry.event.parts for entry in run.entries if entry.topic != "ai_telemetry"]
     assert thought not in json.dumps(made) and "think>" not in json.dumps(made)
     assert shop.rows()[trace]["verdict"] == "PASS"
     (look,) = [
-        one for one in told if one.agent == "reviewer" and one.stage.endswith("glance_stream")
+        one for one in reports if one.agent == "reviewer" and one.stage.endswith("glance_stream")
     ]
     assert look.parts["ai_telemetry"] == "It looks short."

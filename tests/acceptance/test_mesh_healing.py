@@ -17,7 +17,7 @@ def test_the_producer_is_held_back_by_tasks_that_wait_also_over_a_kill_and_goes_
     tmp_path: pathlib.Path, scripted: ScriptedServer, broker: dict[str, str]
 ) -> None:
     mesh = Mesh(tmp_path, PENSTOCK_MODEL=f"{scripted.base_url}#scripted", **broker)
-    scripted.script([{"fault": "timeout", "told": CODER, "times": 1000}])
+    scripted.script([{"fault": "timeout", "instructions": CODER, "times": 1000}])
     producing = {"PENSTOCK_START": "mesh", "PENSTOCK_EVERY_S": "0.05"}
     looks: list[set[str]] = [set()]
 
@@ -58,18 +58,18 @@ def test_the_producer_is_held_back_by_tasks_that_wait_also_over_a_kill_and_goes_
     # The first question about each was in flight at the kill, and nothing else was asked twice.
     assert len(calls_of(scripted, CODER)) == 4 * len(every) + len(held)
     assert len(calls_of(scripted, FIX)) == 3 * len(every)
-    told = [
+    reports = [
         (event.created, event.parts["ai_telemetry"])
         for event in sorted(mesh.begun("ai_telemetry"), key=lambda event: event.created)
         if event.stage == "governor"
     ]
-    assert {one["kind"] for _, one in told} == {"governor"}
-    assert told[0][1]["state"] == "THROTTLED" and told[0][1]["lag"] > 3
+    assert {one["kind"] for _, one in reports} == {"governor"}
+    assert reports[0][1]["state"] == "THROTTLED" and reports[0][1]["lag"] > 3
     # On a slow machine the first ideas can be many for a moment, before the coder has any.
     goes_on = next(
-        n for n, (at, one) in enumerate(told) if at > released and one["state"] == "ACTIVE"
+        n for n, (at, one) in enumerate(reports) if at > released and one["state"] == "ACTIVE"
     )
-    (held_at, first), (active_at, second) = told[goes_on - 1 : goes_on + 1]
+    (held_at, first), (active_at, second) = reports[goes_on - 1 : goes_on + 1]
     assert first["state"] == "THROTTLED" and second["lag"] <= 3
     # Due times of the timer, and not one idea.
     assert active_at - held_at > 0.1
@@ -77,7 +77,7 @@ def test_the_producer_is_held_back_by_tasks_that_wait_also_over_a_kill_and_goes_
 
 
 @pytest.mark.timeout(120)
-def test_a_model_that_is_away_at_the_start_and_comes_later_finds_all_the_work(
+def test_a_model_that_is_away_at_the_start_and_starts_later_finds_all_the_work(
     tmp_path: pathlib.Path,
 ) -> None:
     port = free_port()
@@ -98,7 +98,7 @@ def test_a_model_that_is_away_at_the_start_and_comes_later_finds_all_the_work(
 
 
 @pytest.mark.timeout(120)
-def test_a_qdrant_that_is_away_slows_nothing_and_gets_the_notes_when_it_comes(
+def test_a_qdrant_that_is_away_slows_nothing_and_gets_the_notes_when_it_starts(
     tmp_path: pathlib.Path, qdrant_server: QdrantServer
 ) -> None:
     # A look could take a minute. One that finds nobody there takes no time at all.

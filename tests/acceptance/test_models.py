@@ -31,7 +31,7 @@ class Shop:
         (trace_id,) = self.home.submit("--premise", f"A hedgehog, {mark}")
         return trace_id, mark
 
-    def tell(self, *faults: dict[str, object]) -> tuple[Run, list[dict[str, object]]]:
+    def run_story(self, *faults: dict[str, object]) -> tuple[Run, list[dict[str, object]]]:
         """The run, which is done, and its calls in the order in which they were asked."""
         trace_id, mark = self.begin(*faults)
         (run,) = self.home.wait_for(trace_id)
@@ -66,7 +66,7 @@ def attempts(run: Run) -> dict[str, int]:
 
 
 def test_every_event_says_which_model_made_it_and_what_it_used(shop: Shop) -> None:
-    run, calls = shop.tell()
+    run, calls = shop.run_story()
 
     assert len(calls) == 4
     for entry in run.entries[1:]:
@@ -89,29 +89,31 @@ def test_every_event_says_which_model_made_it_and_what_it_used(shop: Shop) -> No
     ids=lambda fault: str(fault.get("status", fault["fault"])),
 )
 def test_what_may_pass_is_tried_again(shop: Shop, fault: dict[str, object]) -> None:
-    run, calls = shop.tell(fault)
+    run, calls = shop.run_story(fault)
 
     assert len(calls) == 5
     assert attempts(run) == {"plot": 2, "story": 1, "critique": 1, "final": 1}
 
 
 def test_a_server_that_asks_for_time_is_not_asked_before(shop: Shop) -> None:
-    _, calls = shop.tell({"fault": "status", "status": 429, "headers": {"retry-after": "1.2"}})
+    _, calls = shop.run_story({"fault": "status", "status": 429, "headers": {"retry-after": "1.2"}})
 
     first, second = (float(str(call["t"])) for call in calls[:2])
     assert second - first >= 1.2
 
 
-def test_of_a_server_that_does_not_count_tokens_those_are_counted_that_came(shop: Shop) -> None:
-    run, _ = shop.tell({"fault": "no-usage", "times": 4})
+def test_of_a_server_that_does_not_count_tokens_those_are_counted_that_arrived(shop: Shop) -> None:
+    run, _ = shop.run_story({"fault": "no-usage", "times": 4})
 
     used = [entry.event.usage for entry in run.entries if entry.event.usage]
     assert [one.input_tokens for one in used] == [0, 0, 0, 0]
     assert all(one.output_tokens > 0 for one in used)
 
 
-def test_an_answer_that_does_not_fit_the_critics_rubric_gets_one_repair_turn(shop: Shop) -> None:
-    run, calls = shop.tell({"fault": "none", "times": BEFORE_CRITIC}, {"fault": "bad-json-output"})
+def test_an_answer_that_does_not_fit_the_critics_rubric_gets_one_repair_call(shop: Shop) -> None:
+    run, calls = shop.run_story(
+        {"fault": "none", "times": BEFORE_CRITIC}, {"fault": "bad-json-output"}
+    )
 
     assert len(calls) == 5
     assert "could not be used" in str(calls[BEFORE_CRITIC + 1])
@@ -145,7 +147,7 @@ CUT: dict[str, object] = {
 
 
 def test_prose_that_was_cut_off_goes_on_and_says_so(shop: Shop) -> None:
-    run, calls = shop.tell({"fault": "none"}, CUT)
+    run, calls = shop.run_story({"fault": "none"}, CUT)
     assert len(calls) == 4 and run.is_cut
     (story,) = (entry.event for entry in run.entries if entry.topic == "story")
     assert story.usage is not None and story.usage.cut == "length"
@@ -179,14 +181,14 @@ def test_a_card_can_ask_once_more_with_twice_the_limit(
         ("agents/retrier.md", "---\nmax_tokens: 30\ncut: retry\n---\nAnswer.\n"),
         (
             "topics/retried.yaml",
-            "pipeline: retried\ntopics: {ask: A question, told: An answer}\n"
-            "stages: [{reads: ask, agent: retrier, writes: told}]\n",
+            "pipeline: retried\ntopics: {ask: A question, answer: An answer}\n"
+            "stages: [{reads: ask, agent: retrier, writes: answer}]\n",
         ),
     ):
         (project / name).parent.mkdir(parents=True)
         (project / name).write_text(text)
     home = Home(
-        tmp_path / "place",
+        tmp_path / "home",
         PENSTOCK_PROJECT=str(project),
         PENSTOCK_MODEL=f"{scripted.base_url}#the-model",
     )
@@ -206,11 +208,11 @@ def test_what_will_not_pass_is_a_dead_letter_at_once(shop: Shop, status: int, hi
     (dead_letter,) = run.dead_letters
     assert dead_letter.cause == "ModelRefused" and hint in dead_letter.message
     assert len(shop.calls(mark)) == 1
-    shop.tell()  # and the worker goes on
+    shop.run_story()  # and the worker goes on
 
 
 def test_a_refused_key_pauses_the_stage_and_kills_no_run(shop: Shop) -> None:
-    run, calls = shop.tell({"fault": "status", "status": 401, "body": "Incorrect API key"})
+    run, calls = shop.run_story({"fault": "status", "status": 401, "body": "Incorrect API key"})
 
     assert len(calls) == 5 and not run.dead_letters
     assert "given to the server of OPENAI_BASE_URL only" in shop.worker.text()
@@ -219,9 +221,9 @@ def test_a_refused_key_pauses_the_stage_and_kills_no_run(shop: Shop) -> None:
 
 def test_one_passing_500_is_no_property_of_a_server(shop: Shop) -> None:
     passing = {"fault": "status", "status": 500, "body": "out of memory"}
-    run, calls = shop.tell({"fault": "none", "times": BEFORE_CRITIC}, passing)
+    run, calls = shop.run_story({"fault": "none", "times": BEFORE_CRITIC}, passing)
     assert attempts(run)["critique"] == 1 and "json_object" in str(calls[BEFORE_CRITIC + 1])
-    _, calls = shop.tell()
+    _, calls = shop.run_story()
     assert len(calls) == 4 and "json_schema" in str(calls[BEFORE_CRITIC])
     request: Any = calls[BEFORE_CRITIC]["request"]
     # What is thought first is written first; the words of the schema stand nowhere else.
@@ -232,14 +234,14 @@ def test_one_passing_500_is_no_property_of_a_server(shop: Shop) -> None:
 
 def test_a_server_that_cannot_do_json_schema_is_asked_in_another_way(shop: Shop) -> None:
     # The last test of the shop: what a server cannot do is remembered.
-    run, calls = shop.tell(
+    run, calls = shop.run_story(
         {"fault": "none", "times": BEFORE_CRITIC},
         {"fault": "status", "status": 500, "body": "response_format json_schema is not supported"},
     )
 
     assert attempts(run)["critique"] == 1 and len(calls) == 5
     assert "json_object" in str(calls[BEFORE_CRITIC + 1])
-    _, calls = shop.tell()
+    _, calls = shop.run_story()
     assert len(calls) == 4 and "json_object" in str(calls[BEFORE_CRITIC])
 
 
@@ -249,7 +251,7 @@ def test_an_outage_of_the_provider_burns_no_tries_and_every_run_ends(
 ) -> None:
     with scripted_server(log_path=tmp_path / "calls.jsonl") as server:
         home = Home(
-            tmp_path / "place",
+            tmp_path / "home",
             PENSTOCK_SEED="0",
             PENSTOCK_MODEL=f"{server.base_url}#the-model",
             PENSTOCK_ATTEMPTS="3",

@@ -85,10 +85,10 @@ def test_the_checkouts_own_packages_are_not_there(installed: Installed) -> None:
 # -- what works with it
 
 
-def test_an_installed_penstock_tells_stories_from_any_folder(
+def test_an_installed_penstock_writes_stories_from_any_folder(
     installed: Installed, tmp_path: pathlib.Path
 ) -> None:
-    home = installed.home(tmp_path / "place", tmp_path / "anywhere")
+    home = installed.home(tmp_path / "home", tmp_path / "anywhere")
 
     screen = home.run("story", "A lighthouse that is afraid of the dark")
 
@@ -99,15 +99,15 @@ def test_an_installed_penstock_tells_stories_from_any_folder(
 
 @pytest.mark.timeout(120)
 def test_an_installed_penstock_runs_the_mesh(installed: Installed, tmp_path: pathlib.Path) -> None:
-    home = installed.home(tmp_path / "place", tmp_path / "anywhere")
-    told = home.run("stress", "4", "--json").json()
-    assert (told["finished"], told["lost"], told["dead_letters"]) == (4, 0, 0)
+    home = installed.home(tmp_path / "home", tmp_path / "anywhere")
+    report = home.run("stress", "4", "--json").json()
+    assert (report["finished"], report["lost"], report["dead_letters"]) == (4, 0, 0)
 
 
 def test_fausts_own_command_line_knows_it_as_penstock(
     installed: Installed, tmp_path: pathlib.Path
 ) -> None:
-    home = installed.home(tmp_path / "place", tmp_path / "anywhere")
+    home = installed.home(tmp_path / "home", tmp_path / "anywhere")
     faust = (str(installed.python), "-m", "faust", "-A", "penstock")
     assert "@plotter_agent_stream" in home.run("agents", program=faust).out
     with home.worker(program=faust) as worker:
@@ -119,7 +119,7 @@ def test_fausts_own_command_line_knows_it_as_penstock(
 def test_a_new_project_is_made_checked_and_run_outside_the_checkout(
     installed: Installed, tmp_path: pathlib.Path
 ) -> None:
-    here = installed.home(tmp_path / "place", tmp_path / "elsewhere")
+    here = installed.home(tmp_path / "home", tmp_path / "elsewhere")
     made = here.run("new", "mine")
     files = sorted(str(file.relative_to(here.cwd)) for file in (here.cwd / "mine").rglob("*.*"))
     assert [file for file in files if not file.endswith(".gitignore")] == [
@@ -131,7 +131,7 @@ def test_a_new_project_is_made_checked_and_run_outside_the_checkout(
     ]
     assert all(file in made.err for file in files) and "penstock check" in made.out
 
-    mine = installed.home(tmp_path / "place", here.cwd / "mine")
+    mine = installed.home(tmp_path / "home", here.cwd / "mine")
     checked = mine.run("check").out
     assert "greeting: 4 stages, begins with 'subject'" in checked
     assert "draft → measured: count_words" in checked and "All is well" in checked
@@ -204,7 +204,7 @@ def test_a_program_with_an_app_of_its_own_runs_a_pipeline(
     for name, text in SHOP.items():
         (tmp_path / "shop" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "shop" / name).write_text(text)
-    home = installed.home(tmp_path / "place", tmp_path / "shop")
+    home = installed.home(tmp_path / "home", tmp_path / "shop")
     program = (str(installed.python), "-m", "app.main")
     with home.worker(PYTHONPATH="."):
         assert home.run("tea", program=program).out == "EUR 4"
@@ -232,5 +232,5 @@ def test_the_workers_of_a_compose_file_copy_all_that_they_install(
     pip(python, "install", "--no-deps", "--no-build-isolation", tree)
     exec_, program, command, *_ = shlex.split(starting)
     assert (exec_, command) == ("exec", "worker")
-    home = Home(tmp_path / "place", program=[str(python.with_name(program))], PYTHONPATH="")
+    home = Home(tmp_path / "home", program=[str(python.with_name(program))], PYTHONPATH="")
     assert "All is well" in home.run("check").out

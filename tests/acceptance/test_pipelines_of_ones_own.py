@@ -58,8 +58,8 @@ async def hold() -> str:
         await asyncio.sleep(0.01)
     return "went on"
 
-@step("tell")
-async def tell(work: Work) -> str:
+@step("write")
+async def write(work: Work) -> str:
     asked = await work.call("ask", ask, work.parts["idea"])
     return asked if asked == "first" else await work.call("hold", hold)
 """
@@ -67,7 +67,7 @@ CHAIN = """\
 pipeline: tale
 topics: {idea: What it is about, text: The text}
 stages:
-  - {reads: idea, step: tell, name: teller, writes: text}
+  - {reads: idea, step: write, name: teller, writes: text}
 """
 
 
@@ -77,11 +77,11 @@ def test_a_stage_that_was_renamed_or_joined_by_another_pays_for_nothing_again(
 ) -> None:
     monkeypatch.setenv("NOTES", str(tmp_path))  # this process reads the project too
     project = tmp_path / "project"
-    for name, text in {"steps/tell.py": STEPS, "topics/tale.yaml": CHAIN}.items():
+    for name, text in {"steps/tale.py": STEPS, "topics/tale.yaml": CHAIN}.items():
         (project / name).parent.mkdir(parents=True)
         (project / name).write_text(text)
     home = Home(
-        tmp_path / "place",
+        tmp_path / "home",
         PENSTOCK_PROJECT=str(project),
         PENSTOCK_EVENT_LOG="off",
     )
@@ -102,7 +102,7 @@ def test_a_stage_that_was_renamed_or_joined_by_another_pays_for_nothing_again(
         assert run.entries[-1].event.parts["text"] == "went on"
         assert worker.stop() == 0
 
-    chain.write_text(CHAIN + "  - {reads: idea, step: tell, name: counter}\n")
+    chain.write_text(CHAIN + "  - {reads: idea, step: write, name: counter}\n")
     with home.worker() as worker:
         worker.wait_for("counter takes the place of narrator on 'idea'")
         third = home.run(*begin, "third").json()["trace_id"]
@@ -117,10 +117,10 @@ def test_what_waits_on_a_topic_that_was_renamed_is_said_wherever_somebody_looks(
 ) -> None:
     monkeypatch.setenv("NOTES", str(tmp_path))
     project = tmp_path / "project"
-    for name, text in {"steps/tell.py": STEPS, "topics/tale.yaml": CHAIN}.items():
+    for name, text in {"steps/tale.py": STEPS, "topics/tale.yaml": CHAIN}.items():
         (project / name).parent.mkdir(parents=True)
         (project / name).write_text(text)
-    home = Home(tmp_path / "place", PENSTOCK_PROJECT=str(project), PENSTOCK_EVENT_LOG="off")
+    home = Home(tmp_path / "home", PENSTOCK_PROJECT=str(project), PENSTOCK_EVENT_LOG="off")
     first, second = (
         home.run("submit", "tale", "first", "--json").json()["trace_id"] for _ in range(2)
     )
@@ -137,7 +137,7 @@ def test_what_waits_on_a_topic_that_was_renamed_is_said_wherever_somebody_looks(
         assert home.trace(first)["state"] == "cancelled"
         assert worker.stop() == 0
     old = CHAIN.replace("idea", "premise").replace("name: teller", "name: narrator")
-    old += "  - {reads: idea, step: tell, name: teller, writes: text}\nentry: [premise, idea]\n"
+    old += "  - {reads: idea, step: write, name: teller, writes: text}\nentry: [premise, idea]\n"
     chain.write_text(old.replace("topics: {", "topics: {idea: As it was, "))
     with home.worker() as worker:
         home.wait_for(second)

@@ -88,7 +88,7 @@ def test_a_folder_that_cannot_be_written_is_said_once_and_the_work_goes_on(
 
 
 @pytest.mark.timeout(120)
-def test_what_a_server_says_in_no_unicode_is_told_all_the_same(
+def test_what_a_server_says_in_no_unicode_is_shown_all_the_same(
     home: Home, scripted: ScriptedServer
 ) -> None:
     home.env["PENSTOCK_MODEL"] = f"{scripted.base_url}#scripted"
@@ -119,7 +119,7 @@ def test_a_worker_of_another_project_is_said_to_whoever_waits(
 
 
 @pytest.mark.timeout(120)
-def test_who_waits_for_a_run_is_told_what_the_run_waits_for(home: Home) -> None:
+def test_who_waits_for_a_run_sees_what_the_run_waits_for(home: Home) -> None:
     port = free_port()
     home.env |= {"PENSTOCK_MODEL": f"http://127.0.0.1:{port}/v1#small"}
     with home.worker():

@@ -13,20 +13,20 @@ from tests.programs import PATIENCE_S, PENSTOCK, start, wait_until
 from tests.servers import ScriptedServer
 
 CHAIN = """\
-pipeline: told
-topics: {ask: A question, told: An answer}
-stages: [{reads: ask, agent: teller, writes: told}]
+pipeline: answers
+topics: {ask: A question, answer: An answer}
+stages: [{reads: ask, agent: teller, writes: answer}]
 """
 
 
 @pytest.fixture
 def home(tmp_path: pathlib.Path, scripted: ScriptedServer) -> Home:
     project = tmp_path / "project"
-    for name, text in (("agents/teller.md", "Answer.\n"), ("topics/told.yaml", CHAIN)):
+    for name, text in (("agents/teller.md", "Answer.\n"), ("topics/answers.yaml", CHAIN)):
         (project / name).parent.mkdir(parents=True)
         (project / name).write_text(text)
     model = f"{scripted.base_url}#the-model"
-    return Home(tmp_path / "place", PENSTOCK_PROJECT=str(project), PENSTOCK_MODEL=model)
+    return Home(tmp_path / "home", PENSTOCK_PROJECT=str(project), PENSTOCK_MODEL=model)
 
 
 def shown_on_a_terminal(
@@ -77,15 +77,15 @@ def test_a_terminal_shows_who_works_with_how_many_tokens_and_what_is_waited_for(
         wait_until(lambda: has_shown("3 tokens, "), "the tokens so far")
         scripted.release()
 
-    shown = shown_on_a_terminal(home, meanwhile, "run", "told", "What is it?")
+    shown = shown_on_a_terminal(home, meanwhile, "run", "answers", "What is it?")
     assert "for its next try, after: server/the-model answered 503" in shown
     assert "teller" in shown and "… 0:0" in shown
-    assert shown.count("→ told") == 1, "the plain line stays"
+    assert shown.count("→ answer") == 1, "the plain line stays"
     assert shown.endswith("\x1b[2K"), "what was under way is wiped out"
     assert "Scripted answer" in (home.folder / "out.txt").read_text()
 
 
-def test_a_pipe_is_told_the_plain_lines_alone(home: Home) -> None:
-    screen = home.run("run", "told", "What is it?")
+def test_a_pipe_gets_the_plain_lines_alone(home: Home) -> None:
+    screen = home.run("run", "answers", "What is it?")
     assert "\x1b" not in screen.text and "…" not in screen.err
-    assert [line.split()[0] for line in screen.err.splitlines()] == ["told:", "teller"]
+    assert [line.split()[0] for line in screen.err.splitlines()] == ["answers:", "teller"]

@@ -67,10 +67,10 @@ def test_fifty_tasks_at_once_hold_the_producer_back_and_none_is_lost(home: Home)
     # The governor of the worker said so, too: there was a producer to hold back.
     assert "🛑 LAG TOO HIGH. Throttling... mesh:" in shown.err
     assert "▶ Lag is down. mesh goes on:" in shown.err
-    told = dict(re.findall(r"│ (.+?) +│ +(.+?) │", shown.out))
-    assert (told["tasks"], told["finished"]) == ("50", "50")
-    assert (told["lost"], told["repeated"], told["dead letters"]) == ("0", "0", "0")
-    assert int(told["highest lag"]) > 10 and int(told["sent back to be mended"]) > 0
+    figures = dict(re.findall(r"│ (.+?) +│ +(.+?) │", shown.out))
+    assert (figures["tasks"], figures["finished"]) == ("50", "50")
+    assert (figures["lost"], figures["repeated"], figures["dead letters"]) == ("0", "0", "0")
+    assert int(figures["highest lag"]) > 10 and int(figures["sent back to be mended"]) > 0
     written = rows(home)
     assert len(written) >= 50 and len(set(written)) == len(written)
 

@@ -55,9 +55,9 @@ def test_submit_wait_follows_the_run_and_prints_the_story_last(busy: Home) -> No
 
     (trace_id,) = finals(screen.out)
     assert screen.out.startswith("✅ Final") and LABEL in screen.out and "volcano" in screen.out
-    told = screen.err.splitlines()
-    assert told[0] == f"run {trace_id}"
-    assert [re.split(r" +", line)[3] for line in told[1:]] == TOPICS[1:]
+    lines = screen.err.splitlines()
+    assert lines[0] == f"run {trace_id}"
+    assert [re.split(r" +", line)[3] for line in lines[1:]] == TOPICS[1:]
 
 
 def test_a_file_begins_one_run_a_line_and_wait_follows_them_all(busy: Home) -> None:
@@ -95,7 +95,7 @@ BAD_LINES = {
 }
 
 
-def test_a_file_with_a_bad_line_is_refused_whole_with_its_place(busy: Home) -> None:
+def test_a_file_with_a_bad_line_is_refused_whole_with_the_number_of_the_line(busy: Home) -> None:
     before = len(busy.begun())
     command = ("submit", "story", "--file", "-")
 

@@ -105,7 +105,7 @@ def test_seed_again_seeds_a_new_run(starts: Starts) -> None:
     assert {event.trace_id for event in seeds} == {seeded, anew} and len(seeds) == 2
 
 
-def test_a_second_worker_on_the_same_file_is_refused_and_told_of_kafka(starts: Starts) -> None:
+def test_a_second_worker_on_the_same_file_is_refused_and_referred_to_kafka(starts: Starts) -> None:
     said = starts.second_beside_it.refused()
 
     assert "a worker is already running (process " in said
@@ -116,7 +116,7 @@ def test_a_second_worker_on_the_same_file_is_refused_and_told_of_kafka(starts: S
     assert finals(starts.first)
 
 
-def test_the_console_tells_each_step_with_its_run_agent_and_tokens(starts: Starts) -> None:
+def test_the_console_shows_each_step_with_its_run_agent_and_tokens(starts: Starts) -> None:
     (trace_id,) = SEEDED.findall(starts.first)
     step = rf"run {trace_id}: (\w+) -> ([\w ]+) \((.+), [\d.]+ s(?:, (\d+) tokens in)?"
     steps = re.findall(step, starts.first)
@@ -288,7 +288,7 @@ def test_cards_that_changed_are_said_and_taken_when_they_are_sound(tmp_path: pat
         "pipeline: tale\ntopics: {idea: What, text: The text}\n"
         "stages: [{reads: idea, agent: bard, writes: text}]\n"
     )
-    home = Home(tmp_path / "place", PENSTOCK_PROJECT=str(project))
+    home = Home(tmp_path / "home", PENSTOCK_PROJECT=str(project))
 
     def used() -> str:
         shown = home.run("run", "tale", "a snail", "--json")

@@ -1,4 +1,4 @@
-"""A trial of workers by their places on one broker, and the verdict.
+"""A trial of workers by their slots on one broker, and the verdict.
 
 The verdict is made from outside: from what stands on the broker, which `Evidence` reads without
 Penstock's code, from the model server's log, and from `penstock.client`.
@@ -82,7 +82,7 @@ class KafkaEvidence:
             }
         )
         self._topics, self._read = tuple(topics), tuple(read)
-        self._places: dict[tuple[str, int], int] = {}
+        self._offsets: dict[tuple[str, int], int] = {}
         self.events: list[Stored] = []
         self.dead_letters: list[dict[str, Any]] = []
         #: The calls whose answers were ever durable.
@@ -92,7 +92,7 @@ class KafkaEvidence:
         """All that stands there now has been read."""
         topics = self._client.list_topics(timeout=30).topics
         tps = [
-            confluent_kafka.TopicPartition(name, part, self._places.get((name, part), 0))
+            confluent_kafka.TopicPartition(name, part, self._offsets.get((name, part), 0))
             for name in (*self._topics, f"{self._app_id}-journal", f"{self._app_id}-dead-letters")
             if name in topics
             for part in topics[name].partitions
@@ -103,12 +103,12 @@ class KafkaEvidence:
         left = {(tp.topic, tp.partition) for tp in tps}
         while left:
             for record in self._client.consume(500, timeout=0.05):
-                place = (record.topic(), record.partition())
+                partition = (record.topic(), record.partition())
                 if record.error() is not None:
                     assert record.error().code() == confluent_kafka.KafkaError._PARTITION_EOF
-                    left.discard(place)
+                    left.discard(partition)
                     continue
-                self._places[place] = record.offset() + 1
+                self._offsets[partition] = record.offset() + 1
                 self._take(record)
         self._client.unassign()
 
@@ -174,7 +174,7 @@ class FileEvidence:
 
 
 class Cluster:
-    """One broker, one model server, and workers by their places."""
+    """One broker, one model server, and workers by their slots."""
 
     #: The topics that hold a run's events, and who reads a topic.
     topics: tuple[str, ...] = TOPICS
@@ -232,64 +232,64 @@ class Cluster:
 
     # -- workers
 
-    def start(self, *places: int, crash: str | None = None, **settings: str) -> None:
-        """Workers at `places` are ready. With `crash`, they kill themselves there some time."""
+    def start(self, *slots: int, crash: str | None = None, **settings: str) -> None:
+        """Workers in `slots` are ready. With `crash`, they kill themselves there some time."""
         command = ("-m", "penstock", "worker", "-l", "info")
         env = self.env | settings
         if crash is not None:
             command = ("-m", "tests.chaos.crashing_worker", *command[2:])
             env = env | {"PENSTOCK_TEST_CRASH": crash}
-        for place in places:
-            own = env | {"PENSTOCK_DATA": str(self.folder / f"data-{place}")}
-            self.workers[place] = Worker(own, self.folder, command=command)
+        for slot in slots:
+            own = env | {"PENSTOCK_DATA": str(self.folder / f"data-{slot}")}
+            self.workers[slot] = Worker(own, self.folder, command=command)
         if crash is None:
-            for place in places:
-                self.workers[place].ready()
+            for slot in slots:
+                self.workers[slot].ready()
 
-    def kill(self, place: int, how: str = KILL) -> None:
+    def kill(self, slot: int, how: str = KILL) -> None:
         """`kill -9`, now."""
         t = time.time()
-        self._alive(place).kill()
-        self.note_death(place, how, t)
+        self._alive(slot).kill()
+        self.note_death(slot, how, t)
 
-    def wait_for_crash(self, place: int) -> None:
+    def wait_for_crash(self, slot: int) -> None:
         """A worker that was started with `crash` has killed itself."""
-        worker = self.workers[place]
+        worker = self.workers[slot]
         wait_until(lambda: worker.process.poll() is not None, f"a crash:\n{worker.text()[-2000:]}")
         found = CRASHED.search(worker.text())
         assert found is not None, f"it was killed by somebody else:\n{worker.text()[-3000:]}"
-        self.note_death(place, KILL, float(found[2]))
+        self.note_death(slot, KILL, float(found[2]))
 
-    def terminate(self, place: int) -> None:
+    def terminate(self, slot: int) -> None:
         """SIGTERM: what was in flight has ended, and so has the worker."""
         t = time.time()
-        worker = self._alive(place)
+        worker = self._alive(slot)
         code = worker.stop()
         assert code == 0, f"exit code {code}:\n{worker.text()[-3000:]}"
-        self.note_death(place, TERM, t)
+        self.note_death(slot, TERM, t)
 
-    def suspend(self, place: int, seconds: float) -> None:
+    def suspend(self, slot: int, seconds: float) -> None:
         """SIGSTOP for longer than the session, and back: a zombie."""
         t = time.time()
-        process = self._alive(place).process
+        process = self._alive(slot).process
         process.send_signal(signal.SIGSTOP)
         try:
-            self.note_death(place, "SIGSTOP", t, gone=False)
+            self.note_death(slot, "SIGSTOP", t, gone=False)
             time.sleep(max(0.0, t + seconds - time.time()))
             # What others have recorded meanwhile must not be asked for again by the zombie.
-            self.note_death(place, "SIGCONT", time.time(), gone=False)
+            self.note_death(slot, "SIGCONT", time.time(), gone=False)
         finally:
             process.send_signal(signal.SIGCONT)
 
-    def _alive(self, place: int) -> Worker:
-        worker = self.workers[place]
+    def _alive(self, slot: int) -> Worker:
+        worker = self.workers[slot]
         assert worker.process.poll() is None, f"it had ended:\n{worker.text()[-3000:]}"
         return worker
 
-    def note_death(self, place: int, how: str, t: float, *, gone: bool = True) -> None:
-        """The worker at `place` has ended at `t`, and this is what was durable by then."""
+    def note_death(self, slot: int, how: str, t: float, *, gone: bool = True) -> None:
+        """The worker in `slot` has ended at `t`, and this is what was durable by then."""
         if gone:
-            del self.workers[place]
+            del self.workers[slot]
         # First what is durable, then where the server's log is: what is asked after that and was
         # durable before is a call paid for twice.
         self.evidence.read()
@@ -324,11 +324,11 @@ class Cluster:
     @property
     def evidence(self) -> Evidence:
         if self._evidence is None:
-            scheme, _, place = self.url.partition("://")
+            scheme, _, location = self.url.partition("://")
             self._evidence = (
-                FileEvidence(pathlib.Path(place), self.topics, self.readers)
+                FileEvidence(pathlib.Path(location), self.topics, self.readers)
                 if scheme == "sqlite"
-                else KafkaEvidence(place, self.app_id, self.topics, self.readers)
+                else KafkaEvidence(location, self.app_id, self.topics, self.readers)
             )
         return self._evidence
 
@@ -346,8 +346,8 @@ class Cluster:
     def judge(self) -> Verdict:
         """Everything has ended, the workers were stopped, and this is what came of it."""
         self._wait_for_the_end()
-        for place in list(self.workers):
-            self.terminate(place)
+        for slot in list(self.workers):
+            self.terminate(slot)
             self.deaths[-1] = dataclasses.replace(self.deaths[-1], how=END)
         lines = self.server.logged()
         faults = [f"a dead letter: {dead_letter}" for dead_letter in self.evidence.dead_letters]
@@ -365,8 +365,8 @@ class Cluster:
     def _wait_for_the_end(self) -> None:
         seen, seen_at = -1, time.monotonic()
         while True:
-            for place in list(self.workers):
-                self._alive(place)
+            for slot in list(self.workers):
+                self._alive(slot)
             self.evidence.read()
             ids = {stored.event["id"] for stored in self.evidence.events}
             if len(ids) >= len(self.topics) * len(self.submitted) and not self.evidence.behind():

@@ -1,9 +1,10 @@
 """A worker that kills itself: `python -m tests.chaos.crashing_worker worker`, the real program with
 `kill -9` built in at one point of an event's life.
 
-PENSTOCK_TEST_CRASH="POINT:N" names the point, one of `POINTS`, and the passage at which it kills.
-The last line of the output is then `crash: POINT SECONDS`, the time of the kill. Nothing else
-differs: what runs is Penstock's own command line, and the app is not told that it is under test.
+PENSTOCK_TEST_CRASH="POINT:N" names the point, one of `POINTS`, and at which of its occurrences it
+kills. The last line of the output is then `crash: POINT SECONDS`, the time of the kill. Nothing
+else differs: what runs is Penstock's own command line, and the app is not told that it is under
+test.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Crash:
-    """Counts the passages of a point, and kills this process."""
+    """Counts the occurrences of a point, and kills this process."""
 
     def __init__(self, point: str, at: int) -> None:
         self.point = point
@@ -191,7 +192,7 @@ POINTS: dict[str, Callable[[Crash], None]] = {
     "outputs in the batch, transaction not committed": at("step written"),
     "recorded, outputs written, not committed": with_durable_answers(at("outputs written")),
     "batch cut, half written": inside_a_batch,
-    "transaction committed, loop not told": at("committed"),
+    "transaction committed, loop not notified": at("committed"),
     "output durable, next stage not begun": at("known to be committed"),
     "crash counted, nothing begun": at("deaths counted"),
     "event log renamed, not reopened": inside_a_rotation,

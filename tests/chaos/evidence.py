@@ -154,8 +154,8 @@ def read_file(file: pathlib.Path, readers: Mapping[str, str] = READERS) -> File:
         }
         events, dead_letters = [], []
         ends: collections.Counter[tuple[str, int]] = collections.Counter()
-        for place, floor in db.execute("select id, floor from part"):
-            ends[parts[place]] = floor
+        for part_id, floor in db.execute("select id, floor from part"):
+            ends[parts[part_id]] = floor
         for id_, key, value in db.execute("select id, key, value from record order by id"):
             topic, partition = parts[id_ >> SHIFT]
             offset = id_ & ((1 << SHIFT) - 1)

@@ -14,11 +14,14 @@ LIFE = {
     "recorded, step not finished": True,
     "outputs in the batch, transaction not committed": None,
     "recorded, outputs written, not committed": True,
-    "transaction committed, loop not told": True,
+    "transaction committed, loop not notified": True,
     "output durable, next stage not begun": True,
 }
 CALLS = ["call made on a slow disk, not answered", "answered, not recorded"]
-ENDS = ["transaction committed, loop not told", "outputs in the batch, transaction not committed"]
+ENDS = [
+    "transaction committed, loop not notified",
+    "outputs in the batch, transaction not committed",
+]
 
 
 @pytest.mark.timeout(300)

@@ -45,10 +45,10 @@ class JobsTrial(Cluster):
         super().__init__(*given, **settings)
         self.names: list[str] = []
 
-    def push(self, names: list[str], turn: int = 0) -> None:
+    def push(self, names: list[str], round_: int = 0) -> None:
         """The jobs are pushed, every other one as a high one."""
         with self.client() as client:
-            for number, name in enumerate(names, turn):
+            for number, name in enumerate(names, round_):
                 params = {"query": f"About {trace_id_of(name)}", "output_file": f"{name}.txt"}
                 job = {"system_prompt": "You are brief.", "params": params}
                 client.push_job(name, job, list(TOPICS)[number % 2])
@@ -133,12 +133,12 @@ def test_every_job_is_one_file_and_none_is_paid_for_twice_over_three_kills(
     trial.env["PENSTOCK_WORKER_ID"] = "the-one"  # the next one takes its place at once
     trial.submit(FIRST)  # before any worker has been there
     trial.start(1)
-    for turn, share in enumerate(KILLS):
+    for round_, share in enumerate(KILLS):
         trial.wait_for_a_crowd(answered=share, count=CROWD)
         t = time.time()
         trial.kill(1)
         # Pushed again after each kill, on either topic, as by somebody who does not know.
-        trial.push(trial.names[:20], turn)
+        trial.push(trial.names[:20], round_)
         trial.start(1)
         trial.recovered(t)
     judge(trial, judged)
@@ -152,12 +152,12 @@ def test_jobs_among_three_workers_outlive_three_of_them(
 ) -> None:
     trial.start(*SEVERAL)
     trial.submit(FIRST)
-    for turn, share in enumerate(KILLS):
+    for round_, share in enumerate(KILLS):
         trial.wait_for_a_crowd(answered=share, count=CROWD)
-        place = trial.random.choice(SEVERAL)
-        trial.kill(place)
-        trial.push(trial.names[:20], turn)
-        trial.start(place)
+        slot = trial.random.choice(SEVERAL)
+        trial.kill(slot)
+        trial.push(trial.names[:20], round_)
+        trial.start(slot)
     judge(trial, judged)
 
 

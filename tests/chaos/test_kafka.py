@@ -35,8 +35,8 @@ def test_a_run_on_kafka_ends_once_when_its_worker_is_killed_at_each_point(
     trial.terminate(1)  # it has made the topics
     for point in list(KAFKA_POINTS) * (3 if LONG else 1):
         trial.submit(RUNS // 4 if LONG else 20)
-        passage = 1 if point in SELDOM else trial.random.randrange(2, 12)
-        trial.start(1, crash=f"{point}:{passage}")
+        occurrence = 1 if point in SELDOM else trial.random.randrange(2, 12)
+        trial.start(1, crash=f"{point}:{occurrence}")
         trial.wait_for_crash(1)
     trial.start(1)
     judge(trial, judged)
@@ -68,9 +68,9 @@ def test_kills_among_three_workers_lose_nothing_and_repeat_nothing_recorded(
     trial.submit(RUNS)
     for share in (0.1, 0.4, 0.7) if LONG else (0.4,):
         trial.wait_for_a_crowd(answered=share, count=CROWD)
-        place = trial.random.choice(SEVERAL)
-        trial.kill(place)
-        trial.start(place)
+        slot = trial.random.choice(SEVERAL)
+        trial.kill(slot)
+        trial.start(slot)
     judge(trial, judged)
 
 
@@ -100,17 +100,17 @@ def test_a_rolling_restart_of_three_workers_repeats_no_call_at_all(
 ) -> None:
     trial = kafka_trial
     trial.start(*SEVERAL)
-    for place in SEVERAL:
+    for slot in SEVERAL:
         trial.submit(RUNS // 2)
         trial.wait_for_a_crowd(answered=0.1, count=CROWD)
-        trial.terminate(place)
-        trial.start(place)
+        trial.terminate(slot)
+        trial.start(slot)
     verdict = judge(trial, judged)
     assert not verdict.repeats
 
 
 @pytest.mark.parametrize("seconds", [5, 75, 600] if LONG else [5])
-def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
+def test_a_broker_that_is_killed_and_started_again_loses_nothing(
     seconds: int, kafka_trial: Cluster, kafka_to_kill: KafkaServer, judged: list[Verdict]
 ) -> None:
     trial = kafka_trial

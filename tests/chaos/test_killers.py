@@ -42,16 +42,16 @@ def env(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> dict[str, str
         (project / name).mkdir(parents=True)
     (project / "topics" / "words.yaml").write_text(CHAIN)
     (project / "steps" / "words.py").write_text(STEPS)
-    told = {"PENSTOCK_PROJECT": str(project), "PENSTOCK_PARTITIONS": "2"}
+    settings = {"PENSTOCK_PROJECT": str(project), "PENSTOCK_PARTITIONS": "2"}
     if request.param == "sqlite":
-        return environment(tmp_path, **told)
+        return environment(tmp_path, **settings)
     kafka: KafkaServer = request.getfixturevalue("kafka_to_kill")
     return environment(
         tmp_path,
         PENSTOCK_BROKER=f"kafka://{kafka.address}",
         PENSTOCK_APP_ID="killers",
         PENSTOCK_WORKER_ID="the-one",  # the next worker takes the place of a killed one at once
-        **told,
+        **settings,
     )
 
 

@@ -27,7 +27,7 @@ MOMENTS = (
     "answered, not recorded",
     "note kept, step not finished",
     "row written, step not finished",
-    "transaction committed, loop not told",
+    "transaction committed, loop not notified",
 )
 
 
@@ -50,10 +50,10 @@ class Stream(Mesh):
         tasks = [ECHO | {"title": f"Echo {id_[:8]}", "task": f"Print {id_}."} for id_ in ids]
         self.traces += self.begin(*tasks, ids=ids)
 
-    def crash(self, point: str, passage: int) -> None:
-        """A worker was started that has killed itself at a passage of `point`."""
+    def crash(self, point: str, occurrence: int) -> None:
+        """A worker was started that has killed itself at an occurrence of `point`."""
         worker = Worker(
-            self.env | {"PENSTOCK_TEST_CRASH": f"{point}:{passage}"},
+            self.env | {"PENSTOCK_TEST_CRASH": f"{point}:{occurrence}"},
             self.folder,
             command=("-m", "tests.chaos.crashing_worker", "worker", "-l", "info"),
         )

@@ -62,7 +62,7 @@ class PlainTrial:
         self.deaths: list[Death] = []
         self.submitted: list[str] = []
         self.stored: dict[str, dict[str, set[str]]] = {topic: {} for topic in TOPICS}
-        self._places: dict[tuple[str, int], int] = {}
+        self._offsets: dict[tuple[str, int], int] = {}
         self._reader: Any = confluent_kafka.Consumer(
             {
                 "bootstrap.servers": kafka.address,
@@ -72,17 +72,17 @@ class PlainTrial:
             }
         )
 
-    def start(self, *places: int) -> None:
+    def start(self, *slots: int) -> None:
         command = ("-m", "tests.chaos.plain_faust", "worker", "-l", "info", "--without-web")
-        for place in places:
+        for slot in slots:
             env = self.env | {
-                "PLAIN_DATA": str(self.folder / f"plain-{place}"),
+                "PLAIN_DATA": str(self.folder / f"plain-{slot}"),
                 # A new interpreter: in a fork Faust's `worker` is Penstock's by now.
                 "PYTHON_OF_ITS_OWN": "1",
             }
-            self.workers[place] = Worker(env, self.folder, command=command)
-        for place in places:
-            self.workers[place].ready()
+            self.workers[slot] = Worker(env, self.folder, command=command)
+        for slot in slots:
+            self.workers[slot].ready()
 
     def submit(self) -> None:
         """All runs have begun."""
@@ -98,8 +98,8 @@ class PlainTrial:
         wanted = share * STAGES * RUNS
         wait_until(lambda: len(self.server.logged("answered")) >= wanted, "calls", 120)
 
-    def end(self, place: int, how: str) -> None:
-        worker = self.workers.pop(place)
+    def end(self, slot: int, how: str) -> None:
+        worker = self.workers.pop(slot)
         t = time.time()
         if how == KILL:
             worker.kill()
@@ -119,7 +119,7 @@ class PlainTrial:
         """How many records stand on all topics, which are read to their ends."""
         there = self._reader.list_topics(timeout=30).topics
         tps = [
-            confluent_kafka.TopicPartition(name, part, self._places.get((name, part), 0))
+            confluent_kafka.TopicPartition(name, part, self._offsets.get((name, part), 0))
             for name in TOPICS
             if name in there
             for part in there[name].partitions
@@ -128,16 +128,16 @@ class PlainTrial:
         left = {(tp.topic, tp.partition) for tp in tps}
         while left:
             for record in self._reader.consume(500, timeout=0.05):
-                place = (record.topic(), record.partition())
+                partition = (record.topic(), record.partition())
                 if record.error() is not None:
-                    left.discard(place)
+                    left.discard(partition)
                     continue
-                self._places[place] = record.offset() + 1
+                self._offsets[partition] = record.offset() + 1
                 draft = json.loads(record.value())
                 calls = self.stored[record.topic()].setdefault(draft["trace_id"], set())
                 calls.update(ANSWER.findall(draft["text"])[:1])
         self._reader.unassign()
-        return sum(self._places.values())
+        return sum(self._offsets.values())
 
     def judge(self) -> Verdict:
         seen, seen_at = -1, time.monotonic()
@@ -192,9 +192,9 @@ def test_plain_faust_with_kills_among_three_workers(
     plain.submit()
     for share in (0.1, 0.4, 0.7):
         plain.wait_for_calls(share)
-        place = plain.random.choice((1, 2, 3))
-        plain.end(place, KILL)
-        plain.start(place)
+        slot = plain.random.choice((1, 2, 3))
+        plain.end(slot, KILL)
+        plain.start(slot)
     judged.append(plain.judge())
 
 

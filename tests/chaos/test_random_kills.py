@@ -34,7 +34,7 @@ def test_kills_with_fifty_in_flight_lose_nothing_and_repeat_nothing_recorded(
 
 @pytest.mark.timeout(900 if LONG else 240)
 @pytest.mark.parametrize("round_", ROUNDS)
-def test_a_worker_that_is_told_to_stop_repeats_no_call_at_all(
+def test_a_worker_that_is_asked_to_stop_repeats_no_call_at_all(
     round_: int, trial: Trial, judged: list[Verdict]
 ) -> None:
     trial.submit(RUNS // 2)
@@ -68,7 +68,7 @@ def test_kills_among_orderly_restarts_and_during_one_lose_nothing(
 
 @pytest.mark.timeout(900 if LONG else 240)
 @pytest.mark.parametrize("round_", ROUNDS)
-def test_what_a_submitter_was_told_has_begun_ends_once_while_both_are_killed(
+def test_what_was_reported_to_a_submitter_as_begun_ends_once_while_both_are_killed(
     round_: int, trial: Trial, judged: list[Verdict]
 ) -> None:
     ids = trial.draw_ids(RUNS // 2)

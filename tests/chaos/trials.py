@@ -148,12 +148,14 @@ class Trial:
         self.worker.kill()
         return self._note_death(how, t)
 
-    def crash(self, point: str, passage: int) -> Death:
-        """A worker was started that has killed itself at a passage of `point`."""
-        self.start(f"{point}:{passage}")
+    def crash(self, point: str, occurrence: int) -> Death:
+        """A worker was started that has killed itself at an occurrence of `point`."""
+        self.start(f"{point}:{occurrence}")
         assert self.worker is not None
         process, text = self.worker.process, self.worker.text
-        wait_until(lambda: process.poll() is not None, f"a crash at {point}:{passage}:\n{text()}")
+        wait_until(
+            lambda: process.poll() is not None, f"a crash at {point}:{occurrence}:\n{text()}"
+        )
         found = CRASHED.search(text())
         assert process.returncode == -signal.SIGKILL, f"it ended by itself:\n{text()[-3000:]}"
         assert found is not None, f"it was killed by somebody else:\n{text()[-3000:]}"

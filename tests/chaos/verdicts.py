@@ -126,10 +126,10 @@ def check_event_log(folder: pathlib.Path, file: File, deaths: int) -> list[str]:
             except ValueError:
                 torn += 1
                 continue
-            place = (line["topic"], line["partition"], line["offset"])
+            location = (line["topic"], line["partition"], line["offset"])
             known = line["topic"] in TOPICS and line["event"] == "produce"
-            if known and there.get(place) != line["message"]["id"]:
-                faults.append(f"the event log has a record that does not exist: {place}")
+            if known and there.get(location) != line["message"]["id"]:
+                faults.append(f"the event log has a record that does not exist: {location}")
     if torn > deaths:
         faults.append(f"{torn} lines of the event log are torn")
     return faults

@@ -180,7 +180,7 @@ class Reader:
         self.table: Any = None
         self._end = end
         self._ends: list[list[bytes]] = [[] for _ in range(agents)]
-        self._came = asyncio.Event()
+        self._arrived = asyncio.Event()
         topic = raw_topic(app, name)
         self._writer = Writer(app, name)
         for number in range(agents):
@@ -195,7 +195,7 @@ class Reader:
                     self.events[number].append(event)
                 if self.table is not None:
                     self.table[f"{number} {location(event)}"] = "seen"
-                self._came.set()
+                self._arrived.set()
 
         read.__name__ = read.__qualname__ = f"read_{number}"
         self.app.agent(topic, name=read.__name__)(read)
@@ -220,8 +220,8 @@ class Reader:
     async def _until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):
             while not condition():
-                self._came.clear()
-                await self._came.wait()
+                self._arrived.clear()
+                await self._arrived.wait()
 
 
 #: How the values begin that say: whatever was in this partition before has come by now. They are

@@ -15,9 +15,9 @@ from tests.programs import ROOT
 @contextlib.contextmanager
 def process(module: str, broker: Broker, **order: Any) -> Iterator[subprocess.Popen[str]]:
     """`python -m tests.contract.MODULE`, gone afterwards whatever happens."""
-    told = {"broker": dataclasses.asdict(broker), **order}
+    arguments = {"broker": dataclasses.asdict(broker), **order}
     running = subprocess.Popen(
-        [sys.executable, "-m", f"tests.contract.{module}", json.dumps(told, default=str)],
+        [sys.executable, "-m", f"tests.contract.{module}", json.dumps(arguments, default=str)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

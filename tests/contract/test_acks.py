@@ -10,7 +10,7 @@ from tests.contract.brokers import Broker, Reader, location, values
 ONE_PARTITION = [{"key": b"k", "value": b"%d" % n, "partition": 0} for n in range(10)]
 
 
-async def test_what_was_acked_does_not_come_again_and_the_rest_does(
+async def test_what_was_acked_is_not_delivered_again_and_the_rest_is(
     broker: Broker, topic: str, group: str
 ) -> None:
     await broker.write(topic, ONE_PARTITION)
@@ -39,11 +39,11 @@ async def test_each_partition_has_a_position_of_its_own(
                 event.ack()
     async with broker.reading(topic, group) as reader:
         again = await reader.take_all()
-    came = collections.Counter(event.message.partition for event in again)
-    assert came == {part: 5 - count for part, count in acked.items() if count < 5}
+    delivered = collections.Counter(event.message.partition for event in again)
+    assert delivered == {part: 5 - count for part, count in acked.items() if count < 5}
 
 
-async def test_when_all_is_acked_nothing_comes_again(
+async def test_when_all_is_acked_nothing_is_delivered_again(
     broker: Broker, topic: str, group: str
 ) -> None:
     await broker.write(topic, ONE_PARTITION)
@@ -54,7 +54,7 @@ async def test_when_all_is_acked_nothing_comes_again(
         assert await reader.take_all() == []
 
 
-async def test_what_was_never_acked_comes_again_each_time(
+async def test_what_was_never_acked_is_delivered_again_each_time(
     broker: Broker, topic: str, group: str
 ) -> None:
     await broker.write(topic, ONE_PARTITION)
@@ -76,7 +76,7 @@ async def acked_out_of_order(broker: Broker, topic: str, group: str) -> list[Any
         return await reader.take_all()
 
 
-async def test_what_was_not_acked_comes_again_whatever_was_acked_after_it(
+async def test_what_was_not_acked_is_delivered_again_whatever_was_acked_after_it(
     broker: Broker, topic: str, group: str
 ) -> None:
     # Faust's own consumer on Kafka commits past it (faust-streaming issue 606).
@@ -84,7 +84,7 @@ async def test_what_was_not_acked_comes_again_whatever_was_acked_after_it(
     assert {b"1", b"4", b"5", b"6", b"8", b"9"} <= set(values(again))
 
 
-async def test_of_messages_acked_out_of_order_only_the_others_come_again(
+async def test_of_messages_acked_out_of_order_only_the_others_are_delivered_again(
     broker: Broker, topic: str, group: str
 ) -> None:
     if not broker.embedded:

@@ -22,7 +22,7 @@ from tests.servers.kafka import KafkaServer
 Records = list[tuple[bytes, bytes | None]]
 GROUP = "compacted"
 JOURNAL_TOPIC = journal_of(GROUP)
-TOPICS = ("asked", "looked", "told")
+TOPICS = ("asked", "looked", "answered")
 #: As small and as soon as Kafka lets them be. What is deleted leaves no trace after a second look.
 SMALL = {
     "segment.bytes": str(1024 * 1024),
@@ -54,12 +54,12 @@ async def hold() -> str:
 async def look(work: Work) -> str:
     return await work.call("call", note, f"look {work.event.trace_id}")
 
-@step("tell")
-async def tell(work: Work) -> str:
-    told = await work.call("first", note, f"tell {work.event.trace_id}")
+@step("answer")
+async def answer(work: Work) -> str:
+    answer = await work.call("first", note, f"answer {work.event.trace_id}")
     if work.parts["asked"] == "hold":
-        told += " " + await work.call("second", hold)
-    return told
+        answer += " " + await work.call("second", hold)
+    return answer
 """
 
 
@@ -71,7 +71,7 @@ def make_project(folder: pathlib.Path) -> pathlib.Path:
         "topics": dict.fromkeys(TOPICS, "a topic"),
         "stages": [
             {"reads": "asked", "step": "look", "writes": "looked"},
-            {"reads": "looked", "step": "tell", "writes": "told"},
+            {"reads": "looked", "step": "answer", "writes": "answered"},
         ],
     }
     (folder / "topics" / "held.yaml").write_text(json.dumps(chain))  # JSON is YAML
@@ -96,20 +96,20 @@ async def reading(address: str, topic: str) -> AsyncIterator[Callable[[], Awaita
     consumer = AIOKafkaConsumer(
         bootstrap_servers=address, enable_auto_commit=False, auto_offset_reset="earliest"
     )
-    place = TopicPartition(topic, 0)
+    partition = TopicPartition(topic, 0)
 
     async def read() -> Records:
-        end = (await consumer.end_offsets([place]))[place]
-        await consumer.seek_to_beginning(place)
+        end = (await consumer.end_offsets([partition]))[partition]
+        await consumer.seek_to_beginning(partition)
         found: Records = []
-        while await consumer.position(place) < end:
+        while await consumer.position(partition) < end:
             for records in (await consumer.getmany(timeout_ms=100)).values():
                 found += [(record.key, record.value) for record in records]
         return found
 
     await consumer.start()
     try:
-        consumer.assign([place])
+        consumer.assign([partition])
         yield read
     finally:
         await consumer.stop()
@@ -176,10 +176,10 @@ async def test_a_compacted_journal_recalls_what_is_unfinished_and_knows_what_is_
                 for trace_id in (held, last):
                     await client.wait(trace_id)
             assert running.stop() == 0
-    told = await read(server.address, "told")
+    answered = await read(server.address, "answered")
     runs = [held, *done, last]
     made = (tmp_path / "calls").read_text().splitlines()
-    assert sorted(made) == sorted(f"{step} {one}" for one in runs for step in ("look", "tell"))
-    assert sorted(key.decode() for key, _ in told) == sorted(runs)
-    answer = dict(told)[held.encode()]
-    assert answer is not None and f"tell {held} went on".encode() in answer
+    assert sorted(made) == sorted(f"{step} {one}" for one in runs for step in ("look", "answer"))
+    assert sorted(key.decode() for key, _ in answered) == sorted(runs)
+    answer = dict(answered)[held.encode()]
+    assert answer is not None and f"answer {held} went on".encode() in answer

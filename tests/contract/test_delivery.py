@@ -43,7 +43,7 @@ async def seek(reader: Reader) -> None:
     consumer.resume_flow()
 
 
-async def test_what_was_in_flight_comes_again_after_a_seek_when_nothing_was_ever_committed(
+async def test_what_was_in_flight_is_delivered_again_after_a_seek_when_nothing_was_ever_committed(
     broker: Broker, topic: str, group: str
 ) -> None:
     # aiokafka's seek_to_committed leaves such a partition where it is.

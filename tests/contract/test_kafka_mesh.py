@@ -109,7 +109,7 @@ def test_two_workers_have_one_producer_and_one_history_and_a_kill_loses_no_run(
 
 
 @pytest.mark.timeout(180)
-def test_a_mesh_waits_for_a_kafka_that_comes_later_or_goes(
+def test_a_mesh_waits_for_a_kafka_that_starts_later_or_goes(
     cluster: Cluster, kafka_to_kill: KafkaServer
 ) -> None:
     kafka_to_kill.kill()

@@ -129,8 +129,8 @@ def test_a_worker_that_is_let_in_finishes_a_run_and_writes_no_secret_anywhere(
     assert TRACEBACK not in running.text()
     ours = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
     events = [file.read_bytes() for file in secured.data.rglob("*.log")]
-    for place in (ours, events):
-        assert any(premise.encode() in text for text in place), "this finds what is written"
+    for texts in (ours, events):
+        assert any(premise.encode() in text for text in texts), "this finds what is written"
     key = (certificates / "client.key").read_bytes().splitlines()[1:-1]
     for secret in (PASSWORD.encode(), *key):
         assert not any(secret in text for text in ours + events)

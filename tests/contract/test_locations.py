@@ -41,12 +41,12 @@ async def test_records_of_a_partition_arrive_in_the_order_in_which_they_were_sen
     await broker.write(topic, numbered(300))
     async with broker.reading(topic, group) as reader:
         events = await reader.take(300)
-    came = collections.defaultdict(list)
+    received = collections.defaultdict(list)
     for event in events:
-        came[event.message.partition].append(int(event.value))
-    assert len(came) > 1, "the keys are all in one partition"
-    assert all(numbers == sorted(numbers) for numbers in came.values())
-    assert sorted(itertools.chain.from_iterable(came.values())) == list(range(300))
+        received[event.message.partition].append(int(event.value))
+    assert len(received) > 1, "the keys are all in one partition"
+    assert all(numbers == sorted(numbers) for numbers in received.values())
+    assert sorted(itertools.chain.from_iterable(received.values())) == list(range(300))
 
 
 async def test_offsets_begin_at_zero_and_have_no_holes(
@@ -64,15 +64,15 @@ async def test_offsets_begin_at_zero_and_have_no_holes(
         assert found == list(range(len(found)))
 
 
-async def test_a_record_is_where_its_producer_was_told(
+async def test_a_record_is_where_its_delivery_report_said(
     broker: Broker, topic: str, group: str
 ) -> None:
     sent = await broker.write(topic, numbered(20))
     async with broker.reading(topic, group) as reader:
         events = await reader.take(20)
-    told = {b"%d" % n: (one.partition, one.offset) for n, one in enumerate(sent)}
+    reported = {b"%d" % n: (one.partition, one.offset) for n, one in enumerate(sent)}
     assert {one.topic for one in sent} == {topic}
-    assert {event.value: location(event) for event in events} == told
+    assert {event.value: location(event) for event in events} == reported
 
 
 async def test_a_key_is_in_the_partition_that_kafka_s_own_clients_choose(
@@ -166,16 +166,16 @@ async def test_a_reader_slower_than_its_buffer_is_given_everything_in_order(
 ) -> None:
     await broker.write(topic, numbered(60, keys=1))
     app = broker.app(group, stream_buffer_maxsize=16)
-    came: list[int] = []
+    received: list[int] = []
 
     @app.agent(raw_topic(app, topic))
     async def read(stream: Any) -> None:
         async for value in stream:
-            came.append(int(value))
+            received.append(int(value))
             for _ in range(5):  # others get the loop meanwhile, and fill the buffer
                 await app.sleep(0)
 
     async with started(app):
-        while len(came) < 60:
+        while len(received) < 60:
             await app.sleep(0.01)
-    assert came == list(range(60))
+    assert received == list(range(60))

@@ -32,7 +32,7 @@ def server(qdrant_server: QdrantServer) -> QdrantServer:
 # A server that comes and goes. No registry has Qdrant's binary, so it is tests/servers/qdrant.py.
 
 
-async def test_a_server_may_come_later_go_and_come_back(tmp_path, server, caplog):
+async def test_a_server_may_start_later_stop_and_start_again(tmp_path, server, caplog):
     async with opened(here(tmp_path, qdrant_url=server.url)) as memory:
         status = await settled(memory)
         assert status.state == "down" and "Qdrant does not answer" in status.reason

@@ -13,11 +13,11 @@ from tests.servers.kafka import KafkaServer
 pytestmark = pytest.mark.timeout(120)
 
 
-def test_the_first_command_on_a_new_kafka_tells_a_story(tmp_path: pathlib.Path) -> None:
+def test_the_first_command_on_a_new_kafka_writes_a_story(tmp_path: pathlib.Path) -> None:
     with kafka_or_skip(tmp_path / "kafka") as server:
         env = environment(tmp_path, PENSTOCK_BROKER=f"kafka://{server.address}")
-        told = penstock("story", "A shy volcano", env=env)
-        assert told.returncode == 0 and "Final Story Output" in told.stdout, told.stderr
+        shown = penstock("story", "A shy volcano", env=env)
+        assert shown.returncode == 0 and "Final Story Output" in shown.stdout, shown.stderr
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ async def sent_and_taken(
     [b"", b"\x00\xff\xfe not text", "ein schöner Tag, 日本".encode(), b"\n", b"null"],
     ids=["empty", "not text", "unicode", "newline", "null"],
 )
-async def test_bytes_come_as_they_were_sent(
+async def test_bytes_arrive_as_they_were_sent(
     broker: Broker, topic: str, group: str, value: bytes
 ) -> None:
     (event,) = await sent_and_taken(broker, topic, group, {"key": b"k" + value, "value": value})
@@ -62,7 +62,7 @@ async def test_a_record_without_a_key_reaches_some_partition(
     assert {event.value for event in events} == {b"%d" % n for n in range(20)}
 
 
-async def test_headers_come_as_they_were_sent(broker: Broker, topic: str, group: str) -> None:
+async def test_headers_arrive_as_they_were_sent(broker: Broker, topic: str, group: str) -> None:
     some = {"trace": b"\x00\x01", "empty": b"", "schöner Name": "日本".encode()}
     with_some, with_none = await sent_and_taken(
         broker,
@@ -84,7 +84,7 @@ async def test_a_header_may_be_there_twice(broker: Broker, topic: str, group: st
     assert list(event.message.headers) == pairs
 
 
-async def test_large_values_come_whole(broker: Broker, topic: str, group: str) -> None:
+async def test_large_values_arrive_whole(broker: Broker, topic: str, group: str) -> None:
     large = [bytes([65 + n]) * LARGE for n in range(3)]
     events = await sent_and_taken(
         broker, topic, group, *({"key": b"k", "value": value} for value in large)

@@ -33,10 +33,10 @@ async def test_nothing_that_was_not_acked_is_lost_by_kill_9(
             assert consumer.wait() == -signal.SIGKILL
     async with broker.reading(topic, group) as reader:
         again = await reader.take_all()
-        came = {location(event) for event in again}
-    assert everything - done <= came
+        delivered = {location(event) for event in again}
+    assert everything - done <= delivered
     # An ack that was not durable yet when the process died comes again; no more than those do.
-    assert came <= everything
+    assert delivered <= everything
     for part in range(PARTITIONS):
         offsets = [event.message.offset for event in again if event.message.partition == part]
         assert offsets == sorted(offsets)
@@ -65,10 +65,10 @@ async def test_processes_may_append_while_another_one_reads(
                 for _ in range(count):
                     mine += await writer.send([{"key": b"me", "value": b"-"}])
             events = await reader.take(count * 3)
-            told = [(await asyncio.to_thread(one.communicate))[0] for one in producers]
+            printed = [(await asyncio.to_thread(one.communicate))[0] for one in producers]
         assert await reader.take_up_to_now() == events, "a record came twice"
     locations = [location(event) for event in events]
-    expected = [tuple(map(int, line.split())) for out in told for line in out.splitlines()]
+    expected = [tuple(map(int, line.split())) for out in printed for line in out.splitlines()]
     expected += [(one.partition, one.offset) for one in mine]
     assert sorted(locations) == sorted(expected)
     assert len(set(locations)) == count * 3

@@ -31,7 +31,7 @@ topics:
   {draft}: A first version
   {text}: The finished text
 stages:
-  - {{reads: {idea}, step: tell, writes: {draft}}}
+  - {{reads: {idea}, step: write, writes: {draft}}}
   - {{reads: {draft}, step: print, writes: {text}}}
 """
 #: The steps stand in this module, so that a test can say what they do.
@@ -39,8 +39,8 @@ STEPS = """\
 from penstock import step
 from tests.contract.workers import run_script
 
-@step("tell")
-async def tell(work):
+@step("write")
+async def write(work):
     return await run_script(work)
 
 @step("print")
@@ -95,12 +95,12 @@ class House:
     def __init__(self, url: str, folder: pathlib.Path) -> None:
         name = f"tale{uuid.uuid4().hex[:8]}"
         self.idea, self.draft, self.text = (f"{name}-{one}" for one in ("idea", "draft", "text"))
-        for place, file, text in (
+        for subfolder, file, text in (
             ("topics", f"{name}.yaml", self._chain(name)),
             ("steps", "tale.py", STEPS),
         ):
-            (folder / place).mkdir(parents=True)
-            (folder / place / file).write_text(text)
+            (folder / subfolder).mkdir(parents=True)
+            (folder / subfolder / file).write_text(text)
         self.settings = Settings.read(
             {
                 "PENSTOCK_PROJECT": str(folder),

@@ -113,7 +113,7 @@ def test_a_look_before_the_run_is_prose_and_knows_no_verdict() -> None:
     assert task["title"] in said and "\n" not in said and len(said) > 60
 
 
-def test_no_title_comes_twice_while_there_is_another() -> None:
+def test_no_title_is_repeated_while_there_is_another() -> None:
     made: list[str] = []
     for seed in range(120):
         made.append(brainstorm("\n".join(made), str(seed))["title"])
@@ -124,23 +124,23 @@ def test_no_title_comes_twice_while_there_is_another() -> None:
 
 
 @pytest.mark.parametrize("where", ["asked", "parts"])
-def test_titles_are_avoided_wherever_they_are_told(where: str) -> None:
-    told = json.dumps(list(tasks())[:-1])
-    parts, asked = ({}, told) if where == "asked" else ({"made": [{"title": told}]}, "")
+def test_titles_are_avoided_wherever_they_are_given(where: str) -> None:
+    given = json.dumps(list(tasks())[:-1])
+    parts, asked = ({}, given) if where == "asked" else ({"made": [{"title": given}]}, "")
     assert coder.write("ai_topic", parts, asked, "a")["title"] == list(tasks())[-1]
 
 
 def test_a_title_is_not_taken_for_another_that_begins_with_it() -> None:
-    told = [title for title in list(tasks()) if title != "Moving average: window 2"]
-    made = brainstorm("\n".join([*told, "Moving average: window 23"]), "a")
+    given = [title for title in list(tasks()) if title != "Moving average: window 2"]
+    made = brainstorm("\n".join([*given, "Moving average: window 23"]), "a")
     assert made["title"] == "Moving average: window 2"
 
 
 def test_a_task_is_known_by_its_statement_and_by_a_title_in_a_text() -> None:
     for seed in map(str, range(30)):
         task = brainstorm("", seed)
-        for told in (task, task | {"title": "mine"}, f"Please solve '{task['title']}'."):
-            found = known(told)
+        for given in (task, task | {"title": "mine"}, f"Please solve '{task['title']}'."):
+            found = known(given)
             assert found is not None and found.title == task["title"]
     assert known("Boil an egg") is None
 
@@ -152,17 +152,17 @@ def wrong_task() -> tuple[dict[str, str], str, str]:
 
 
 @pytest.mark.parametrize("where", ["ai_verified_solutions", "ai_topic", "error"])
-def test_a_wrong_program_is_mended_when_the_error_is_told(where: str) -> None:
+def test_a_wrong_program_is_mended_when_the_error_is_given(where: str) -> None:
     task, wrong, right = wrong_task()
     parts: dict[str, object] = {"ai_topic": task}
     assert coder.write("ai_solutions", parts, "", "a")["code"] == wrong != right
     parts["ai_solutions"] = {"code": wrong}
-    told = {
+    given = {
         "ai_verified_solutions": fail(),
         "ai_topic": task | fail(),
         "error": "Traceback\nValueError: no",
     }
-    mended = coder.write("ai_solutions", parts | {where: told[where]}, "", "a")
+    mended = coder.write("ai_solutions", parts | {where: given[where]}, "", "a")
     assert mended["code"] == right
     assert "ValueError: no" in str(mended["explanation"])
 

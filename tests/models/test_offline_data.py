@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from penstock.models.offline import stories
 from penstock.models.offline.data import load
-from penstock.models.offline.stories import tell
 from tests.programs import ROOT
 
 
@@ -22,14 +22,16 @@ def test_an_import_reads_no_data() -> None:
 
 
 @pytest.mark.parametrize("word", load("traits")["named"])
-def test_every_trait_is_told(word: str) -> None:
+def test_every_trait_is_used(word: str) -> None:
     parts = {"premise": f"A {word} robot called Bolt"}
     begin = load("traits")["named"][word]["text"].replace("{Hero}", "Bolt").partition("{")[0]
-    assert begin and begin in tell("story", parts, "a")
+    assert begin and begin in stories.tell("story", parts, "a")
 
 
-def test_every_place_and_helper_is_met() -> None:
-    plots = [tell("plot", {"premise": "Tim the Flying Dog"}, str(seed)) for seed in range(80)]
+def test_every_location_and_helper_is_met() -> None:
+    plots = [
+        stories.tell("plot", {"premise": "Tim the Flying Dog"}, str(seed)) for seed in range(80)
+    ]
     names = [one["place"] for one in load("places")] + [
         one["name"] for one in load("people")["helpers"]
     ]

@@ -147,7 +147,7 @@ def test_a_plain_text_schema_gets_text() -> None:
     assert text_of(ask(model, schema=AgentOutputSchema(str))).startswith("Title: ")
 
 
-def test_json_is_written_with_its_own_letters() -> None:
+def test_json_is_written_with_its_own_characters() -> None:
     model = OfflineModel(seed="a", writes="digest", parts={})
     schema = AgentOutputSchema(dict[str, str], strict_json_schema=False)
     assert json.loads(text_of(ask(model, "空飛ぶ犬", schema=schema))) == {}

@@ -29,7 +29,7 @@ from tests.unit.stores import IDEA, STEP
 
 __all__ = ["open_store"]
 MODEL = "http://127.0.0.1:1/v1#m"
-SPEC = StageSpec(name="teller", reads="idea", writes="draft", agent="bard", task="tell")
+SPEC = StageSpec(name="teller", reads="idea", writes="draft", agent="bard", task="write")
 
 
 class Counting(Model):
@@ -101,9 +101,9 @@ def test_a_step_with_recorded_answers_goes_on_with_the_card_that_it_began_with(
 ) -> None:
     async def main() -> None:
         house = await begun(open_store)
-        old = house.write("Be kind.\n## Task: tell\nTell.")
+        old = house.write("Be kind.\n## Task: write\nWrite.")
         first = await house.step()
-        new = house.write("Be brief.\n## Task: tell\nTell.")
+        new = house.write("Be brief.\n## Task: write\nWrite.")
         again = await house.step()
         assert (again.values, again.card, house.model.asked) == (first.values, old, 1)
         (said,) = house.said
@@ -119,11 +119,11 @@ def test_a_card_that_cannot_be_used_any_more_is_said_and_the_step_goes_on_with_t
 ) -> None:
     async def main() -> None:
         house = await begun(open_store)
-        house.write("---\ntools: [look]\n---\nBe kind.\n## Task: tell\nTell.")
+        house.write("---\ntools: [look]\n---\nBe kind.\n## Task: write\nWrite.")
         house.project.registry.add_tool("look", lambda key: key)
         await house.step()
         del house.project.registry.tools["look"]
-        new = house.write("Be brief.\n## Task: tell\nTell.")
+        new = house.write("Be brief.\n## Task: write\nWrite.")
         house.start()
         assert (await house.step()).card == new
         assert "cannot be used any more ('look')" in str(house.said[0])
@@ -136,7 +136,7 @@ def test_a_step_whose_sdk_cannot_be_imported_is_tried_again_and_then_it_is_impor
 ) -> None:
     async def main() -> None:
         house = await begun(open_store)
-        house.write("Be kind.\n## Task: tell\nTell.")
+        house.write("Be kind.\n## Task: write\nWrite.")
         with monkeypatch.context() as broken:
             broken.setitem(sys.modules, "penstock.worker.runner", None)
             with pytest.raises(Unavailable, match="the OpenAI Agents SDK cannot be imported"):

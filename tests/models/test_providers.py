@@ -202,7 +202,7 @@ def test_an_answer_that_is_no_completion_may_be_one_the_next_time(options):
     assert error.message.startswith("server/m answered with something that is not a completion (")
 
 
-def test_an_error_that_is_explained_already_comes_through_as_it_is():
+def test_an_error_that_is_explained_already_is_raised_as_it_is():
     error = ModelMisbehaved("odd")
     assert explain(error, "server/m", 30) is error
 
@@ -240,7 +240,7 @@ def test_retry_after_is_read_as_seconds_milliseconds_or_a_date(headers, seconds)
     assert retry_after_s(httpx2.Headers(headers)) == seconds
 
 
-def test_a_date_to_come_is_so_many_seconds_away():
+def test_a_date_in_the_future_is_so_many_seconds_away():
     in_a_minute = email.utils.formatdate(time.time() + 60, usegmt=True)
     assert retry_after_s({"retry-after": in_a_minute}) == pytest.approx(60, abs=2)
 

@@ -7,12 +7,12 @@ import jsonschema  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
 from penstock.models import LABEL
+from penstock.models.offline import stories
 from penstock.models.offline.data import load
 from penstock.models.offline.filling import fill
 from penstock.models.offline.outlines import spotted_in
 from penstock.models.offline.premises import read_premise
 from penstock.models.offline.replies import reply
-from penstock.models.offline.stories import KINDS, tell
 
 SEEDS = ("a", "b", "c", "d")
 
@@ -56,8 +56,8 @@ NASTY = (
 
 def whole_run(premise: str, seed: str) -> dict[str, str]:
     parts = {"premise": premise}
-    for kind in KINDS:
-        parts[kind] = tell(kind, parts, seed)
+    for kind in stories.KINDS:
+        parts[kind] = stories.tell(kind, parts, seed)
     return parts
 
 
@@ -67,7 +67,7 @@ def runs() -> Iterator[tuple[str, dict[str, str]]]:
             yield premise, whole_run(premise, seed)
 
 
-def plain_passages(story: str) -> list[str]:
+def plain_texts(story: str) -> list[str]:
     every = load("telling")["good_place"].strip("[]").split("|")
     every += [plot["close"]["plain"].split("{")[0] for plot in load("plots").values()]
     return [text for text in every if text and text in story]
@@ -78,14 +78,14 @@ def test_the_same_parts_and_seed_give_the_same_text() -> None:
 
 
 def test_the_text_does_not_depend_on_the_machine_or_the_python_version() -> None:
-    plot = tell("plot", {"premise": "Tim the Flying Dog"}, "a")
+    plot = stories.tell("plot", {"premise": "Tim the Flying Dog"}, "a")
     assert plot.startswith("Title: Tim the Flying Dog and the Lamp in the Last Window\n")
 
 
 def test_other_seeds_give_other_stories() -> None:
-    stories = {whole_run("Tim the Flying Dog", str(seed))["final"] for seed in range(12)}
-    assert len(stories) == 12
-    assert len({story.split("\n")[0] for story in stories}) >= 4
+    finals = {whole_run("Tim the Flying Dog", str(seed))["final"] for seed in range(12)}
+    assert len(finals) == 12
+    assert len({story.split("\n")[0] for story in finals}) >= 4
 
 
 @pytest.mark.parametrize("premise", NAMED)
@@ -108,7 +108,7 @@ def test_the_four_texts_have_the_length_that_they_should() -> None:
 
 def test_no_premise_breaks_the_prose() -> None:
     for premise, run in runs():
-        for kind in KINDS:
+        for kind in stories.KINDS:
             text = run[kind]
             text.encode("utf-8")
             assert text.strip() == text
@@ -126,15 +126,15 @@ def test_a_premise_that_names_nobody_is_quoted_as_it_was_typed() -> None:
 
 
 def test_a_long_premise_is_cut_between_words() -> None:
-    story = tell("story", {"premise": "so many different words " * 90}, "a")
+    story = stories.tell("story", {"premise": "so many different words " * 90}, "a")
     assert re.search(r'"so many different words [a-z ]+\.\.\."', story)
 
 
 def test_the_story_follows_the_plot_it_is_given() -> None:
     for premise in NAMED:
         for seed in SEEDS:
-            plot = tell("plot", {"premise": premise}, seed)
-            story = tell("story", {"premise": premise, "plot": plot}, "another trace")
+            plot = stories.tell("plot", {"premise": premise}, seed)
+            story = stories.tell("story", {"premise": premise, "plot": plot}, "another trace")
             title = plot.split("\n")[0].removeprefix("Title: ")
             helpers = [one["name"] for one in load("people")["helpers"]]
             helper = next(name for name in [*helpers, "whale"] if name in plot)
@@ -144,11 +144,11 @@ def test_the_story_follows_the_plot_it_is_given() -> None:
 
 
 def test_an_edited_plot_gives_an_edited_story() -> None:
-    plot = tell("plot", {"premise": "Tim the Flying Dog"}, "a")
+    plot = stories.tell("plot", {"premise": "Tim the Flying Dog"}, "a")
     edited = plot.replace("A clockmaker called Miss Fennimore", "A purple hippo called Bob")
     edited = edited.replace("A flying dog called Tim", "A clumsy cat called Ada")
     assert edited != plot
-    story = tell("story", {"premise": "Tim the Flying Dog", "plot": edited}, "a")
+    story = stories.tell("story", {"premise": "Tim the Flying Dog", "plot": edited}, "a")
     body = story.partition("\n")[2]
     assert "a clumsy cat called Ada" in body and "a purple hippo called Bob" in body
     assert "Tim " not in body and "Fennimore" not in body
@@ -189,13 +189,13 @@ def test_the_final_version_replaces_what_the_critique_names_and_keeps_the_rest()
         kept = [paragraph for paragraph in before[2:-1] if paragraph in after]
         assert len(kept) >= 3, premise
         assert run["final"].count('"') > run["story"].count('"'), premise
-        assert len(plain_passages(run["final"])) < len(plain_passages(run["story"])), premise
+        assert len(plain_texts(run["final"])) < len(plain_texts(run["story"])), premise
 
 
 def test_only_what_a_critique_names_is_changed() -> None:
     run = whole_run("Tim the Flying Dog", "b")
     run["critique"] = "Lovely. Only the ending is flat."
-    final = tell("final", run, "b").split("\n\n")
+    final = stories.tell("final", run, "b").split("\n\n")
     assert final[:6] == run["story"].split("\n\n")[:6]
     assert final[-1] != run["story"].split("\n\n")[-1]
 
@@ -203,27 +203,27 @@ def test_only_what_a_critique_names_is_changed() -> None:
 def test_a_critique_may_be_json() -> None:
     run = whole_run("Tim the Flying Dog", "b")
     as_json = {**run, "critique": {"verdict": "revise", "critique": run["critique"], "scores": {}}}
-    assert tell("final", as_json, "b") == run["final"]
+    assert stories.tell("final", as_json, "b") == run["final"]
 
 
 def test_a_story_by_somebody_else_is_kept_whole() -> None:
     story = "Der Hund\n\nEs war einmal ein Hund. Er flog hoch. Dann kam er heim."
     parts = {"premise": "Ein Hund", "story": story}
-    assert '"Es war einmal ein Hund."' in tell("critique", parts, "a")
-    assert tell("final", parts, "a").startswith(story)
+    assert '"Es war einmal ein Hund."' in stories.tell("critique", parts, "a")
+    assert stories.tell("final", parts, "a").startswith(story)
 
 
 def test_missing_and_odd_parts_are_made_up() -> None:
     odd: list[dict[str, object]] = [{}, {"premise": None}, {"premise": ["a", 1]}, {"story": ""}]
     odd += [{"story": "x"}, {"plot": "Hero: "}, {"critique": {"scores": {"plot": 3}}}]
     for parts in odd:
-        for kind in KINDS:
-            assert len(tell(kind, parts, "a")) > 100
+        for kind in stories.KINDS:
+            assert len(stories.tell(kind, parts, "a")) > 100
 
 
 def test_an_unknown_kind_is_named_in_the_error() -> None:
     with pytest.raises(ValueError, match="'poem'"):
-        tell("poem", {}, "a")
+        stories.tell("poem", {}, "a")
 
 
 def test_a_reply_takes_up_the_words_of_its_input() -> None:

@@ -309,7 +309,7 @@ def test_an_answer_that_is_too_slow_names_its_limit(said: Said, message: str):
     assert error.message == f"server/m {message} in bot.md is the limit"
 
 
-def test_an_answer_may_take_as_long_as_its_tokens_come():
+def test_an_answer_may_take_as_long_as_its_tokens_arrive():
     word: Said = [delta(content="on "), 9.0]
     slow: Said = [39.0, *word * 6, END, DONE]
     assert text_of(answered(*slow)[0]) == "on " * 6

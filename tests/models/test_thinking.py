@@ -73,7 +73,7 @@ def test_what_a_server_gives_as_reasoning_is_thinking_and_the_answer_stays_as_it
     assert thinking_of([response("Yes.")]) == ""
 
 
-def test_all_that_was_thought_for_a_run_of_calls_is_told_in_order():
+def test_all_that_was_thought_for_a_run_of_calls_is_reported_in_order():
     first = set_apart(response(thought("one", content=("raw",)), "<think>two</think>Look."))
     assert thinking_of([first, response(thought("three"), "Yes.")]) == "raw\n\none\n\ntwo\n\nthree"
 

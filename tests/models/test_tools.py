@@ -37,10 +37,10 @@ class Asking(Model):
     """A model that calls the tool once, and answers with what it was told."""
 
     async def get_response(self, *args: Any, **options: Any) -> ModelResponse:
-        told = [one for one in args[1] if isinstance(one, dict) and "output" in one]
+        results = [one for one in args[1] if isinstance(one, dict) and "output" in one]
         item: Any
-        if told:
-            text = ResponseOutputText(text=told[0]["output"], type="output_text", annotations=[])
+        if results:
+            text = ResponseOutputText(text=results[0]["output"], type="output_text", annotations=[])
             item = ResponseOutputMessage(
                 id="m", content=[text], role="assistant", status="completed", type="message"
             )
@@ -105,7 +105,7 @@ def test_a_tools_answer_is_recorded_and_given_to_the_model(answer):
     assert looked == ["x"]
 
 
-def test_a_tool_that_raises_is_said_at_once_and_the_model_is_told(answer):
+def test_a_tool_that_raises_is_said_at_once_and_the_model_gets_the_error(answer):
     def look(key: str) -> str:
         """Look a key up."""
         raise ConnectionError("the index is away")

@@ -84,12 +84,12 @@ def tier(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(autouse=True)
 def nothing_is_left(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """After every test: no scratch folder, no process, no open file more than before."""
-    place = tmp_path / "t"
-    place.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    folder = tmp_path / "t"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     children, files = _children(), len(os.listdir("/proc/self/fd"))
     yield
-    assert not list(place.glob(f"{scratch.PREFIX}*"))
+    assert not list(folder.glob(f"{scratch.PREFIX}*"))
     assert _children() <= children
     assert len(os.listdir("/proc/self/fd")) <= files
 

@@ -29,8 +29,8 @@ def test_a_file_is_run_with_its_input_and_judged_by_its_output(
     shown = penstock(*asked, env=environment(tmp_path))
     assert (shown.returncode, shown.stdout) == (code, "7\n")
     assert shown.stderr.startswith(result)
-    told = json.loads(penstock(*asked, "--json", env=environment(tmp_path)).stdout)
-    assert (told["result"], told["stdout"], told["exit_code"]) == (result, "7\n", 0)
+    report = json.loads(penstock(*asked, "--json", env=environment(tmp_path)).stdout)
+    assert (report["result"], report["stdout"], report["exit_code"]) == (result, "7\n", 0)
 
 
 def test_a_script_that_only_says_that_it_passed_did_not(write, tmp_path: pathlib.Path) -> None:
@@ -58,12 +58,12 @@ def test_a_file_that_is_not_there_is_a_sentence(tmp_path: pathlib.Path) -> None:
         ("b'a\\xff\\xfe'", "a\ufffd\ufffd", b"a\xff\xfe"),
     ],
 )
-def test_what_a_script_printed_is_told_byte_by_byte(
+def test_what_a_script_printed_is_reported_byte_by_byte(
     printed: str, stdout: str, coded: bytes | None, tier: str, write, tmp_path: pathlib.Path
 ) -> None:
     file = write("raw.py", f"import os\nos.write(1, {printed})\n")
     env = environment(tmp_path, PENSTOCK_SANDBOX=tier)
-    told = json.loads(penstock("sandbox", file, "--json", env=env).stdout)
-    assert told["stdout"] == stdout
-    found = told["stdout_base64"]
+    report = json.loads(penstock("sandbox", file, "--json", env=env).stdout)
+    assert report["stdout"] == stdout
+    found = report["stdout_base64"]
     assert found is None if coded is None else base64.b64decode(found) == coded

@@ -117,7 +117,7 @@ def test_a_script_gets_its_input_and_gives_its_outputs(fake):
         ("import os; os._exit(125)", 125, False),
     ],
 )
-def test_its_end_is_told_apart(code, exit_code, finished, fake):
+def test_its_kinds_of_end_are_distinguished(code, exit_code, finished, fake):
     fake()
     outcome = run(code)
     assert (outcome.exit_code, outcome.finished) == (exit_code, finished)

@@ -202,17 +202,17 @@ def test_a_cancelled_run_is_killed_and_leaves_nothing(tier):
 
 
 @pytest.mark.parametrize(
-    ("tier", "turns"),
-    [("native", turns) for turns in range(0, 60, 3)]
-    + [("wasm", turns) for turns in range(3, 48, 12)],
+    ("tier", "iterations"),
+    [("native", iterations) for iterations in range(0, 60, 3)]
+    + [("wasm", iterations) for iterations in range(3, 48, 12)],
 )
-def test_a_run_can_be_cancelled_at_any_moment(tier, turns, request):
+def test_a_run_can_be_cancelled_at_any_moment(tier, iterations, request):
     request.getfixturevalue(tier)
 
-    # Turns of the event loop, not time. What is left is looked for after every test.
+    # Iterations of the event loop, not time. What is left is looked for after every test.
     async def cancel() -> None:
         task = asyncio.create_task(run_code("print('x')", "y" * 100_000, tier=tier))
-        for _ in range(turns):
+        for _ in range(iterations):
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.sleep(0)

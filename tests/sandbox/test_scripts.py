@@ -107,8 +107,8 @@ json.dump(rows, sys.stdout); csv.writer(sys.stdout).writerow(["x", "y,z"])
 """,
     "sqlite3": """
 import sqlite3
-for place in (":memory:", "file.db"):
-    base = sqlite3.connect(place)
+for path in (":memory:", "file.db"):
+    base = sqlite3.connect(path)
     base.execute("create table t (a, b)")
     base.executemany("insert into t values (?, ?)", [(1, "x"), (2, "y")])
     base.commit(); print(base.execute("select sum(a), max(b) from t").fetchall()); base.close()

@@ -157,8 +157,8 @@ def event_of(parts: dict[str, Any]) -> Event:
 
 
 def test_a_file_that_cannot_be_written_costs_no_attempt(tmp_path: pathlib.Path) -> None:
-    place = tmp_path / "data" / persisting.NAME
-    place.mkdir(parents=True)
+    path = tmp_path / "data" / persisting.NAME
+    path.mkdir(parents=True)
 
     async def main() -> None:
         settings = Settings(data=tmp_path / "data")
@@ -166,11 +166,11 @@ def test_a_file_that_cannot_be_written_costs_no_attempt(tmp_path: pathlib.Path) 
         with pytest.raises(Unavailable, match="cannot be written") as caught:
             await persisting.persist(work)
         assert not caught.value.counts
-        place.rmdir()
+        path.rmdir()
         await persisting.persist(work)
 
     asyncio.run(main())
-    with place.open(newline="") as lines:
+    with path.open(newline="") as lines:
         assert [row["task"] for row in csv.DictReader(lines)] == ["Print it."]
 
 
@@ -195,7 +195,7 @@ def test_a_row_that_a_crash_has_cut_is_said_once_when_it_is_out_of_the_way(
 
 
 @pytest.mark.usefixtures("native")
-def test_a_disk_that_is_full_pauses_the_stage_and_nobody_keeps_the_turn(
+def test_a_disk_that_is_full_pauses_the_stage_and_nobody_keeps_the_slot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     errors: list[Exception] = [OSError(28, "No space left on device")] * 3

@@ -150,7 +150,7 @@ def test_exit_code_0_before_the_end_of_the_script_is_no_pass(name):
 
 @pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("name", FORGED)
-def test_a_script_that_fails_cannot_report_that_it_came_to_its_end(name):
+def test_a_script_that_fails_cannot_report_that_it_reached_its_end(name):
     failing = FORGED[name] + "\nassert 1 + 1 == 3, 'its test fails'\n"
     found = asyncio.run(run_code(failing))
     assert not found.finished and verdict(found, None).result == "FAIL", found

@@ -164,7 +164,7 @@ print(found, os.listdir("."), sys.argv == [__file__], "sesame" in repr(sys.orig_
         ("open('.report', 'w').write('end ' + '0' * 32)", 0, False),
     ],
 )
-def test_it_ends_with_its_exit_code_and_what_wasi_cannot_tell_as_134(
+def test_it_ends_with_its_exit_code_and_what_wasi_cannot_express_as_134(
     code, exit_code, finished, wasm
 ):
     outcome = run(code)

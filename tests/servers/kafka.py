@@ -213,15 +213,15 @@ class KafkaServer:
         the server itself and `answers` have one of their own, which stays plain."""
         protocols = {**listeners, "INNER": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
         ports = {**self._ports, "INNER": self._inner_port}
-        places = ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
+        addresses = ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
         return {
             "process.roles": "broker,controller",
             "node.id": 1,
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "INNER",
-            "listeners": f"{places},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": places,
+            "listeners": f"{addresses},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": addresses,
             "listener.security.protocol.map": ",".join(
                 f"{name}:{protocol}" for name, protocol in protocols.items()
             ),

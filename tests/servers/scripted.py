@@ -82,11 +82,11 @@ class BadScript(ValueError):
 @dataclasses.dataclass
 class Fault:
     """What happens to the next `times` requests (with `match`: whose last user message has it; with
-    `told`: whose system message or last user message has that)."""
+    `instructions`: whose system message or last user message has that)."""
 
     fault: str
     match: str | None = None
-    told: str | None = None
+    instructions: str | None = None
     times: int = 1
     status: int = 500
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -254,10 +254,11 @@ class ScriptedModel:
         # Last first: the protocol has an index, and does not promise an order.
         return web.json_response({"object": "list", "data": data[::-1], "model": asked["model"]})
 
-    def next_fault(self, text: str, told: str = "") -> Fault:
+    def next_fault(self, text: str, instructions: str = "") -> Fault:
         """The first of the script that applies, used up by one; else none."""
+        everything = f"{instructions}\n{text}"
         for fault in self.script:
-            if (fault.match or "") in text and (fault.told or "") in f"{told}\n{text}":
+            if (fault.match or "") in text and (fault.instructions or "") in everything:
                 fault.times -= 1
                 if fault.times <= 0:
                     self.script.remove(fault)

@@ -161,7 +161,7 @@ def test_a_delay_is_waited_for_and_varies_by_its_jitter(server: ScriptedServer) 
     assert min(waits) >= DELAY_S / 2 and len(set(waits)) == 3
 
 
-def test_a_status_comes_with_its_headers_and_its_body(server: ScriptedServer) -> None:
+def test_a_status_is_sent_with_its_headers_and_its_body(server: ScriptedServer) -> None:
     fault = {"fault": "status", "status": 429, "headers": {"retry-after": "0.2"}, "body": "later"}
     server.script([fault])
     answer = ask(server)
@@ -191,10 +191,10 @@ def test_a_fault_with_a_match_waits_for_its_user_message(server: ScriptedServer)
     assert [ask(server, text).status_code for text in texts] == [200, 500, 200, 500, 200]
 
 
-def test_an_answer_that_is_given_goes_to_who_was_told_so_with_its_reasoning(
+def test_an_answer_that_is_given_goes_to_who_has_those_instructions_with_its_reasoning(
     server: ScriptedServer,
 ) -> None:
-    answer = {"fault": "answer", "told": "critic", "content": "Fine.", "reasoning": "Hm."}
+    answer = {"fault": "answer", "instructions": "critic", "content": "Fine.", "reasoning": "Hm."}
     server.script([answer])
     assert content(ask(server, "You, reader")) != "Fine."
     messages = [{"role": "system", "content": "a critic"}, {"role": "user", "content": "Tim"}]
@@ -297,7 +297,7 @@ def test_many_calls_at_once_are_each_counted_once(server: ScriptedServer) -> Non
         assert sorted(line["n"] for line in server.logged(phase)) == list(range(1, 51))
 
 
-def test_a_server_that_was_killed_comes_back_on_its_port_and_counts_on(tmp_path: Path) -> None:
+def test_a_server_that_was_killed_restarts_on_its_port_and_counts_on(tmp_path: Path) -> None:
     log_path = tmp_path / "calls.jsonl"
     with scripted_server(log_path=log_path) as first:
         ask(first)

@@ -75,8 +75,8 @@ def tmp_path() -> Iterator[pathlib.Path]:
     """A folder for one test, in memory where there is such a place: syncing costs nothing there,
     and what a power cut leaves behind is not what unit tests can tell."""
     memory = pathlib.Path("/dev/shm")
-    place = memory if os.access(memory, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="penstock-unit-", dir=place) as folder:
+    parent = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="penstock-unit-", dir=parent) as folder:
         yield pathlib.Path(folder)
 
 

@@ -25,7 +25,7 @@ from penstock.worker.stage import Stage
 from penstock.worker.work import Answer, StepWork, python_step
 from tests.unit.conftest import Opener, messages, run_leaping
 
-SPEC = StageSpec(name="teller", reads="idea", writes="draft", step="tell").within("tale")
+SPEC = StageSpec(name="teller", reads="idea", writes="draft", step="write").within("tale")
 DEAD_LETTERS = "penstock-dead-letters"
 TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
@@ -157,7 +157,7 @@ def trace_of(run: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, run))
 
 
-async def tell(work: Work) -> str:
+async def write(work: Work) -> str:
     return f"once {work.parts['idea']}"
 
 

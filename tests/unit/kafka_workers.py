@@ -41,7 +41,7 @@ from tests.unit.houses import env_of
 from tests.unit.kafka_memory import Consumer, Kafka, Killed, MemoryLog, Process, Record
 
 SPECS = (
-    StageSpec(name="teller", reads="idea", writes="draft", step="tell").within("tale"),
+    StageSpec(name="teller", reads="idea", writes="draft", step="write").within("tale"),
     StageSpec(name="printer", reads="draft", writes="text", step="print").within("tale"),
 )
 PLAN = Plan(
@@ -61,8 +61,8 @@ Ask = Callable[[Work, str], Awaitable[str]]
 Script = Callable[[Work, Ask], Awaitable[Any]]
 
 
-async def tell(work: Work, ask: Ask) -> str:
-    return await ask(work, f"tell {work.parts['idea']}")
+async def write(work: Work, ask: Ask) -> str:
+    return await ask(work, f"write {work.parts['idea']}")
 
 
 async def print_(work: Work, ask: Ask) -> str:
@@ -262,7 +262,7 @@ class Cluster:
         **options: Any,
     ) -> Worker:
         """A new worker shares the partitions with `others`, and is the last of them."""
-        scripts = {"teller": tell, "printer": print_, **(scripts or {})}
+        scripts = {"teller": write, "printer": print_, **(scripts or {})}
         worker = Worker(self, scripts, **options)
         await self.share(*others, worker)
         return worker

@@ -70,7 +70,7 @@ def leaping(body: Callable[[], Awaitable[None]]) -> None:
     run_leaping(main())
 
 
-def test_as_many_as_come_are_in_flight_where_nothing_was_slow():
+def test_as_many_as_arrive_are_in_flight_where_nothing_was_slow():
     async def body() -> None:
         server = Server()
         ends = server.begin(300)
@@ -206,7 +206,7 @@ def test_at_least_one_is_made_and_one_that_was_slow_alone_changes_nothing():
     leaping(body)
 
 
-def test_who_is_cancelled_while_it_waits_or_calls_leaves_its_place_to_others():
+def test_who_is_cancelled_while_it_waits_or_calls_leaves_its_slot_to_others():
     async def body() -> None:
         server = Server(1)
         ends = server.begin(4)
@@ -225,7 +225,7 @@ def test_who_is_cancelled_while_it_waits_or_calls_leaves_its_place_to_others():
     leaping(body)
 
 
-def test_the_clock_of_a_call_does_not_run_while_it_waits_for_its_place():
+def test_the_clock_of_a_call_does_not_run_while_it_waits_for_its_slot():
     async def body() -> None:
         server = Server(1)
         limits = Limits(*[Limit(5, "the test")] * 3)

@@ -180,18 +180,18 @@ def test_a_batch_that_does_not_fit_on_the_disk_is_tried_again_before_later_ones(
     writer.retry_s = 0.002
     large, small = batch_of((1, b"x" * 100_000)), batch_of()
     small.positions = [("reader", 1, 7, b"")]
-    told: list[str] = []
+    called: list[str] = []
     refused = threading.Event()
 
     def stuck(error: sqlite3.Error | None) -> None:
-        told.append(str(error))
+        called.append(str(error))
         refused.set()
 
     writer.start()
     written = threading.Event()
 
     def done(batch: Batch) -> None:
-        told.append("large" if batch is large else "small")
+        called.append("large" if batch is large else "small")
         if batch is small:
             written.set()
 
@@ -203,7 +203,7 @@ def test_a_batch_that_does_not_fit_on_the_disk_is_tried_again_before_later_ones(
         free_the_disk(db)
     assert written.wait(10)
     writer.stop()
-    assert told == ["database or disk is full", "None", "large", "small"]
+    assert called == ["database or disk is full", "None", "large", "small"]
     assert not writer.gave_up
     assert (large.offsets, read_end(db, 1)) == ([0], 1)
 

@@ -76,7 +76,7 @@ def test_a_card_is_its_front_matter_and_its_instructions(read):
     assert card.instructions(None) == "Judge the text."
 
 
-def test_a_task_is_told_after_the_common_part(read):
+def test_a_task_follows_the_common_part_of_the_instructions(read):
     card: Card = read(FULL)
     assert list(card.tasks) == ["again", "last"]
     assert card.instructions("again") == "Judge the text.\n\nJudge it again."
@@ -148,7 +148,7 @@ def test_a_bad_value_in_the_front_matter_is_refused(refused, front, expected):
     assert expected in refused(f"---\n{front}\n---\nTell.")
 
 
-def test_a_card_says_what_its_agent_is_told_of_the_memory(read):
+def test_a_card_says_what_its_agent_gets_from_the_memory(read):
     recall = read(
         "---\nrecall: {about: [title], kinds: [failure], limit: 9}\n---\nTell."
     ).front.recall
@@ -217,7 +217,7 @@ def test_an_answer_that_fits_the_schema_is_taken(read):
         ("keep", "'keep' is not of type 'object'"),
     ],
 )
-def test_an_answer_that_breaks_the_schema_is_refused_with_the_place(read, answer, expected):
+def test_an_answer_that_breaks_the_schema_is_refused_with_the_path(read, answer, expected):
     card: Card = read(FULL)
     with pytest.raises(ModelMisbehaved) as caught:
         card.check_output(answer)

@@ -7,21 +7,23 @@ from tests.unit.test_chains import read, read_any, refused
 
 __all__ = ["read", "read_any", "refused"]
 
-TOLD = CHAIN.replace("stages:", "  told: What was done\ntelemetry: told\nstages:", 1)
+WITH_TELEMETRY = CHAIN.replace(
+    "stages:", "  activity: What was done\ntelemetry: activity\nstages:", 1
+)
 
 
 def test_the_stages_of_agents_have_the_chains_telemetry_and_steps_have_none(read):
-    chain: Chain = read(TOLD)
-    assert chain.telemetry == "told"
-    assert [stage.telemetry for stage in chain.stages] == ["told", "told", None]
+    chain: Chain = read(WITH_TELEMETRY)
+    assert chain.telemetry == "activity"
+    assert [stage.telemetry for stage in chain.stages] == ["activity", "activity", None]
     assert read(CHAIN).telemetry is None
 
 
 def test_telemetry_on_a_topic_that_there_is_not_is_refused_with_the_one_meant(refused):
-    message = refused(TOLD.replace("telemetry: told", "telemetry: tolled"))
+    message = refused(WITH_TELEMETRY.replace("telemetry: activity", "telemetry: activty"))
     assert message == (
-        "tale.yaml:8: 'tolled' is not one of the topics (idea, draft, text, told)."
-        " Did you mean 'told'?"
+        "tale.yaml:8: 'activty' is not one of the topics (idea, draft, text, activity)."
+        " Did you mean 'activity'?"
     )
 
 

@@ -159,7 +159,7 @@ def test_a_topic_that_nobody_reads_or_writes_is_refused_where_it_stands(refused)
 
 
 @pytest.mark.parametrize(
-    ("lines", "place", "circle"),
+    ("lines", "line", "circle"),
     [
         (("reads: a, step: x, writes: a",), 8, "a -> a"),
         (("reads: a, step: x, writes: b", "reads: b, step: y, writes: a"), 9, "a -> b -> a"),
@@ -176,9 +176,9 @@ def test_a_topic_that_nobody_reads_or_writes_is_refused_where_it_stands(refused)
         ),
     ],
 )
-def test_a_cycle_is_refused_at_the_stage_that_closes_it(refused, lines, place, circle):
+def test_a_cycle_is_refused_at_the_stage_that_closes_it(refused, lines, line, circle):
     message = refused(stages(*lines))
-    assert message.startswith(f"tale.yaml:{place}: a cycle without an exit: {circle}.")
+    assert message.startswith(f"tale.yaml:{line}: a cycle without an exit: {circle}.")
 
 
 def test_a_stage_does_one_thing(refused):
@@ -379,7 +379,7 @@ def test_each_of_several_entries_must_be_a_topic_that_somebody_reads(refused):
     assert "'entry" in refused(text.replace("stages", "entry: []\nstages"))
 
 
-def test_a_stage_may_wait_for_its_turn_after_another(read, refused):
+def test_a_stage_may_wait_until_another_is_done(read, refused):
     both = ("reads: a, step: x, writes: c, name: one", "reads: b, step: y, writes: c, name: two")
     rest = "reads: c, step: z, writes: d"
     text = stages(f"{both[0]}", f"{both[1]}, after: one", rest).replace(
@@ -466,7 +466,9 @@ every_s: soon
         ),
     ],
 )
-def test_a_chain_whose_branches_meet_is_told_that_what_follows_is_done_twice(tmp_path, lines, met):
+def test_a_chain_whose_branches_meet_gets_a_warning_that_what_follows_is_done_twice(
+    tmp_path, lines, met
+):
     (tmp_path / "tale.yaml").write_text(stages(*lines))
     _, document = read_chain(tmp_path / "tale.yaml")
     assert document.problems == []

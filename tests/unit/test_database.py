@@ -108,14 +108,14 @@ def test_a_file_of_a_newer_penstock_is_refused_untouched(path):
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("place", ["file/penstock.db", "folder", "/proc/penstock.db"])
-def test_a_place_that_cannot_be_written_is_named_with_the_way_out(tmp_path, place):
+@pytest.mark.parametrize("where", ["file/penstock.db", "folder", "/proc/penstock.db"])
+def test_a_path_that_cannot_be_written_is_named_with_the_way_out(tmp_path, where):
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     with pytest.raises(BrokerUnavailable) as caught:
-        connect(tmp_path / place)
+        connect(tmp_path / where)
     message = caught.value.message
-    assert message.startswith(f"{tmp_path / place}: cannot be opened: ")
+    assert message.startswith(f"{tmp_path / where}: cannot be opened: ")
     assert "PENSTOCK_DATA" in message and "PENSTOCK_BROKER" in message
 
 
@@ -137,7 +137,7 @@ def test_damage_that_shows_only_when_reading_ends_a_command_with_the_way_out(pat
     assert "restore a backup" in said
 
 
-def test_a_second_worker_is_refused_and_told_of_kafka(path):
+def test_a_second_worker_is_refused_and_referred_to_kafka(path):
     first, second = WorkerLock(path), WorkerLock(path)
     first.take()
     first.take()  # whoever holds it may ask for it again

@@ -47,7 +47,7 @@ def test_an_empty_record_is_kept_as_empty():
     assert (dead_letter.raw, dead_letter.raw_base64) == ("", None)
 
 
-def test_the_run_is_that_of_the_event_or_the_key_or_the_place():
+def test_the_run_is_that_of_the_event_or_the_key_or_the_offset():
     event = first_event("tale", {"idea": "x"})
 
     def trace(*, read: bool, key: bytes | None) -> str:
@@ -72,7 +72,7 @@ def test_the_same_failure_makes_the_same_id_and_a_replay_another():
     assert len(set(ids)) == 4
 
 
-def test_the_place_in_the_code_is_told_for_errors_of_others_only():
+def test_the_line_of_the_code_is_reported_for_errors_of_others_only():
     def detail(error: Exception) -> str:
         return deadletters.write("p", "s", message(b"x"), None, error, 1).detail
 

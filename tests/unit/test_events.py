@@ -78,7 +78,7 @@ def test_the_key_of_an_event_is_its_run():
         ),
     ],
 )
-def test_what_is_no_event_is_refused_with_the_place(raw, expected):
+def test_what_is_no_event_is_refused_with_the_reason(raw, expected):
     with pytest.raises(MalformedEvent) as caught:
         events.load(raw)
     assert expected in caught.value.message

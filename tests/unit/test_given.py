@@ -27,10 +27,10 @@ def card(common: str = "", **front: Any) -> Card:
     return Card(name="c", front=Front(**front), common=common, tasks={}, hash="", document=document)
 
 
-def test_instructions_come_from_a_part_or_from_a_field_of_what_the_stage_reads():
+def test_instructions_are_taken_from_a_part_or_from_a_field_of_what_the_stage_reads():
     assert instructions_for(EVENT, "job", card(instructions_from="tone")) == "Be kind."
-    told = instructions_for(EVENT, "job", card("You.", instructions_from="style"))
-    assert told == "You.\n\nShort."
+    instructions = instructions_for(EVENT, "job", card("You.", instructions_from="style"))
+    assert instructions == "You.\n\nShort."
     assert instructions_for(EVENT, "job", card("You.")) == "You."
 
 
@@ -148,21 +148,21 @@ class Work:
         return self.notes
 
 
-def told(work: Work, **recall: Any) -> dict[str, Any]:
+def recalled(work: Work, **recall: Any) -> dict[str, Any]:
     return asyncio.run(look_up(Recall(**recall), cast(Any, work), "job"))
 
 
 def test_lessons_are_those_about_the_parts_that_the_card_names():
     work = Work(("failure", "Echo\nPrint it.", "no newline"), ("success", "Twice", "print(2 * x)"))
-    assert told(work, about=["ask", "style", "nothing"], kinds=["failure"], limit=2) == {
+    assert recalled(work, about=["ask", "style", "nothing"], kinds=["failure"], limit=2) == {
         "lessons": "- failure (alike by 0.51), Echo: no newline\n"
         "- success (alike by 0.51), Twice: print(2 * x)"
     }
     assert work.asked == [("Why?\nShort.", ["failure"], 2)]
 
 
-def test_without_a_name_the_agent_is_told_the_titles_of_the_latest_notes():
+def test_without_a_name_the_agent_gets_the_titles_of_the_latest_notes():
     work = Work(("failure", "Echo\nPrint it.", "no newline"))
-    assert told(work, under="made before") == {"made before": "- Echo"}
+    assert recalled(work, under="made before") == {"made before": "- Echo"}
     assert work.asked == [(None, ["failure", "success", "pattern"], 3)]
-    assert told(Work(), under="made before") == {}, "no tags around nothing"
+    assert recalled(Work(), under="made before") == {}, "no tags around nothing"

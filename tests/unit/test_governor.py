@@ -40,7 +40,7 @@ class Worker:
 
 
 def chain() -> Chain:
-    stages = [StageSpec(reads="idea", step="tell")]
+    stages = [StageSpec(reads="idea", step="write")]
     return Chain(pipeline="tale", topics={"idea": Topic()}, stages=stages, governor=SPEC)
 
 

@@ -46,7 +46,7 @@ def file(tmp_path: pathlib.Path) -> pathlib.Path:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text(), min_size=len(COLUMNS), max_size=len(COLUMNS)))
 @example(['"', ",", "\r", "\n", "\x00", "", "=1", *[TRICKY] * (len(COLUMNS) - 7)])
-def test_any_text_comes_back_through_a_csv_reader(cells: list[str]) -> None:
+def test_any_text_is_restored_by_a_csv_reader(cells: list[str]) -> None:
     made = write_row([cell(text) for text in cells])
     assert made.endswith(b"\r\n")
     (found,) = csv.reader(io.StringIO(made.decode(), newline=""))

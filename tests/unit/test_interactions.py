@@ -41,7 +41,7 @@ def write(log: EventLog, message: Any = "x", **fields: Any) -> None:
     log.write("produce", "idea", "a-run", message, **fields)
 
 
-def test_every_write_is_a_line_with_its_fields_in_the_order_in_which_they_came(tmp_path):
+def test_every_write_is_a_line_with_its_fields_in_the_order_in_which_they_arrived(tmp_path):
     with started(tmp_path / "logs") as log:
         log.write("produce", "idea", "run-1", {"text": "Ein Frosch 🐸"}, partition=2, offset=7)
         log.write("consume", "idea", "run-1", "second", agent=None)

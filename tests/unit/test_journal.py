@@ -105,7 +105,7 @@ def test_equal_requests_of_one_step_are_calls_of_their_own(work):
     work(body)
 
 
-def test_requests_are_told_apart_by_what_they_ask_not_by_their_order(work):
+def test_requests_are_distinguished_by_what_they_ask_not_by_their_order(work):
     async def body(desk: Desk) -> None:
         model, calls = Model(), desk.calls()
         a, b = await calls.once(b"a", model), await calls.once(b"b", model)
@@ -195,7 +195,7 @@ def test_what_is_recorded_while_others_wait_is_waited_for_too(work, rows):
         await asyncio.wait(both)
         assert isinstance(both[1].exception(), ConnectionError)
         after = asyncio.create_task(calls.once(b"model again", look))
-        for _ in range(10):  # turns of the loop, in which it would go out
+        for _ in range(10):  # iterations of the loop, in which it would go out
             await asyncio.sleep(0)
         lock.release()
         await after
@@ -220,7 +220,7 @@ def test_a_call_that_is_cancelled_while_it_waits_disturbs_no_other(work):
     work(body)
 
 
-def test_a_call_that_fails_is_not_recorded_and_its_error_comes_through(work):
+def test_a_call_that_fails_is_not_recorded_and_its_error_is_raised(work):
     async def body(desk: Desk) -> None:
         async def fail() -> bytes:
             raise ConnectionError("away")
@@ -255,16 +255,16 @@ def test_finish_drops_the_entries_of_the_step_and_marks_the_event(work, rows):
     async def body(desk: Desk) -> None:
         await desk.calls().once(b"question", Model())
         await desk.store.flush()
-        told: list[Any] = []
+        notified: list[Any] = []
         assert not desk.journal.is_done("teller", desk.message)
         waiting = desk.journal.finish(
             "teller", desk.message, [("wide", b"run", b"one"), ("draft", b"run", b"two")], STEP,
-            told.append,
+            notified.append,
         )  # fmt: skip
         assert waiting is None
-        await until(lambda: told)
+        await until(lambda: notified)
         partition = desk.store.partition_of("wide", b"run")
-        assert told == [[(partition, 0), (0, 0)]]
+        assert notified == [[(partition, 0), (0, 0)]]
         assert desk.journal.is_done("teller", desk.message)
         assert not desk.journal.is_done("critic", desk.message), "each reader has its own"
         seen: Rows = rows()
@@ -278,9 +278,11 @@ def test_finish_without_a_step_keeps_its_entries_for_a_replay(work):
     async def body(desk: Desk) -> None:
         model = Model()
         await desk.calls().once(b"question", model)
-        told: list[Any] = []
-        desk.journal.finish("teller", desk.message, [("draft", b"run", b"x")], None, told.append)
-        await until(lambda: told)
+        notified: list[Any] = []
+        desk.journal.finish(
+            "teller", desk.message, [("draft", b"run", b"x")], None, notified.append
+        )
+        await until(lambda: notified)
         assert await desk.calls().once(b"question", model) == b"answer 1"
         assert model.asked == 1
 

@@ -25,7 +25,7 @@ from tests.unit.kafka_workers import (
     idea,
     print_,
     run,
-    tell,
+    write,
 )
 
 __all__ = ["run"]
@@ -104,7 +104,7 @@ def test_a_worker_begins_no_run_of_a_partition_that_is_anothers(run):
 
 def test_a_seed_waits_for_whoever_has_its_partition_and_is_known_for_ever(run):
     async def body(cluster: Cluster) -> None:
-        worker = Worker(cluster, {"teller": tell, "printer": print_})
+        worker = Worker(cluster, {"teller": write, "printer": print_})
         beginning = asyncio.ensure_future(begin(worker, idea(), kept=True))
         await cluster.settle()
         assert not beginning.done()
@@ -127,7 +127,7 @@ def test_a_run_that_a_client_has_just_begun_too_is_run_once(run):
         await begin(await cluster.start(), event)
         await cluster.settle()
         assert len(cluster.events("idea")) == 2
-        assert cluster.model.asked == ["tell a snail", "print a snail"]
+        assert cluster.model.asked == ["write a snail", "print a snail"]
 
     run(body)
 
@@ -168,8 +168,8 @@ def test_a_run_that_is_put_on_the_topic_again_is_not_paid_again(hours: float, ki
             cluster.put(idea())
             cluster.put(idea("other"))  # a step's end is when the old is forgotten
             await cluster.settle()
-        assert cluster.model.asked.count("tell a snail") == 1
-        assert cluster.model.asked.count("tell other") == 1
+        assert cluster.model.asked.count("write a snail") == 1
+        assert cluster.model.asked.count("write other") == 1
         assert cluster.is_committed() and cluster.dead_letters() == []
 
     run(body)
@@ -185,12 +185,12 @@ def test_a_run_that_is_not_kept_any_more_may_begin_anew(run):
             worker.journal.retire(cluster.now() - DAY_S)
             cluster.put(idea())
             await cluster.settle()
-            assert cluster.model.asked.count("tell a snail") == times
+            assert cluster.model.asked.count("write a snail") == times
         worker.kill()
         await cluster.start()
         cluster.put(idea())
         await cluster.settle()
-        assert cluster.model.asked.count("tell a snail") == 2
+        assert cluster.model.asked.count("write a snail") == 2
 
     run(body)
 
@@ -220,7 +220,7 @@ def test_another_content_is_a_dead_letter_and_the_first_run_ends_well(when: str,
         worker = await cluster.start()
         cluster.put(idea(trace_id=TRACE))
         if when == "in flight":
-            answer = cluster.model.hold("tell a snail")
+            answer = cluster.model.hold("write a snail")
         if when != "at once":
             await cluster.settle()
         if when == "a day later":
@@ -237,7 +237,7 @@ def test_another_content_is_a_dead_letter_and_the_first_run_ends_well(when: str,
         assert (dead_letter.cause, dead_letter.trace_id) == ("RunBegunBefore", TRACE)
         (text,) = cluster.events("text")
         assert text.parts["idea"] == "a snail"
-        assert cluster.model.asked == ["tell a snail", "print a snail"]
+        assert cluster.model.asked == ["write a snail", "print a snail"]
         # The one that was refused does not stand for the one that was begun.
         cluster.put(idea(trace_id=TRACE), another())
         await cluster.settle()
@@ -264,7 +264,7 @@ def test_what_is_refused_is_one_dead_letter_whatever_is_killed(point: str, run):
         await cluster.settle()
         assert {dead_letter.cause for dead_letter in cluster.dead_letters()} == {"RunBegunBefore"}
         assert len({dead_letter.id for dead_letter in cluster.dead_letters()}) == 1
-        assert cluster.model.asked == ["tell a snail", "print a snail"]
+        assert cluster.model.asked == ["write a snail", "print a snail"]
 
     run(body)
 
@@ -314,7 +314,7 @@ def test_an_id_of_before_is_known_whatever_its_content_and_forgotten_after_its_h
         await cluster.settle()
         cluster.put(event)
         await cluster.settle()
-        assert "tell a whale" in cluster.model.asked
+        assert "write a whale" in cluster.model.asked
 
     run(body)
 
@@ -394,7 +394,7 @@ def test_another_run_under_the_id_of_one_is_a_dead_letter_and_not_taken_for_done
     run(body)
 
 
-def test_ids_too_long_to_be_ids_are_told_apart_and_refused(run):
+def test_ids_too_long_to_be_ids_are_distinguished_and_refused(run):
     async def body(cluster: Cluster) -> None:
         await cluster.start()
         for last in "12":

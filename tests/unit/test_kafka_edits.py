@@ -23,7 +23,7 @@ def edited(*specs: StageSpec) -> dict[str, Any]:
 
 
 def stage(name: str, reads: str, writes: str) -> StageSpec:
-    return StageSpec(name=name, reads=reads, writes=writes, step="tell").within("tale")
+    return StageSpec(name=name, reads=reads, writes=writes, step="write").within("tale")
 
 
 async def ask_twice(work, ask):
@@ -56,7 +56,7 @@ def test_a_stage_with_another_name_goes_on_where_it_was_with_what_it_had_recorde
 def test_what_waits_on_a_topic_that_no_stage_reads_is_known_and_goes_on_when_it_is_named(run):
     async def body(cluster: Cluster) -> None:
         worker = await cluster.start()
-        cluster.model.hold("tell a snail")
+        cluster.model.hold("write a snail")
         cluster.put(idea())
         await cluster.settle()
         await worker.stop()
@@ -65,7 +65,7 @@ def test_what_waits_on_a_topic_that_no_stage_reads_is_known_and_goes_on_when_it_
         ((tp, name, _),) = worker.journal.gone()
         assert (tp.topic, name) == ("idea", "teller")
         await worker.stop()
-        cluster.model.slow["tell a snail"].set()
+        cluster.model.slow["write a snail"].set()
         worker = await cluster.start()
         await cluster.settle()
         assert list(worker.journal.gone()) == [] and worker.edited == []
@@ -95,11 +95,11 @@ def test_a_stage_that_leaves_a_topic_to_others_says_what_it_leaves_undone(run):
 
 def test_a_step_goes_on_with_the_text_that_it_began_with_in_another_worker(run):
     def script(digest: str, text: str) -> Script:
-        async def told(work: Any, ask: Ask) -> str:
+        async def pinned(work: Any, ask: Ask) -> str:
             text_ = work.calls.pin(digest, text)
             return await ask(work, f"{text_} {await ask(work, text_)}")
 
-        return told
+        return pinned
 
     async def body(cluster: Cluster) -> None:
         worker = await cluster.start({"teller": script("old", "Be kind.")})

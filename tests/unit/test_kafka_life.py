@@ -21,7 +21,7 @@ from tests.unit.kafka_workers import (
     idea,
     print_,
     run,
-    tell,
+    write,
 )
 
 __all__ = ["run"]
@@ -39,7 +39,7 @@ LIFE = {
 }
 #: After these an answer is durable.
 RECORDED = [point for point in LIFE if point not in ("asked", "answered")]
-TELL, PRINT = "tell a snail", "print a snail"
+WRITE, PRINT = "write a snail", "print a snail"
 
 
 async def killed(cluster: Cluster, point: str, passing: int = 1, **options: Any) -> Worker:
@@ -60,14 +60,14 @@ def test_a_run_ends_once_when_its_worker_is_killed_at(point: str, run):
         cluster.put(idea())
         first = await killed(cluster, point)
         assert not first.process.alive
-        assert (f"{TELL} #1" in cluster.answers()) == (point in RECORDED)
+        assert (f"{WRITE} #1" in cluster.answers()) == (point in RECORDED)
         left = cluster.count()
         await cluster.settle()
         assert cluster.count() == left, "nothing leaves a dead worker"
 
         second = await cluster.start()
         await cluster.settle()
-        assert (cluster.model.asked.count(TELL), cluster.model.asked.count(PRINT)) == (calls, 1)
+        assert (cluster.model.asked.count(WRITE), cluster.model.asked.count(PRINT)) == (calls, 1)
         drafts = cluster.events("draft")
         assert len(drafts) == sends and len({event.id for event in drafts}) == 1
         (text,) = cluster.events("text")
@@ -206,7 +206,7 @@ def test_a_dead_letter_is_written_once_and_its_replay_pays_for_nothing_again(run
 
 def test_an_event_in_flight_joins_its_redelivery(run):
     async def body(cluster: Cluster) -> None:
-        answer = cluster.model.hold(TELL)
+        answer = cluster.model.hold(WRITE)
         cluster.put(idea())
         first = await cluster.start()
         await cluster.settle()
@@ -216,7 +216,7 @@ def test_an_event_in_flight_joins_its_redelivery(run):
         assert first.stages["teller"].in_flight == 1
         answer.set()
         await cluster.settle()
-        assert cluster.model.asked == [TELL, PRINT]
+        assert cluster.model.asked == [WRITE, PRINT]
         assert len(cluster.events("draft")) == 1 and cluster.is_committed()
 
     run(body)
@@ -265,7 +265,7 @@ async def twice(work: Work, ask: Ask) -> str:
     return await ask(work, "first") + await ask(work, "second")
 
 
-def test_a_suspended_worker_that_comes_back_does_not_pay_for_what_others_have(run):
+def test_a_suspended_worker_that_resumes_does_not_pay_for_what_others_have(run):
     async def body(cluster: Cluster) -> None:
         answer = cluster.model.hold("first")
         cluster.put(idea())
@@ -314,7 +314,7 @@ def test_a_suspended_worker_does_not_send_the_output_of_a_step_that_others_have_
         go = asyncio.Event()
 
         async def slow(work: Work, ask: Ask) -> str:
-            answer = await tell(work, ask)
+            answer = await write(work, ask)
             await go.wait()
             return answer
 
@@ -328,7 +328,7 @@ def test_a_suspended_worker_does_not_send_the_output_of_a_step_that_others_have_
         first.process.resume()
         go.set()
         await cluster.settle(SESSION_S)
-        assert cluster.model.asked == [TELL, PRINT] and len(cluster.events("draft")) == 1
+        assert cluster.model.asked == [WRITE, PRINT] and len(cluster.events("draft")) == 1
 
     run(body)
 
@@ -377,14 +377,14 @@ def test_a_hole_in_what_was_delivered_is_not_finished(committed: bool, run):
         await cluster.start()
         await cluster.settle()
         assert [text.parts["idea"] for text in cluster.events("text")] == ["one", "three", "two"]
-        assert cluster.model.asked.count("tell one") == 1 and cluster.is_committed()
+        assert cluster.model.asked.count("write one") == 1 and cluster.is_committed()
 
     run(body)
 
 
 def test_what_is_finished_above_an_open_event_is_not_made_again(run):
     async def body(cluster: Cluster) -> None:
-        answer = cluster.model.hold("tell slow")
+        answer = cluster.model.hold("write slow")
         first = await cluster.start()
         cluster.put(idea("slow"), *(idea(f"{n}") for n in range(5)))
         await cluster.settle()
@@ -393,7 +393,7 @@ def test_what_is_finished_above_an_open_event_is_not_made_again(run):
         await cluster.start()
         await cluster.settle()
         assert [q for q in cluster.model.asked if cluster.model.asked.count(q) > 1] == [
-            "tell slow"
+            "write slow"
         ] * 2
         assert len(cluster.events("text")) == 6 and cluster.is_committed()
 
@@ -445,7 +445,7 @@ def test_a_run_that_was_cancelled_while_nobody_was_there_is_not_paid_for(run):
         cluster.kafka.append(cancels.topic_name(PLAN.app_id), event.key, b"{}")
         await cluster.start()
         await cluster.settle()
-        assert cluster.model.asked == ["tell another", "print another"]
+        assert cluster.model.asked == ["write another", "print another"]
         assert cluster.is_committed()
 
     run(body)
@@ -478,7 +478,7 @@ def test_the_event_that_kills_its_worker_is_found_and_nobody_else_is(run):
             if work.parts["idea"] == "bad":
                 alive.process.kill()
                 alive.kill()
-            return await tell(work, ask)
+            return await write(work, ask)
 
         runs = [idea("bad" if n == 5 else f"{n}") for n in range(12)]
         cluster.put(*runs)

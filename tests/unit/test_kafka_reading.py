@@ -156,7 +156,7 @@ def lag(cluster: Cluster, worker: Worker, topic: str = "idea", firsts: int = 0) 
 
 def test_what_is_in_flight_counts_and_what_is_finished_above_it_does_not(run):
     async def body(cluster: Cluster) -> None:
-        answer = cluster.model.hold("tell slow")
+        answer = cluster.model.hold("write slow")
         worker = await cluster.start()
         assert lag(cluster, worker) == 0
         cluster.put(idea("slow"), *(idea(f"{n}") for n in range(4)))
@@ -187,7 +187,7 @@ def test_of_others_partitions_it_is_what_the_group_has_not_committed(run):
         first = await cluster.start()
         second = await cluster.start(None, first)
         runs = [one for one in (idea(f"{n}") for n in range(20)) if cluster.partition_of(one) == 1]
-        answer = cluster.model.hold(f"tell {runs[1].parts['idea']}")
+        answer = cluster.model.hold(f"write {runs[1].parts['idea']}")
         cluster.put(*runs[:5])
         await cluster.settle()
         assert (lag(cluster, first), lag(cluster, second)) == (4, 1)

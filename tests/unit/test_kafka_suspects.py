@@ -24,10 +24,10 @@ class Steps:
         self.running: dict[Process, int] = {}
         self.most = 0
 
-    async def tell(self, work: Work, ask: Ask) -> str:
+    async def write(self, work: Work, ask: Ask) -> str:
         process = Process.current.get()
         assert process is not None
-        answer = await ask(work, f"tell {work.parts['idea']}")
+        answer = await ask(work, f"write {work.parts['idea']}")
         self.running[process] = self.running.get(process, 0) + 1
         self.most = max(self.most, self.running[process])
         await asyncio.sleep(CALL_S / 2)
@@ -39,7 +39,7 @@ class Steps:
         return answer
 
     async def start(self, cluster: Cluster, *others: Worker) -> Worker:
-        worker = Worker(cluster, {"teller": self.tell, "printer": _print})
+        worker = Worker(cluster, {"teller": self.write, "printer": _print})
         self.workers[worker.process] = worker
         self.most = 0
         await cluster.share(*others, worker)

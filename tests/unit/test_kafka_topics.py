@@ -67,7 +67,7 @@ def test_a_topic_made_anew_while_no_worker_ran_is_noticed_at_the_start(run):
 def test_what_was_in_flight_of_a_deleted_topic_is_cut_off_and_marks_nothing_as_done(run):
     async def body(cluster: Cluster) -> None:
         worker = await cluster.start()
-        held = cluster.model.hold("tell slow")
+        held = cluster.model.hold("write slow")
         cluster.put(idea("slow"))
         await cluster.settle()
         cluster.kafka.make_anew("idea")
@@ -126,7 +126,7 @@ def test_a_journal_that_was_deleted_under_a_worker_is_written_again(run):
         await cluster.settle()
         assert len(cluster.events("text")) == 4
         assert (
-            cluster.model.asked.count("tell slow") == cluster.model.asked.count("tell old 0") == 1
+            cluster.model.asked.count("write slow") == cluster.model.asked.count("write old 0") == 1
         )
 
     run(body)
@@ -138,7 +138,7 @@ def test_a_journal_that_was_deleted_under_a_worker_is_written_again(run):
 def test_records_deleted_unread_are_counted_without_those_that_were_finished(run):
     async def body(cluster: Cluster) -> None:
         worker = await cluster.start()
-        held = cluster.model.hold("tell slow")
+        held = cluster.model.hold("write slow")
         cluster.put(idea("slow"), *(idea(f"quick {number}") for number in range(3)))
         await cluster.settle()
         worker.handover.on_lost(TP("idea", 0), 0, 4)
@@ -161,7 +161,7 @@ def test_an_output_that_kafka_does_not_take_is_a_dead_letter_that_a_replay_pays_
         (dead_letter,) = cluster.dead_letters()
         assert (dead_letter.cause, dead_letter.stage) == ("EventTooLarge", "printer")
         assert "'text' takes 3 bytes" in dead_letter.message and dead_letter.record is not None
-        assert cluster.is_committed() and cluster.model.asked == ["tell a snail", "print a snail"]
+        assert cluster.is_committed() and cluster.model.asked == ["write a snail", "print a snail"]
         assert cluster.journal(b"c|printer")  # for the replay
 
     run(body)

@@ -90,11 +90,11 @@ def test_every_module_has_its_layer():
 
 
 def test_no_module_imports_from_a_line_below():
-    place = positions()
+    position = positions()
     wrong = {
         (module, imported)
         for module, imported in imports()
-        if place[layer(imported)] > place[layer(module)]
+        if position[layer(imported)] > position[layer(module)]
     }
     assert sorted(wrong) == []
 

@@ -77,23 +77,23 @@ def test_a_loop_that_is_busy_for_longer_than_the_session_was_not_away():
     asyncio.run(live())
 
 
-def test_a_lost_lease_is_told_once_until_it_is_held_again():
+def test_a_lost_lease_is_reported_once_until_it_is_held_again():
     async def live() -> None:
         clock = Clock()
         lease = Lease(0.01, clock)
-        told = asyncio.Semaphore(0)
+        reported = asyncio.Semaphore(0)
         count = 0
 
         async def lost() -> None:
             nonlocal count
             count += 1
-            told.release()
+            reported.release()
 
         watching = asyncio.ensure_future(lease.watch(lost))
         lease.begin()
         for expected in (1, 2):
             clock.now += 1
-            await asyncio.wait_for(told.acquire(), 10)
+            await asyncio.wait_for(reported.acquire(), 10)
             assert lease.is_lost()
             for _ in range(20):
                 await asyncio.sleep(0)

@@ -13,7 +13,7 @@ from penstock.worker.work import Answer
 KEYS = {"name": "coder", "reads": "task", "agent": "coder", "again": "fix", "writes": "code"}
 
 
-def coder(telemetry: str | None = "told", **keys: Any) -> StageSpec:
+def coder(telemetry: str | None = "activity", **keys: Any) -> StageSpec:
     """The coder's stage, with other `keys`; None leaves one out."""
     made = {key: value for key, value in {**KEYS, **keys}.items() if value is not None}
     return StageSpec.model_validate(made).within("mesh", telemetry)
@@ -36,13 +36,13 @@ def outputs(spec: StageSpec, event: Event, made: Answer) -> dict[str, Event]:
     return {topic: output for topic, output, _ in found}
 
 
-def test_an_agents_answer_goes_on_and_what_it_did_is_told_beside_it():
+def test_an_agents_answer_goes_on_and_what_it_did_is_reported_beside_it():
     made = outputs(CODER, TASK, answer())
-    assert made.keys() == {"told", "code"}
+    assert made.keys() == {"activity", "code"}
     assert made["code"].parts == {"task": "Echo", "code": "print(1)"}
-    told = made["told"]
-    assert told.parts == {
-        "told": {
+    report = made["activity"]
+    assert report.parts == {
+        "activity": {
             "kind": "agent",
             "agent": "coder",
             "task": None,
@@ -52,35 +52,37 @@ def test_an_agents_answer_goes_on_and_what_it_did_is_told_beside_it():
             "usage": msgspec.to_builtins(USED),
         }
     }
-    assert (told.trace_id, told.parent_id) == (TASK.trace_id, TASK.id)
+    assert (report.trace_id, report.parent_id) == (TASK.trace_id, TASK.id)
     # What was used is counted once.
-    assert (made["code"].usage, told.usage) == (USED, None)
-    assert (told.card, told.attempt) == ("coder@abc", 2)
-    assert outputs(CODER, TASK, answer())["told"].id == told.id, "the same work, the same event"
+    assert (made["code"].usage, report.usage) == (USED, None)
+    assert (report.card, report.attempt) == ("coder@abc", 2)
+    assert outputs(CODER, TASK, answer())["activity"].id == report.id, (
+        "the same work, the same event"
+    )
 
 
 def test_what_was_thought_is_no_part_of_the_run():
     assert "Hm." not in dump(outputs(CODER, TASK, answer())["code"]).decode()
 
 
-def test_an_agent_that_is_asked_again_tells_the_task_of_that():
+def test_an_agent_that_is_asked_again_reports_the_task_of_that():
     event = first_event("mesh", {"task": "Echo", "code": "print(2)"})
     made = outputs(CODER, event, answer())
-    assert made["told"].parts["told"]["task"] == "fix"
+    assert made["activity"].parts["activity"]["task"] == "fix"
     assert made["code"].parts["code"] == "print(1)"
     first = outputs(coder(again=None, task="sketch"), event, answer())
-    assert first["told"].parts["told"]["task"] == "sketch"
+    assert first["activity"].parts["activity"]["task"] == "sketch"
 
 
-def test_nothing_is_told_without_telemetry_by_steps_and_by_who_writes_there_anyhow():
+def test_nothing_is_reported_without_telemetry_by_steps_and_by_who_writes_there_anyhow():
     assert outputs(coder(None), TASK, answer()).keys() == {"code"}
     assert outputs(CODER, TASK, Answer(["x"], USED)).keys() == {"code"}, "no card: nobody was asked"
-    prose = coder(writes="told")
-    assert outputs(prose, TASK, answer("I see."))["told"].parts["told"] == "I see."
+    prose = coder(writes="activity")
+    assert outputs(prose, TASK, answer("I see."))["activity"].parts["activity"] == "I see."
 
 
-def test_an_agent_at_the_end_of_its_run_is_told_of_too():
-    assert outputs(coder(writes=None), TASK, answer()).keys() == {"told"}
+def test_an_agent_at_the_end_of_its_run_is_reported_too():
+    assert outputs(coder(writes=None), TASK, answer()).keys() == {"activity"}
 
 
 def test_a_way_back_carries_its_rounds_and_ends():

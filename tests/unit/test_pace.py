@@ -40,9 +40,9 @@ class Provider:
 
 
 async def use(gates: Gates, provider: Provider, stories: int, calls: int = 4) -> float:
-    """So many stories of so many calls are told; how many seconds that took."""
+    """So many stories of so many calls are written; how many seconds that took."""
 
-    async def tell() -> None:
+    async def write_story() -> None:
         for _ in range(calls):
             while True:
                 with contextlib.suppress(ModelBusy):
@@ -51,7 +51,7 @@ async def use(gates: Gates, provider: Provider, stories: int, calls: int = 4) ->
                     break
 
     began = asyncio.get_running_loop().time()
-    await asyncio.gather(*(tell() for _ in range(stories)))
+    await asyncio.gather(*(write_story() for _ in range(stories)))
     return asyncio.get_running_loop().time() - began
 
 
@@ -84,7 +84,7 @@ def test_a_slow_account_is_found_by_halves():
     assert len(late) < 10
 
 
-def test_calls_go_out_in_the_order_of_their_coming_and_none_is_forgotten():
+def test_calls_go_out_in_the_order_of_their_arrival_and_none_is_forgotten():
     order: list[int] = []
 
     async def body() -> None:

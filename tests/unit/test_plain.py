@@ -18,7 +18,7 @@ from penstock.settings import Settings
 from penstock.worker.stage import Stage
 from penstock.worker.work import python_step
 from tests.unit.conftest import CHAIN, make_project, messages, until
-from tests.unit.houses import House, idea, live, take, tell
+from tests.unit.houses import House, idea, live, take, write
 from tests.unit.test_chains import read, read_any, refused, stages
 
 __all__ = ["live", "read", "read_any", "refused"]
@@ -94,7 +94,7 @@ def accepting(house: House, folder: Any, text: str = PLAIN, name: str = SPEC) ->
     chain, _ = read_chain(file)
     assert chain is not None
     (spec,) = (stage for stage in chain.stages if stage.name == name)
-    return Stage(house.env, spec, python_step(tell), 100, accepting=chain)
+    return Stage(house.env, spec, python_step(write), 100, accepting=chain)
 
 
 def test_a_plain_record_becomes_the_first_event_of_its_run_on_the_same_topic(live, tmp_path):
@@ -153,7 +153,7 @@ def test_what_is_meant_as_an_event_is_one_or_a_dead_letter_and_so_is_what_is_too
 
 def test_where_a_chain_does_not_accept_it_a_plain_record_is_a_dead_letter(live):
     async def body(house: House) -> None:
-        take(house.stage(tell), await house.put((b"order-17", b"A snail")))
+        take(house.stage(write), await house.put((b"order-17", b"A snail")))
         await house.over()
         (dead_letter,) = house.dead_letters
         assert dead_letter.message.startswith("not an event: JSON is malformed")

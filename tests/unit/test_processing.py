@@ -27,7 +27,7 @@ from tests.unit.houses import env_of
 from tests.unit.test_work import Notebook
 
 TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
-SPEC = StageSpec(name="teller", reads="idea", writes="draft", step="tell").within("tale")
+SPEC = StageSpec(name="teller", reads="idea", writes="draft", step="write").within("tale")
 
 
 def message(value: Event | bytes | None, key: bytes | None = None) -> Any:
@@ -49,7 +49,7 @@ def decide(
     return asyncio.run(processing.process(message(value), env)), said
 
 
-async def tell(work: Work) -> str:
+async def write(work: Work) -> str:
     return f"once {work.parts['idea']}"
 
 
@@ -59,7 +59,7 @@ async def fail(work: Work) -> str:
 
 def test_an_answer_ends_the_step_with_its_outputs_and_takes_its_journal_with_it():
     event = first_event("tale", {"idea": "a snail"}, TRACE)
-    ending, said = decide(tell, event)
+    ending, said = decide(write, event)
     ((topic, key, raw),) = ending.outputs
     assert (topic, key) == ("draft", TRACE.encode())
     assert events.load(raw).id == derive_id(event.id, "teller", "draft")
@@ -91,19 +91,19 @@ def test_what_is_raised_is_a_dead_letter_that_keeps_the_journal():
 
 
 def test_a_record_that_is_no_event_is_a_dead_letter_and_is_never_taken():
-    ending, said = decide(tell, b"hello")
+    ending, said = decide(write, b"hello")
     assert isinstance(ending.signal, DeadLettered) and said == []
     assert ending.signal.trace_id == "idea/2/7"
 
 
 def test_a_replay_for_another_stage_ends_without_a_step():
     event = msgspec.structs.replace(first_event("tale", {"idea": "a snail"}, TRACE), replay=2)
-    _, said = decide(tell, event)
+    _, said = decide(write, event)
     assert [type(one) for one in said] == [Replayed, EventTaken]
 
 
 def test_a_cancelled_run_takes_its_journal_with_it_as_far_as_it_can_be_read():
-    processing = Processing(SPEC, python_step(tell))
+    processing = Processing(SPEC, python_step(write))
     event = first_event("tale", {"idea": "a snail"}, TRACE)
     env = env_of(Notebook())
     ended = processing.cancelled(message(event), env)

@@ -61,7 +61,7 @@ def test_a_step_that_ends_after_a_seek_is_finished_before_it_is_delivered_again(
     assert written(progress) == Stretch(2, 3, [], [])
 
 
-def test_earlier_stretches_are_outlived_when_all_they_speak_of_has_come_again():
+def test_earlier_stretches_are_outlived_when_all_they_speak_of_was_delivered_again():
     progress = Progress({b"old": Stretch(0, 4, [1], []), b"zombie": Stretch(0, 2, [], [8])}.items())
     done = [progress.deliver(offset) for offset in range(4)]
     assert done == [True, True, True, True]  # the zombie says that 1 is finished
@@ -72,7 +72,7 @@ def test_earlier_stretches_are_outlived_when_all_they_speak_of_has_come_again():
     assert progress.is_done(8) and not progress.is_done(7)
 
 
-def test_nothing_is_outlived_before_anything_has_come():
+def test_nothing_is_outlived_before_anything_was_delivered():
     assert Progress({b"old": Stretch(0, 0, [], [])}.items()).outlived() == []
 
 

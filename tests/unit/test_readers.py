@@ -52,11 +52,11 @@ def journal(store: Store) -> list[str]:
 
 
 def test_a_stage_with_another_name_goes_on_where_it_was_with_what_it_had_recorded(store):
-    recorded(store, "teller/event/call", "teller-2/event/call", "tell/event/call")
+    recorded(store, "teller/event/call", "teller-2/event/call", "tel/event/call")
     (one,) = introduce(store, {"idea": ["narrator"]})
     assert str(one) == "narrator takes the place of teller on 'idea'"
     assert unfinished(store, "narrator") == [2, 4, 5]
-    assert journal(store) == ["narrator/event/call", "tell/event/call", "teller-2/event/call"]
+    assert journal(store) == ["narrator/event/call", "tel/event/call", "teller-2/event/call"]
     assert introduce(store, {"idea": ["narrator"]}) == []
 
 

@@ -89,8 +89,8 @@ def test_a_line_of_the_log_and_its_traceback_hold_no_secret():
     try:
         raise ValueError(f"refused {KEY}\x1b[2J")
     except ValueError as exc:
-        told = ("the call with %s failed", (KEY,), (ValueError, exc, exc.__traceback__))
-    record = logging.LogRecord("penstock", logging.ERROR, "f", 1, *told)
+        arguments = ("the call with %s failed", (KEY,), (ValueError, exc, exc.__traceback__))
+    record = logging.LogRecord("penstock", logging.ERROR, "f", 1, *arguments)
     assert on_one_line(record, REDACTOR.text)
     text = logging.Formatter().format(record)
     assert "the call with [secret] failed" in text and "ValueError: refused [secret][2J" in text

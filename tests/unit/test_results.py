@@ -18,7 +18,7 @@ from tests.unit.test_chains import read, read_any, refused
 __all__ = ["read", "read_any", "refused"]
 
 TRACE = "0f8fad5b-d9cb-469f-a165-70867728950e"
-#: A reply that is written again until it passes; its answer is remarked on, and told.
+#: A reply that is written again until it passes; its answer is remarked on and reported.
 DESK = """\
 pipeline: desk
 topics:
@@ -27,8 +27,8 @@ topics:
   reply: What they are answered
   sent: Replies that pass
   remark: What somebody thinks of it
-  told: What was done
-telemetry: told
+  activity: What was done
+telemetry: activity
 stages:
   - {reads: ticket, agent: triage, name: triage, part: kind, by: kind, outcomes: {SPAM: {}, else: {writes: kept}}}
   - {reads: kept, agent: clerk, name: clerk, writes: reply}
@@ -38,7 +38,7 @@ stages:
     part: measured
     by: verdict
     outcomes: {FITS: {writes: sent}, LONG: {writes: kept, at_most: 1}}
-  - {reads: reply, agent: boss, name: glance, writes: told}
+  - {reads: reply, agent: boss, name: glance, writes: activity}
   - {reads: sent, agent: boss, name: boss, check: worth_it, writes: remark}
   - {reads: remark, step: file_it, name: filer}
 """  # noqa: E501
@@ -73,7 +73,9 @@ def made_of(chain: Chain, steps: list[tuple[str, str, Any]], rounds: dict[str, i
     entries: list[Entry] = []
     parts: dict[str, Any] = {}
     for index, (topic, stage, part) in enumerate(steps):
-        parent = events[-1] if (events := [e.event for e in entries if e.topic != "told"]) else None
+        parent = (
+            events[-1] if (events := [e.event for e in entries if e.topic != "activity"]) else None
+        )
         parts = {**parts, **part}
         event = Event(
             id=derive_id(TRACE, stage, topic, index), trace_id=TRACE, pipeline="desk", stage=stage,
@@ -91,10 +93,11 @@ def made_of(chain: Chain, steps: list[tuple[str, str, Any]], rounds: dict[str, i
 
 def report(stage: str, parent: Event, index: int) -> Entry:
     event = Event(
-        id=derive_id(parent.id, stage, "told", index), trace_id=TRACE, pipeline="desk", stage=stage,
-        parent_id=parent.id, parts={"told": {"kind": "agent"}}, created=index + 0.5,
+        id=derive_id(parent.id, stage, "activity", index), trace_id=TRACE, pipeline="desk",
+        stage=stage, parent_id=parent.id, parts={"activity": {"kind": "agent"}},
+        created=index + 0.5,
     )  # fmt: skip
-    return Entry("told", 0, index, event, ())
+    return Entry("activity", 0, index, event, ())
 
 
 @pytest.mark.parametrize(
@@ -160,7 +163,7 @@ def test_a_result_is_a_part_or_a_topic_that_a_stage_makes(read, word):
 
 @pytest.mark.parametrize(
     ("word", "hint"),
-    [("repyl", " Did you mean 'reply'?"), ("ticket", " Did you mean 'kept'?"), ("told", "")],
+    [("repyl", " Did you mean 'reply'?"), ("ticket", " Did you mean 'kept'?"), ("activity", "")],
 )
 def test_a_result_that_nothing_makes_is_refused_with_the_one_meant(refused, word, hint):
     assert refused(f"result: {word}\n{DESK}") == (

@@ -69,15 +69,15 @@ class Desk:
         self.store.finish(READERS[topic], tp, offset, rows)
         self.store.commit_now()
 
-    def bury(self, topic: str, made: Event) -> DeadLetter:
+    def write_dead_letter(self, topic: str, made: Event) -> DeadLetter:
         tp = TP(topic, self.store.partition_of(topic, made.key))
         message = ConsumerMessage(
             topic, tp.partition, 0, 0.0, 0, [], made.key, events.dump(made), None, tp=tp
         )
         dead_letter = deadletters.write("tale", READERS[topic], message, made, StepFailed("no"), 3)
-        place = TP("penstock-dead-letters", 0)
-        place = TP(place.topic, self.store.partition_of(place.topic, made.key))
-        self.store.append(place, 0, made.key, deadletters.dump(dead_letter))
+        partition = TP("penstock-dead-letters", 0)
+        partition = TP(partition.topic, self.store.partition_of(partition.topic, made.key))
+        self.store.append(partition, 0, made.key, deadletters.dump(dead_letter))
         self.store.commit_now()
         return dead_letter
 
@@ -124,7 +124,7 @@ def test_a_step_that_answered_none_ends_its_run(desk, runs):
 def test_a_dead_letter_makes_its_run_dead_once_nothing_runs_any_more(desk, runs):
     desk.put("idea", IDEA)
     desk.finish("idea", ("draft", DRAFT))
-    dead_letter = desk.bury("draft", DRAFT)
+    dead_letter = desk.write_dead_letter("draft", DRAFT)
     run = runs.read(TRACE)
     assert (run.state, run.dead_letters) == (RUNNING, (dead_letter,)), (
         "its offset is not finished yet"
@@ -134,7 +134,7 @@ def test_a_dead_letter_makes_its_run_dead_once_nothing_runs_any_more(desk, runs)
 
 
 def test_a_run_of_which_only_its_dead_letter_is_left_can_be_read(desk, runs):
-    dead_letter = desk.bury("idea", IDEA)
+    dead_letter = desk.write_dead_letter("idea", IDEA)
     run = runs.read(TRACE)
     assert (run.state, run.pipeline, run.entries, run.dead_letters) == (
         DEAD,
@@ -174,8 +174,8 @@ def test_a_run_that_is_not_there_is_named(runs):
         runs.read(trace_id)
 
 
-def test_letters_of_all_runs_come_in_the_order_in_which_they_were_written(desk, runs):
-    made = [desk.bury("idea", first_event("tale", {"idea": str(n)})) for n in range(6)]
+def test_dead_letters_of_all_runs_are_listed_in_the_order_in_which_they_were_written(desk, runs):
+    made = [desk.write_dead_letter("idea", first_event("tale", {"idea": str(n)})) for n in range(6)]
     assert [dead_letter for _, dead_letter in runs.dead_letters()] == made
     key = made[3].trace_id.encode()
     assert [dead_letter for _, dead_letter in runs.dead_letters(key)] == [made[3]]

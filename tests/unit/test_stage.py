@@ -7,7 +7,7 @@ from penstock.record import events
 from penstock.record.events import derive_id, first_event
 from penstock.steps import FanOut, Work
 from tests.unit.conftest import messages, until
-from tests.unit.houses import TRACE, Gate, House, idea, live, take, tell
+from tests.unit.houses import TRACE, Gate, House, idea, live, take, write
 
 __all__ = ["live"]
 
@@ -18,7 +18,7 @@ __all__ = ["live"]
 def test_a_step_makes_the_next_event_and_the_old_one_is_done(live):
     async def body(house: House) -> None:
         event = idea()
-        take(house.stage(tell), await house.put(event))
+        take(house.stage(write), await house.put(event))
         await house.over()
         (output,) = house.outputs()
         assert output.parts == {"idea": "a snail", "draft": "once a snail"}
@@ -38,7 +38,7 @@ def test_what_the_chain_does_not_carry_is_left_behind(live):
             name="teller", reads="idea", writes="draft", step="t", carries=["mood"]
         ).within("tale")
         event = first_event("tale", {"idea": "a snail", "mood": "glad"})
-        take(house.stage(tell, spec), await house.put(event))
+        take(house.stage(write, spec), await house.put(event))
         await house.over()
         assert house.outputs()[0].parts == {"mood": "glad", "draft": "once a snail"}
 
@@ -75,11 +75,11 @@ def test_a_step_that_answers_none_ends_the_run_there(live):
     live(body)
 
 
-def test_the_event_log_tells_of_the_consume_and_after_the_commit_of_the_produce(live):
+def test_the_event_log_has_the_consume_and_after_the_commit_the_produce(live):
     async def body(house: House) -> None:
         found = await house.put(idea("first"), idea("second"))
         with house.store.writer.connection_lock:  # the disk takes its time
-            take(house.stage(tell), found[1:])
+            take(house.stage(write), found[1:])
             await until(lambda: house.event_log.lines and not house.store._open)
             assert [line["event"] for line in house.event_log.lines] == ["consume"]
         await house.over()
@@ -136,7 +136,7 @@ def test_a_record_that_is_not_under_the_key_of_its_run_is_a_dead_letter_that_say
     async def body(house: House) -> None:
         raw = events.dump(idea())
         found = await house.put((None, raw), (b"a run", raw), (TRACE.upper().encode(), raw))
-        take(house.stage(tell), found)
+        take(house.stage(write), found)
         await house.over(3)
         messages = {dead_letter.offset: dead_letter.message for dead_letter in house.dead_letters}
         needs = f"and its event the trace_id {TRACE}: a record's key is the trace_id"
@@ -214,9 +214,9 @@ def test_two_stages_that_read_one_topic_each_finish_for_themselves(live):
     async def body(house: House) -> None:
         other = StageSpec(name="critic", reads="idea", writes="draft", step="c").within("tale")
         found = await house.put(idea())
-        take(house.stage(tell), found)
+        take(house.stage(write), found)
         await house.over(1)
-        take(house.stage(tell, other), found)
+        take(house.stage(write, other), found)
         await house.over(2)
         assert {output.stage for output in house.outputs()} == {"teller", "critic"}
 
@@ -267,14 +267,14 @@ def test_draining_waits_for_what_is_in_flight_and_takes_nothing_new(live):
 
 def test_an_idle_stage_is_drained_at_once(live):
     async def body(house: House) -> None:
-        assert await house.stage(tell).drain(60) == 0
+        assert await house.stage(write).drain(60) == 0
 
     live(body)
 
 
 def test_an_event_that_is_let_go_before_its_step_began_leaves_nothing_behind(live):
     async def body(house: House) -> None:
-        stage = house.stage(tell)
+        stage = house.stage(write)
         found = await house.put(idea())
         take(stage, found)
         assert stage.in_flight == 1
@@ -289,7 +289,7 @@ def test_an_event_that_is_let_go_before_its_step_began_leaves_nothing_behind(liv
 
 def test_a_stage_that_is_here_for_another_pipeline_takes_nothing(live):
     async def body(house: House) -> None:
-        stage = house.stage(tell)
+        stage = house.stage(write)
         stage.idle = True
         take(stage, await house.put(idea()))
         assert stage.in_flight == 0 and house.done() == []

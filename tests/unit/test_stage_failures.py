@@ -23,7 +23,7 @@ from penstock.steps import Work
 from penstock.worker.stage import Flight, Stage
 from penstock.worker.work import Answer, StepWork
 from tests.unit.conftest import messages
-from tests.unit.houses import DEAD_LETTERS, SPEC, TRACE, House, idea, live, take, tell
+from tests.unit.houses import DEAD_LETTERS, SPEC, TRACE, House, idea, live, take, write
 
 __all__ = ["live"]
 
@@ -96,7 +96,7 @@ def test_a_dead_letter_keeps_its_journal_so_that_a_replay_pays_nothing_again(liv
 )
 def test_a_record_that_is_no_event_is_a_dead_letter_with_its_bytes(live, raw, text, coded):
     async def body(house: House) -> None:
-        take(house.stage(tell), await house.put(raw))
+        take(house.stage(write), await house.put(raw))
         await house.over()
         dead_letter = dead_letter_of(house)
         assert dead_letter.cause == "MalformedEvent"
@@ -113,7 +113,7 @@ def test_a_record_that_is_no_event_is_a_dead_letter_with_its_bytes(live, raw, te
 
 def test_an_empty_record_without_a_key_is_a_dead_letter_too(live):
     async def body(house: House) -> None:
-        take(house.stage(tell), await house.put((None, None)))
+        take(house.stage(write), await house.put((None, None)))
         await house.over()
         dead_letter = dead_letter_of(house)
         assert (dead_letter.message, dead_letter.trace_id) == ("the record is empty", "idea/0/0")
@@ -123,7 +123,7 @@ def test_an_empty_record_without_a_key_is_a_dead_letter_too(live):
 
 def test_a_record_larger_than_allowed_is_a_dead_letter_and_is_not_run(live):
     async def body(house: House) -> None:
-        take(house.stage(tell), await house.put(idea("x" * 3000)))
+        take(house.stage(write), await house.put(idea("x" * 3000)))
         await house.over()
         dead_letter = dead_letter_of(house)
         assert dead_letter.cause == "EventTooLarge"
@@ -144,7 +144,7 @@ def test_an_output_larger_than_allowed_is_a_dead_letter_that_says_what_to_do(liv
         await house.over()
         dead_letter = dead_letter_of(house)
         assert dead_letter.cause == "EventTooLarge"
-        assert dead_letter.message.startswith("'tell' made an event of 3")
+        assert dead_letter.message.startswith("'write' made an event of 3")
         assert "for 'draft'; the largest is 2000 (PENSTOCK_MAX_EVENT_BYTES)" in dead_letter.message
         assert "carries" in dead_letter.message
         assert house.outputs() == []
@@ -171,7 +171,7 @@ def test_an_answer_that_json_cannot_hold_is_a_dead_letter_that_says_so(live, ans
         await house.over()
         dead_letter = dead_letter_of(house)
         assert dead_letter.cause == "StepFailed"
-        assert "'tell' answered with something that JSON cannot hold: " in dead_letter.message
+        assert "'write' answered with something that JSON cannot hold: " in dead_letter.message
 
     live(body)
 

@@ -51,16 +51,16 @@ def test_a_finished_step_is_one_transaction_that_others_see_whole(as_worker, row
     as_worker(body)
 
 
-def test_nobody_is_told_and_nothing_is_seen_before_the_commit(as_worker, rows):
+def test_nobody_is_notified_and_nothing_is_seen_before_the_commit(as_worker, rows):
     async def body(store: Store) -> None:
-        seen, told = rows(), append(store, IDEA, b"a")
+        seen, offsets = rows(), append(store, IDEA, b"a")
         done: list[bool] = []
         store.enter(f"{STEP}/call-0", b"x", lambda _: done.append(True))
         with store.writer.connection_lock:  # somebody else uses the connection
             await until(lambda: not store._open)
-            assert (told, done, store.end(IDEA)) == ([], [], 0)
+            assert (offsets, done, store.end(IDEA)) == ([], [], 0)
             assert (seen.records(), seen.journal()) == ([], {})
-        await until(lambda: told and done)
+        await until(lambda: offsets and done)
         assert (seen.records(), store.end(IDEA)) == ([b"a"], 1)
         assert seen.journal() == {f"{STEP}/call-0": b"x"}
 
@@ -103,14 +103,14 @@ def test_closing_writes_what_is_open_and_frees_the_lock(store, open_store, rows)
 
 def test_flushing_waits_for_what_the_writer_has_in_hand_and_not_for_more(as_worker, caplog):
     async def body(store: Store) -> None:
-        told = append(store, IDEA, b"a")
+        offsets = append(store, IDEA, b"a")
         with store.writer.connection_lock:
             await until(lambda: not store._open)
             flushing = asyncio.create_task(store.flush())
             await asyncio.sleep(0)
             assert not flushing.done()
         await asyncio.wait_for(flushing, 2)
-        assert told == [0]
+        assert offsets == [0]
 
     as_worker(body)
     assert caplog.records == []
@@ -206,7 +206,7 @@ def test_a_full_disk_loses_nothing_and_stops_new_work_until_there_is_room(as_wor
     assert "writing again, work goes on" in said[1][1]
 
 
-def test_a_submitter_on_a_full_disk_is_told_so_and_nothing_was_written(store, rows):
+def test_a_submitter_on_a_full_disk_gets_an_error_and_nothing_was_written(store, rows):
     db = store.writer.db
     (pages,) = db.execute("pragma page_count").fetchone()
     db.execute(f"pragma max_page_count = {pages}")
@@ -224,7 +224,7 @@ def test_a_submitter_on_a_full_disk_is_told_so_and_nothing_was_written(store, ro
 
 def test_room_is_cleared_while_too_much_waits_for_the_disk(as_worker):
     async def body(store: Store) -> None:
-        told = append(store, IDEA, b"first")
+        offsets = append(store, IDEA, b"first")
         with store.writer.connection_lock:
             await until(lambda: not store._open)
             append(store, IDEA, *[b"x"] * CROWDED)
@@ -232,7 +232,7 @@ def test_room_is_cleared_while_too_much_waits_for_the_disk(as_worker):
             last = append(store, IDEA, b"one too many")
             assert not store.room.is_set()
         await until(lambda: last)
-        assert (told, last) == ([0], [CROWDED + 1])
+        assert (offsets, last) == ([0], [CROWDED + 1])
         assert store.room.is_set()
 
     as_worker(body)
@@ -249,19 +249,19 @@ def test_somebody_is_woken_after_each_commit(as_worker):
     as_worker(body)
 
 
-def test_a_waiter_that_fails_keeps_nobody_else_from_being_told(as_worker, caplog):
+def test_a_waiter_that_fails_keeps_nobody_else_from_being_notified(as_worker, caplog):
     async def body(store: Store) -> None:
-        told: list[int] = []
+        offsets: list[int] = []
 
         def bad(_: object) -> None:
             raise ValueError("nobody expects this")
 
         store.append(IDEA, 0, b"k", b"a", None, bad)
-        store.append(IDEA, 0, b"k", b"b", None, told.append)
+        store.append(IDEA, 0, b"k", b"b", None, offsets.append)
         store.submit("run 1", IDEA, b"k", b"c", bad)
-        store.submit("run 2", IDEA, b"k", b"d", lambda offset: told.append(offset or -1))
-        await until(lambda: len(told) == 2)
-        assert told == [1, 3]
+        store.submit("run 2", IDEA, b"k", b"d", lambda offset: offsets.append(offset or -1))
+        await until(lambda: len(offsets) == 2)
+        assert offsets == [1, 3]
         later = append(store, IDEA, b"e")
         await until(lambda: later)
 

@@ -124,22 +124,24 @@ def test_deleted_records_never_give_their_offsets_out_again(store, open_store, r
 
 def test_an_id_is_submitted_once_by_whomever(as_worker, open_store, rows):
     async def body(store: Store) -> None:
-        told: list[tuple[str, int]] = []
+        answers: list[tuple[str, int]] = []
 
         def submit(store: Store, id_: str) -> None:
-            store.submit(id_, IDEA, b"k", id_.encode(), lambda offset: told.append((id_, offset)))
+            store.submit(
+                id_, IDEA, b"k", id_.encode(), lambda offset: answers.append((id_, offset))
+            )
 
         for id_ in ("run 1", "run 1", "run 2"):
             submit(store, id_)
-        await until(lambda: len(told) == 3)
-        assert told == [("run 1", 0), ("run 1", KNOWN), ("run 2", 1)]
+        await until(lambda: len(answers) == 3)
+        assert answers == [("run 1", 0), ("run 1", KNOWN), ("run 2", 1)]
         submit(store, "run 2")
-        await until(lambda: len(told) == 4)
+        await until(lambda: len(answers) == 4)
         other = open_store()
         submit(other, "run 1")
         submit(other, "run 3")
         other.commit_now()
-        assert told[3:] == [("run 2", KNOWN), ("run 1", KNOWN), ("run 3", 2)]
+        assert answers[3:] == [("run 2", KNOWN), ("run 1", KNOWN), ("run 3", 2)]
         assert rows().records() == [b"run 1", b"run 2", b"run 3"]
         assert store.end(IDEA) == 2 and other.end(IDEA) == 3
 

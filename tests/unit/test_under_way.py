@@ -46,7 +46,7 @@ def step() -> Any:
         step_under_way.reset(token)
 
 
-def test_the_tokens_of_its_answer_are_counted_while_they_come():
+def test_the_tokens_of_its_answer_are_counted_while_they_arrive():
     async def body() -> None:
         with step() as now:
             assert (now.as_it_is().tokens, now.as_it_is().waits_for) == (0, "")
@@ -126,7 +126,7 @@ def test_a_step_that_failed_waits_for_its_next_try_and_is_gone_when_it_has_ended
         event = first_event("tale", {"idea": "a snail"})
         await Processing(SPEC, do).process(message(event), env)
         working, waiting, again = shown
-        assert (working.trace_id, working.who) == (event.trace_id, "tell")
+        assert (working.trace_id, working.who) == (event.trace_id, "write")
         assert (working.waits_for, again.waits_for) == ("", "")
         assert waiting.waits_for == "its next try, after: not yet"
         assert waiting.until is not None and waiting.until > waiting.since

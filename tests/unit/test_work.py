@@ -155,7 +155,7 @@ def test_a_step_in_python_keeps_the_model_of_the_text_that_it_handles():
     [Unavailable("busy"), ModelUnavailable("busy"), ConnectionResetError(), TimeoutError(),
      StepFailed("on purpose")],
 )  # fmt: skip
-def test_what_may_pass_and_what_a_step_fails_by_on_purpose_comes_through_as_it_is(error):
+def test_what_may_pass_and_what_a_step_fails_by_on_purpose_is_raised_as_it_is(error):
     async def step(work: Work) -> str:
         raise error
 
@@ -253,7 +253,7 @@ class Notes:
         self.kept.append((kind, task, lesson, id))
 
 
-def test_a_second_try_is_told_what_the_first_was_and_does_not_look_again():
+def test_a_second_try_gets_what_the_first_got_and_does_not_look_again():
     async def main() -> None:
         notebook, notes = Notebook(), Notes()
         event = first_event("tale", {"idea": "x"})

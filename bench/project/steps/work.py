@@ -14,7 +14,7 @@ class Gate:
         self._waiting = 0
         self._changed = asyncio.Event()
 
-    async def passage(self) -> None:
+    async def wait_until_open(self) -> None:
         self._waiting += 1
         self._changed.set()
         await self.opened.wait()
@@ -30,7 +30,7 @@ gate = Gate()
 
 
 async def answer_when_open() -> str:
-    await gate.passage()
+    await gate.wait_until_open()
     return TEXT
 
 
