@@ -348,6 +348,8 @@ def _mend(path: KeyPath, data: Any, tries: dict[KeyPath, int]) -> bool:
 def _keys_at(model: type[pydantic.BaseModel], path: KeyPath) -> list[str]:
     """The keys that are allowed at `path` inside `model`."""
     names = [step for step in path if not isinstance(step, int)]
+    if issubclass(model, pydantic.RootModel):
+        names = ["root", *names]
     while names:
         field = next(
             (f for n, f in model.model_fields.items() if (f.alias or n) == names[0]),

@@ -5,12 +5,12 @@ import hashlib
 import pathlib
 from collections.abc import Iterable, Mapping
 
-PATTERNS = ("agents/*.md", "topics/*.yaml", "topics/*.yml", "steps/**/*.py")
+PATTERNS = ("agents/*.md", "topics/*.yaml", "topics/*.yml", "steps/**/*.py", "prices.yaml")
 
 
 def digest_files(root: pathlib.Path, modules: Iterable[pathlib.Path] = ()) -> dict[str, str]:
     """Return the digest of each of the project's files by its path in `root`: cards, chains, steps,
-    and the `modules` beside the steps."""
+    prices, and the `modules` beside the steps."""
     found = {file for pattern in PATTERNS for file in root.glob(pattern)} | set(modules)
     digests = {}
     for file in sorted(found):

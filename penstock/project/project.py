@@ -1,4 +1,4 @@
-"""A project: the cards, chains and Python steps of one folder, read once, checked together."""
+"""A project: cards, chains, Python steps and prices of one folder, read once, checked together."""
 
 import contextlib
 import dataclasses
@@ -11,6 +11,7 @@ from typing import Any
 from penstock.broker.contract import Pipeline, Plan
 from penstock.errors import ChainError, ProjectError, SettingsError, closest, did_you_mean
 from penstock.models.names import resolve
+from penstock.models.prices import Price
 from penstock.project.branches import OTHERWISE, Branches
 from penstock.project.cards import Card, read_card
 from penstock.project.chain_files import read_chain
@@ -18,6 +19,8 @@ from penstock.project.chains import Chain, StageSpec
 from penstock.project.documents import Document
 from penstock.project.files import digest_files, is_card
 from penstock.project.modules import imported_files, load_steps
+from penstock.project.price_file import NAME as PRICES
+from penstock.project.price_file import read_prices
 from penstock.project.taken_names import hidden_sdk
 from penstock.settings import Settings
 from penstock.steps import Registry, built_in
@@ -39,6 +42,8 @@ class Project:
     chains: dict[str, Chain]
     registry: Registry
     problems: list[str]
+    #: What prices.yaml says that models cost, by label.
+    prices: dict[str, Price] = dataclasses.field(default_factory=dict)
     #: What works, and hardly anybody means.
     warnings: list[str] = dataclasses.field(default_factory=list)
     #: The files of steps/ that could not be run, and what was said of each.
@@ -96,8 +101,8 @@ class Project:
 
 
 def read_project(root: pathlib.Path) -> Project:
-    """Everything in `root`: agents/*.md, topics/*.yaml and steps/*.py. Never raises for a mistake
-    in one of them: it is in `problems`, and the rest is read on."""
+    """Everything in `root`: agents/*.md, topics/*.yaml, steps/*.py, prices.yaml. Never raises for a
+    mistake in one of them: it is in `problems`, and the rest is read on."""
     project = Project(root=root, cards={}, chains={}, registry=built_in(), problems=[])
     hidden = hidden_sdk(root)
     if hidden is not None:
@@ -115,6 +120,9 @@ def read_project(root: pathlib.Path) -> Project:
             " Go to a project's folder, name it with PENSTOCK_PROJECT, or make one:"
             " penstock new NAME"
         )
+    if (root / PRICES).exists():
+        project.prices, document = read_prices(root / PRICES)
+        project.take(document)
     project.warnings += _not_read(root)
     for file in files:
         chain, document = read_chain(file)
@@ -131,6 +139,8 @@ def _not_read(root: pathlib.Path) -> Iterator[str]:
         for file in sorted((root / folder).glob("*")):
             if file.suffix not in suffixes and not file.name.startswith((".", "__")):
                 yield f"{file}: is not read: {folder}/ is for NAME{suffixes[0]}"
+    if (file := root / "prices.yml").exists():
+        yield f"{file}: is not read: prices stand in {PRICES}"
 
 
 def read_cards(project: Project) -> Project:

@@ -67,7 +67,7 @@ def test_a_command_that_only_reads_imports_neither_faust_nor_the_sdk(
         "import sys; from penstock.commands.program import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "print(sorted({'faust', 'agents', 'openai', 'aiokafka'} & {*sys.modules}))"
+        "print(sorted({'faust', 'agents', 'openai', 'aiokafka', 'genai_prices'} & {*sys.modules}))"
     )
     said = home.run(*arguments, program=(sys.executable, "-c", code)).out
     assert said.splitlines()[-1] == "[]"
