@@ -58,6 +58,7 @@ class Call(msgspec.Struct, omit_defaults=True):
     recalled: bool = False
     input_tokens: int = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
     #: Why the model stopped, where that was before its end.

@@ -159,7 +159,9 @@ class JournalledModel(Model):
         made.finish, usage = why, response.usage
         made.input_tokens, made.output_tokens = usage.input_tokens, usage.output_tokens
         made.cached_tokens = usage.input_tokens_details.cached_tokens
+        made.cache_write_tokens = usage.input_tokens_details.cache_write_tokens
         made.reasoning_tokens = usage.output_tokens_details.reasoning_tokens
+        self.provider.put_price_on(made)
         self.cuts.append(why)
         self.names.append(made.key)
         self._answers.append(response)
@@ -271,8 +273,9 @@ def _dump(response: ModelResponse, why_cut: str) -> bytes:
             "output": [storable(item.model_dump(exclude_unset=True)) for item in response.output],
             "usage": [
                 *(usage.requests, usage.input_tokens, usage.output_tokens),
-                usage.input_tokens_details.cached_tokens or 0,
-                usage.output_tokens_details.reasoning_tokens or 0,
+                usage.input_tokens_details.cached_tokens,
+                usage.input_tokens_details.cache_write_tokens,
+                usage.output_tokens_details.reasoning_tokens,
             ],
             "response_id": response.response_id,
             "cut": why_cut,
@@ -284,7 +287,8 @@ def _dump(response: ModelResponse, why_cut: str) -> bytes:
 def _load(answer: bytes) -> tuple[ModelResponse, str]:
     read = msgspec.json.decode(answer)
     # Those of before have three numbers.
-    requests, input_tokens, output_tokens, cached, reasoning = [*read["usage"], 0, 0][:5]
+    numbers = [*read["usage"], 0, 0, 0]
+    requests, input_tokens, output_tokens, cached, cache_write, reasoning = numbers[:6]
     response = ModelResponse(
         output=_items.validate_python(read["output"]),
         usage=TokenUsage(
@@ -292,7 +296,9 @@ def _load(answer: bytes) -> tuple[ModelResponse, str]:
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             total_tokens=input_tokens + output_tokens,
-            input_tokens_details=InputTokensDetails(cached_tokens=cached, cache_write_tokens=0),
+            input_tokens_details=InputTokensDetails(
+                cached_tokens=cached, cache_write_tokens=cache_write
+            ),
             output_tokens_details=OutputTokensDetails(reasoning_tokens=reasoning),
         ),
         response_id=read["response_id"],

@@ -30,11 +30,12 @@ from penstock.errors import (
     ModelRefused,
     ModelUnavailable,
 )
-from penstock.journal import asking
+from penstock.journal import Call, asking
 from penstock.models.gate import Gates
 from penstock.models.local.engine import Engine
 from penstock.models.names import Target
 from penstock.models.offline.model import OfflineModel
+from penstock.models.prices import Prices
 from penstock.models.shapes import in_shape
 from penstock.models.streams import answering, completion, responded
 from penstock.signals import SettingRefused, Signals
@@ -75,10 +76,21 @@ class Provider:
     calls_at_once: int | None = None
     #: What answers, where that is a process of our own.
     engine: Engine | None = None
+    prices: Prices = dataclasses.field(default_factory=Prices)
 
     @property
     def label(self) -> str:
         return f"{self.target.provider}/{self.target.name or get_default_model()}"
+
+    def put_price_on(self, call: Call) -> None:
+        """Say on `call` what it cost, if that is known."""
+        call.cost, call.price = self.prices.of(
+            self.label,
+            *(call.input_tokens, call.cached_tokens, call.output_tokens),
+            cache_write_tokens=call.cache_write_tokens,
+            base_url=self.target.base_url,
+            at=call.asked,
+        )
 
     def refuse(self, setting: str) -> None:
         """From here on, the model is asked without `setting`, which it refuses."""
@@ -145,8 +157,10 @@ class Providers:
         redact: Callable[[str], str] = str,
         gates: Gates | None = None,
         calls_at_once: int = 0,
+        prices: Prices | None = None,
     ) -> None:
         self._redact = redact
+        self._prices = prices or Prices()
         self._calls_at_once = calls_at_once
         self._gates = gates or Gates(Signals())
         # With a key in the environment the SDK posts traces, prompts included, to OpenAI.
@@ -160,7 +174,12 @@ class Providers:
         provider = self._providers.get(target)
         if provider is None:
             at_once = self._calls_at_once or target.calls_at_once
-            provider = Provider(target, self._gates, redact=self._redact, calls_at_once=at_once)
+            provider = Provider(
+                *(target, self._gates),
+                redact=self._redact,
+                calls_at_once=at_once,
+                prices=self._prices,
+            )
             self._providers[target] = provider
             if target.provider != "offline":
                 self._connect(provider)

@@ -68,11 +68,11 @@ class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     #: Workers that died while the step was under way. A call that was in flight then is lost, and
     #: is among `calls` only as it was made again.
     deaths: int = 0
-    holds: Sequence[Hold] = ()
-    tries: Sequence[Try] = ()
-    calls: Sequence[Call] = ()
+    holds: list[Hold] = []
+    tries: list[Try] = []
+    calls: list[Call] = []
     #: Of each output its topic and the id of its event.
-    outputs: Sequence[tuple[str, str]] = ()
+    outputs: list[tuple[str, str]] = []
     #: What a step without outputs gave, as JSON, cut to the limit of texts.
     result: str = ""
     #: Of a dead letter its cause and message; of a way back that was not gone why.

@@ -85,7 +85,7 @@ class PenstockApp(faust.App):
         #: Whether SIGHUP is `reload_cards`.
         self.takes_cards = False
         self.gates = Gates(self.signals)
-        self.clients = Clients(settings, self.gates)
+        self.clients = Clients(settings, self.gates, project.prices)
         self.readiness = Readiness(project.registry, settings, self.gates, self.signals)
         self.life = Life(lambda: self.should_stop, self.sleep)
         self.drift = Drift(project, self.broker.unread, self.life, self.signals)

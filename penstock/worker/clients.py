@@ -3,13 +3,14 @@
 import asyncio
 import gc
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from penstock.conditions import STARTING, Condition
 from penstock.errors import Unavailable
 from penstock.memory import Memory, has_notes_to_deliver
 from penstock.models.gate import Gates
+from penstock.models.prices import Price, Prices
 from penstock.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
 class Clients:
     """The providers of models, and the agents' memory: most pipelines have none."""
 
-    def __init__(self, settings: Settings, gates: Gates) -> None:
+    def __init__(
+        self, settings: Settings, gates: Gates, prices: Mapping[str, Price] | None = None
+    ) -> None:
         self._settings = settings
         self._gates = gates
+        self._prices = Prices(prices)
         self._providers: Providers | None = None
         self._memory: Memory | None = None
         self._importing: asyncio.Future[Any] | None = None
@@ -32,11 +36,12 @@ class Clients:
         if self._importing is None:
             # Half of what a worker costs to start: in a thread, else the loop would stand still for
             # seconds on a busy machine, and Kafka take the worker for dead.
-            self._importing = asyncio.ensure_future(asyncio.to_thread(_import_runner))
-        importing = self._importing
-        await asyncio.wait((importing,))  # others wait for it, too: it is not cancelled with us
+            importing = asyncio.to_thread(_import_runner, self._prices)
+            self._importing = asyncio.ensure_future(importing)
+        imported = self._importing
+        await asyncio.wait((imported,))  # others wait for it, too: it is not cancelled with us
         try:
-            return importing.result()
+            return imported.result()
         except Exception as exc:  # half an installation fails in any way
             self._importing = None
             raise Unavailable(f"the OpenAI Agents SDK cannot be imported: {exc}") from exc
@@ -48,7 +53,9 @@ class Clients:
             from penstock.models.providers import Providers
 
             settings = self._settings
-            self._providers = Providers(settings.redact, self._gates, settings.calls_at_once)
+            self._providers = Providers(
+                *(settings.redact, self._gates, settings.calls_at_once, self._prices)
+            )
         return self._providers
 
     async def memory(self) -> Memory:
@@ -81,8 +88,9 @@ class Clients:
             await self._memory.close()
 
 
-def _import_runner() -> Any:
+def _import_runner(prices: Prices) -> Any:
     runner = importlib.import_module("penstock.worker.runner")
+    prices.load()
     # What the SDK brought stays for the worker's life: no collection need look at it again.
     gc.freeze()
     return runner

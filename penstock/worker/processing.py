@@ -77,8 +77,8 @@ class Processing:
         self, message: Any, env: Env, taken: float | None = None, deaths: int = 0
     ) -> Ending:
         """Do the stage's step with the event in `message`, and return what came of it: its outputs,
-        or a dead letter for whatever it raises. For its record, the event was `taken` when (None:
-        just now), and so many workers have died in the step before."""
+        or a dead letter for whatever it raises. For its record, the event was `taken` when, where
+        it waited behind another of its run, and so many workers have died in the step before."""
         event: Event | None = None
         now: UnderWay | None = None
         answer: Answer | None = None
@@ -172,9 +172,9 @@ class Processing:
             card=card or self.label.card,
             worker=env.worker,
             version=env.version,
-            holds=() if now is None else now.holds,
-            tries=() if now is None else now.tries,
-            calls=() if now is None else now.calls,
+            holds=[] if now is None else now.holds,
+            tries=[] if now is None else now.tries,
+            calls=[] if now is None else now.calls,
             **fields,
         )
         return env.settings.redactor.record(dump(record))

@@ -26,8 +26,8 @@ class Flight:
     """One event on its way through the stage, and every message that brought it."""
 
     message: Any
-    #: When it was taken, in seconds since 1970.
-    taken: float = dataclasses.field(default_factory=time.time)
+    #: When it was taken behind another event of its run, in seconds since 1970.
+    taken: float | None = None
     repeats: list[Any] = dataclasses.field(default_factory=list)
 
 
@@ -139,6 +139,7 @@ class Stage:
         key = message.key or position
         queue = self._queues.get(key)
         if queue is not None:
+            flight.taken = time.time()
             queue.append((flight, position))
             return
         self._queues[key] = collections.deque([(flight, position)])
