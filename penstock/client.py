@@ -15,7 +15,7 @@ import logging
 import sys
 import time
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -32,7 +32,14 @@ from penstock.record import events
 from penstock.record.beginnings import encode, log_begun
 from penstock.record.dead_letters import DeadLetter
 from penstock.record.event_log import EventLog
-from penstock.record.events import Event, as_text, as_trace_id, derive_id, first_event
+from penstock.record.events import (
+    Event,
+    as_text,
+    as_trace_id,
+    check_tags,
+    derive_id,
+    first_event,
+)
 from penstock.record.jobs import (
     LOW,
     PIPELINE,
@@ -43,6 +50,7 @@ from penstock.record.jobs import (
     read_job,
     trace_id_of,
 )
+from penstock.runs.index import Index, Progress
 from penstock.runs.runs import DONE, RUNNING, Entry, Run, Runs
 from penstock.settings import Settings
 
@@ -63,6 +71,8 @@ class Client:
         self.project = project or read_project(self.settings.root)
         self.broker = open_broker(self.settings, self.project.plan(self.settings.app_id))
         self.runs = Runs(self.settings, self.project, self.broker)
+        #: Runs to be listed, searched and summed: `await client.refresh()` first.
+        self.index = Index(self.settings, self.project, self.broker)
 
     async def __aenter__(self) -> "Client":
         return self
@@ -77,6 +87,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
+        self.index.close()
         self.broker.close()
 
     def worker_running(self) -> bool:
@@ -85,37 +96,56 @@ class Client:
 
     @in_any_program
     async def submit(
-        self, pipeline: str, parts: dict[str, Any], trace_id: str | None = None
+        self,
+        pipeline: str,
+        parts: dict[str, Any],
+        trace_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> str:
-        """The run has begun, durably; its trace id. With a `trace_id` that was begun before nothing
+        """The run has begun, durably; its trace id. It can be found by its `tags`, which no prompt
+        has. With a `trace_id` that was begun before nothing
         is begun again, for as long as that run is kept: the same content is the same run, and
         another one is refused. Raises `RunBegunBefore` then (on Kafka, where only workers know, it
         becomes a dead letter of that cause), `ChainError`, `EventTooLarge` or `BrokerUnavailable`.
         """
-        (first,) = await self.submit_many(pipeline, [(parts, trace_id)])
+        (first,) = await self.submit_many(pipeline, [(parts, trace_id, tags)])
         return first
 
     @in_any_program
     async def submit_many(
-        self, pipeline: str, runs: list[tuple[dict[str, Any], str | None]]
+        self,
+        pipeline: str,
+        runs: Sequence[
+            tuple[dict[str, Any], str | None]
+            | tuple[dict[str, Any], str | None, Mapping[str, str] | None]
+        ],
     ) -> list[str]:
-        """All of the runs have begun, or none of them; their trace ids, in order."""
+        """All of the runs have begun, or none of them; their trace ids, in order. Of each its
+        parts, its trace id if it is to have one of its own, and its tags."""
         self.project.require_sound()
-        rows = [self.check(pipeline, parts, trace_id) for parts, trace_id in runs]
+        rows = [self.check(pipeline, *run) for run in runs]
         chain = self.project.chain(pipeline)
         begun = [(chain.entry_of(event.parts), event, raw) for event, raw in rows]
         await asyncio.to_thread(self._begin, begun)
         return [event.trace_id for event, _ in rows]
 
     def check(
-        self, pipeline: str, parts: dict[str, Any], trace_id: str | None = None
+        self,
+        pipeline: str,
+        parts: dict[str, Any],
+        trace_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> tuple[Event, bytes]:
         """The first event of such a run, and its record; nothing is begun. Raises what `submit`
         would."""
         chain = self.project.chain(pipeline)
         if trace_id is not None:
             trace_id = _checked(trace_id)
-        event = first_event(chain.name, chain.read_parts(parts), trace_id)
+        try:
+            check_tags(tags or {})
+        except ValueError as exc:
+            raise SettingsError(str(exc)) from exc
+        event = first_event(chain.name, chain.read_parts(parts), trace_id, tags=tags)
         return event, encode(event, self.settings)
 
     def _begin(self, runs: list[tuple[str, Event, bytes]]) -> int:
@@ -418,6 +448,11 @@ class Client:
     async def read(self, trace_id: str) -> Run:
         """The run as it is now. Raises `NotFound`."""
         return await asyncio.to_thread(self.runs.read, _checked(trace_id))
+
+    @in_any_program
+    async def refresh(self, progress: Progress | None = None) -> None:
+        """Take into `index` what was written since. Raises `BrokerUnavailable`."""
+        await asyncio.to_thread(self.index.refresh, progress)
 
     def follow(self, trace_id: str) -> Stream[Entry]:
         """Each event of the run, as it is made, until the run is over: for `for` in a plain

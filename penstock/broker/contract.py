@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from penstock.broker.suspects import Suspects
+from penstock.broker.tp import TP
 from penstock.conditions import Condition
 from penstock.journal import Journal
 from penstock.record import cancels, steps
@@ -60,6 +61,21 @@ class Found:
     ts: int
     key: bytes
     value: bytes
+
+
+class Extent(NamedTuple):
+    """What a partition holds: offsets from `first` on, below `end`. `id` is another one when the
+    topic was made anew."""
+
+    id: str
+    first: int
+    end: int
+
+
+#: Bytes of records that `Broker.follow` returns at once, or a little more.
+FOLLOW_BYTES = 8_000_000
+#: What is to be read: offsets by partition.
+Spans = Mapping[TP, range]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +202,18 @@ class Broker(Protocol):
 
     def find(self, topic: str, key: bytes | None, start: int = 0) -> list[Found]:
         """Return the records of `key` on `topic` from offset `start` on; with no key, all."""
+
+    def extents(self, topics: Sequence[str]) -> dict[TP, Extent]:
+        """Return the extent of each partition of those `topics` that are there, each topic's as it
+        was at the same time as that of the topic before it, or later."""
+
+    def follow(self, spans: Spans, limit: int) -> tuple[list[Found], dict[TP, int]]:
+        """Return records in `spans`, in the order of their offsets, and where to go on in each
+        partition. At most `limit` of them and some megabytes, so whoever follows a long topic needs
+        little memory. Raises `BrokerUnavailable`."""
+
+    def kept(self, topic: str, partition: int, offsets: Sequence[int]) -> set[int]:
+        """Return those of `offsets` that retention has not deleted."""
 
     def unfinished(self, stage: str, topic: str) -> int:
         """Return how many records of `topic` the stage has not finished, with those in flight."""

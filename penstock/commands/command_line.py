@@ -21,6 +21,12 @@ class WorkerCommand(click.Command):
 as_json = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON, for programs.")
 wait_for_job = click.Option(["--wait"], is_flag=True, help="Wait until it is over.")
 wait_for_runs = click.Option(["--wait"], is_flag=True, help="Follow the runs to their end.")
+
+
+def tags(help: str) -> click.Option:
+    return click.Option(["--tag", "tags"], multiple=True, metavar="NAME=VALUE", help=help)
+
+
 #: So that a shell completes them; whether they are there the command itself says.
 file = click.Path(readable=False, allow_dash=True)
 
@@ -55,11 +61,13 @@ SECTIONS = {
                 metavar="NAME=VALUE",
                 help="What the run begins with, by name; may be repeated.",
             ),
+            tags("What the run is to be found by; may be repeated. No prompt has it."),
             click.Option(
                 ["--file"],
                 type=file,
                 metavar="RUNS.JSONL",
-                help="One run a line: {\"premise\": ...}, with an optional trace_id. '-' is stdin.",
+                help='One run a line: {"premise": ...}, with an optional trace_id and tags. "-" is'
+                " stdin.",
             ),
             click.Option(
                 ["--trace-id"], help="A UUID of your own; one that was used before begins nothing."
@@ -68,10 +76,55 @@ SECTIONS = {
             as_json,
         ),
         Command(
+            "runs",
+            "listing:runs",
+            "List the runs, the newest first, and find those that ...",
+            click.Option(["--pipeline"], metavar="NAME", help="Of this pipeline."),
+            click.Option(
+                ["--state"],
+                type=click.Choice(["running", "done", "dead", "cancelled"]),
+                help="That are so now.",
+            ),
+            click.Option(
+                ["--text"], metavar="WORDS", help='In which these words stand, or "these together".'
+            ),
+            click.Option(
+                ["--card"], metavar="NAME", help="That had this agent: NAME, or NAME@HASH."
+            ),
+            click.Option(["--model"], metavar="NAME", help="That asked this model."),
+            click.Option(["--cost"], metavar="'>0.1'", help="By their cost in US dollars."),
+            click.Option(["--took"], metavar="'>30s'", help="By their time: s, m, h or d."),
+            click.Option(
+                ["--since"], metavar="2h", help="That began since: 30m, 2h, 7d or a date."
+            ),
+            tags("That were submitted with this tag; may be repeated."),
+            click.Option(
+                ["--limit"],
+                type=click.IntRange(1, 100_000),
+                default=50,
+                show_default=True,
+                help="So many at most.",
+            ),
+            as_json,
+        ),
+        Command(
             "trace",
             "runs:trace",
             "Draw a run as a tree: times, agents, tokens.",
             click.Argument(["trace_id"]),
+            as_json,
+        ),
+        Command(
+            "cost",
+            "listing:cost",
+            "Sum up what calls of models used and cost, and what recalled answers saved.",
+            click.Option(
+                ["--by"],
+                type=click.Choice(["pipeline", "card", "model", "day", "tag"]),
+                default="pipeline",
+                show_default=True,
+                help="What to sum by; days are UTC.",
+            ),
             as_json,
         ),
         Command(

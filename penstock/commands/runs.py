@@ -5,12 +5,13 @@ import contextlib
 import pathlib
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from penstock.client import LOOK_S, Client
+from penstock.commands.building import BuildProgress
 from penstock.commands.command import Context
 from penstock.commands.printing import put, put_json, say
 from penstock.commands.watching import watching
@@ -18,7 +19,7 @@ from penstock.commands.worker_here import WorkerHere
 from penstock.conditions import Condition
 from penstock.errors import PenstockError, SettingsError
 from penstock.models import LABEL, wrote_offline
-from penstock.record.events import as_text
+from penstock.record.events import as_text, is_trace_id
 from penstock.record.values import read_json
 from penstock.runs.runs import CANCELLED, DEAD, DONE, Run
 from penstock.worker.health import what_is_down, who_has_other_files, who_works_elsewhere
@@ -218,6 +219,7 @@ async def submit(
     text: str | None,
     premise: str | None,
     parts: tuple[str, ...],
+    tags: tuple[str, ...],
     file: str | None,
     trace_id: str | None,
     wait: bool,
@@ -231,12 +233,10 @@ async def submit(
             given[chain.entry] = text
         if premise is not None:
             given["premise"] = premise
-        for part in parts:
-            name, sign, value = part.partition("=")
-            if not sign:
-                raise SettingsError(f"--part {part!r}: expected NAME=VALUE")
-            given[name] = value
-        runs = [(given, trace_id)]
+        given |= read_pairs("--part", parts)
+        runs = [(given, trace_id, read_pairs("--tag", tags))]
+    elif tags:
+        raise SettingsError('--tag: with --file, a line has its own: {"tags": {"customer": "42"}}')
     async with context.client() as client:
         if file is not None:
             runs = read_runs(file, lambda run: client.check(pipeline, *run))
@@ -244,8 +244,17 @@ async def submit(
         return await show_begun(context, client, pipeline, trace_ids, wait)
 
 
-#: What a run begins with, and its trace id when it has one of its own.
-Begun = tuple[dict[str, Any], str | None]
+#: What a run begins with, its trace id when it has one of its own, and its tags.
+Begun = tuple[dict[str, Any], str | None, dict[str, str]]
+
+
+def read_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
+    """What was given with an `option` NAME=VALUE. Raises `SettingsError`."""
+    pairs = [one.partition("=") for one in given]
+    for one, (_, sign, _) in zip(given, pairs, strict=True):
+        if not sign:
+            raise SettingsError(f"{option} {one!r}: expected NAME=VALUE")
+    return {name: value for name, _, value in pairs}
 
 
 def read_runs(file: str, check: Callable[[Begun], object]) -> list[Begun]:
@@ -268,18 +277,29 @@ def read_runs(file: str, check: Callable[[Begun], object]) -> list[Begun]:
         trace_id = parts.pop("trace_id", None)
         if trace_id is not None and not isinstance(trace_id, str):
             raise SettingsError(f"{file}:{number}: trace_id is {trace_id!r}: expected a UUID")
+        tags = parts.pop("tags", {})
+        if not isinstance(tags, dict):
+            raise SettingsError(f"{file}:{number}: tags is {tags!r}: expected an object of texts")
         try:
-            check((parts, trace_id))
+            check((parts, trace_id, tags))
         except PenstockError as exc:
             raise SettingsError(f"{file}:{number}: {exc.message}") from exc
-        runs.append((parts, trace_id))
+        runs.append((parts, trace_id, tags))
     if not runs:
         raise SettingsError(f"--file {file}: there is no run in it")
     return runs
 
 
+async def resolved(client: Client, trace_id: str) -> str:
+    """The whole id of the run that `trace_id` is the beginning of. Raises `NotFound`."""
+    if not is_trace_id(trace_id):
+        await client.refresh(BuildProgress())
+    return await asyncio.to_thread(client.index.resolve, trace_id)
+
+
 async def rerun(context: Context, trace_id: str, topic: str, wait: bool) -> int:
     async with context.client() as client:
+        trace_id = await resolved(client, trace_id)
         fork = await client.rerun(trace_id, topic)
         pipeline = (await client.read(fork)).pipeline
         return await show_begun(context, client, pipeline, [fork], wait)
@@ -295,7 +315,7 @@ async def cancel(context: Context, trace_id: str | None, topic: str | None) -> N
                 put_json(said) if context.as_json else put(f"run {ended} is cancelled")
             return
         assert trace_id is not None
-        run = await client.cancel(trace_id)
+        run = await client.cancel(await resolved(client, trace_id))
         there = client.worker_running()
         if there and run.state != CANCELLED:
             with contextlib.suppress(TimeoutError):
@@ -311,7 +331,7 @@ async def cancel(context: Context, trace_id: str | None, topic: str | None) -> N
 
 async def trace(context: Context, trace_id: str) -> None:
     async with context.client() as client:
-        run = await client.read(trace_id)
+        run = await client.read(await resolved(client, trace_id))
     if context.as_json:
         put_json(run_as_dict(run))
     else:

@@ -5,11 +5,12 @@ Model text is untrusted: it is printed without markup, and as `penstock.worker.c
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
@@ -70,6 +71,18 @@ def line_under_way(step: Step, now: float) -> Text:
         a_second = step.tokens / max(0.1, now - step.first_token_at)
         line.append(f"  {step.tokens} tokens, {a_second:.1f}/s", style="dim")
     return line
+
+
+def table(columns: Mapping[str, bool], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of texts. `columns` are the headings, and whether the cells are numbers; a text that
+    is too long is cut, a number never is."""
+    found = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name, is_number in columns.items():
+        justify: Any = "right" if is_number else "left"
+        found.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        found.add_row(*(Text(" ".join(cell.split())) for cell in row))
+    return found
 
 
 def run_tree(run: Run) -> Tree:

@@ -69,7 +69,8 @@ async def stress(context: Context, count: int) -> int:
             f"{chain.file}: stress needs '{TOPIC}' as an entry, and a governor that watches it"
         )
     tasks: list[Begun] = [
-        ({TOPIC: brainstorm("", f"stress {number}")}, str(uuid.uuid4())) for number in range(count)
+        ({TOPIC: brainstorm("", f"stress {number}")}, str(uuid.uuid4()), {})
+        for number in range(count)
     ]
     client = context.client()
     # The timer of the pipeline is on, so that there is a producer to hold back.
@@ -81,7 +82,7 @@ async def stress(context: Context, count: int) -> int:
                 await _start(worker, client)
             whose = "the worker that is running" if theirs else "a worker of its own"
             say(f"stress: {count} tasks for '{PIPELINE}', all at once on '{TOPIC}', by {whose}")
-            course = Course([trace_id for _, trace_id in tasks if trace_id])
+            course = Course([trace_id for _, trace_id, _ in tasks if trace_id])
             await client.submit_many(PIPELINE, tasks)
             course.open.extend(course.tasks)
             async for changed in watch(client, chain, chain.governor, course):

@@ -5,6 +5,7 @@ import json
 import re
 import time
 import uuid
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -19,6 +20,9 @@ NAMESPACE = uuid.UUID("6a5d2c1e-7a54-4d8e-9d0c-3f6f0a1f5b11")
 TRACE_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: Characters of an event's id. Ours have 36.
 ID_CHARS = 64
+#: What a tag is called, and the characters of its value.
+TAG_NAME = re.compile(r"[\w.-]{1,64}")
+TAG_CHARS = 200
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_CHARS)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -154,6 +158,15 @@ def as_trace_id(text: object) -> str:
     return trace_id
 
 
+def is_trace_id(text: str) -> bool:
+    """Return whether `text` is a whole UUID, in any spelling."""
+    try:
+        as_trace_id(text)
+    except ValueError:
+        return False
+    return True
+
+
 def dump(event: Event) -> bytes:
     return _encode(event)
 
@@ -176,7 +189,11 @@ def _uuid5(name: str) -> str:
 
 
 def first_event(
-    pipeline: str, parts: dict[str, Any], trace_id: str | None = None, origin: str = "submit"
+    pipeline: str,
+    parts: dict[str, Any],
+    trace_id: str | None = None,
+    origin: str = "submit",
+    tags: Mapping[str, str] | None = None,
 ) -> Event:
     """The event that begins a run. Its id follows from `trace_id`, so a run begins once."""
     trace_id = trace_id or str(uuid.uuid4())
@@ -187,6 +204,7 @@ def first_event(
         stage=origin,
         parts=parts,
         created=time.time(),
+        tags=dict(tags or {}),
     )
 
 
@@ -210,6 +228,19 @@ def content_of(raw: bytes) -> str:
     if event.id == derive_id(event.trace_id, event.stage, event.pipeline):
         content = msgspec.json.encode(msgspec.json.decode(event.parts), order="sorted")
     return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Raise `ValueError` with a sentence for a tag that a run cannot have."""
+    for name, value in tags.items():
+        if not isinstance(name, str) or TAG_NAME.fullmatch(name) is None:
+            raise ValueError(
+                f"the tag {name!r:.80}: a name is 1 to 64 letters, digits, '_', '.' and '-'"
+            )
+        if not isinstance(value, str) or not value or len(value) > TAG_CHARS:
+            raise ValueError(
+                f"the tag '{name}' is {value!r:.80}: expected text of 1 to {TAG_CHARS} characters"
+            )
 
 
 def begun_before(trace_id: str) -> RunBegunBefore:

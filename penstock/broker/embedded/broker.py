@@ -6,11 +6,21 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from penstock.broker.contract import Beginning, Found, Location, Plan, Row, Unread
+from penstock.broker.contract import (
+    FOLLOW_BYTES,
+    Beginning,
+    Extent,
+    Found,
+    Location,
+    Plan,
+    Row,
+    Spans,
+    Unread,
+)
 from penstock.broker.embedded import renames
-from penstock.broker.embedded.file import SHIFT, damaged
+from penstock.broker.embedded.file import SHIFT, damaged, identity
 from penstock.broker.embedded.store import Store
-from penstock.broker.embedded.writer import KNOWN
+from penstock.broker.embedded.writer import KNOWN, read_end
 from penstock.broker.tp import TP
 from penstock.errors import BrokerUnavailable, PenstockError
 from penstock.record.events import content_of
@@ -98,6 +108,46 @@ class EmbeddedBroker:
             )
             found += [Found(topic, partition, *row) for row in rows]
         return found
+
+    def extents(self, topics: Sequence[str]) -> dict[TP, Extent]:
+        db, file = self.store.read_db, identity(self.store.path)
+        found = {}
+        for topic in topics:
+            for partition in range(self.store.partitions(topic) or 0):
+                tp = TP(topic, partition)
+                part = self.store.part(tp)
+                end, base = read_end(db, part), part << SHIFT
+                (first,) = db.execute(
+                    "select min(id) from record where id >= ? and id < ?", (base, base + end)
+                ).fetchone()
+                found[tp] = Extent(f"{file}/{part}", end if first is None else first - base, end)
+        return found
+
+    def follow(self, spans: Spans, limit: int) -> tuple[list[Found], dict[TP, int]]:
+        found: list[Found] = []
+        after: dict[TP, int] = {}
+        size = 0
+        for tp, span in spans.items():
+            base = self.store.part(tp) << SHIFT
+            rows = self.store.read_db.execute(
+                "select id - ?, ts, key, value from record where id >= ? and id < ? order by id",
+                (base, base + span.start, base + span.stop),
+            )
+            with contextlib.closing(rows):
+                for offset, ts, key, value in rows:
+                    if len(found) == limit or size > FOLLOW_BYTES:
+                        after[tp] = offset
+                        return found, after
+                    size += len(value or b"")
+                    found.append(Found(*tp, offset, ts, key or b"", value or b""))
+            after[tp] = span.stop
+        return found, after
+
+    def kept(self, topic: str, partition: int, offsets: Sequence[int]) -> set[int]:
+        base = self.store.part(TP(topic, partition)) << SHIFT
+        there = "select id from record where id = ?"
+        lookups = (self.store.read_db.execute(there, (base + one,)) for one in offsets)
+        return {one for one, row in zip(offsets, lookups, strict=True) if row.fetchone()}
 
     def unfinished(self, stage: str, topic: str) -> int:
         self.store.forget_positions()

@@ -20,7 +20,18 @@ from aiokafka.errors import (
 )
 from faust.types import TP
 
-from penstock.broker.contract import ONE_WORKER, Beginning, Found, Location, Plan, Row, Unread
+from penstock.broker.contract import (
+    FOLLOW_BYTES,
+    ONE_WORKER,
+    Beginning,
+    Extent,
+    Found,
+    Location,
+    Plan,
+    Row,
+    Spans,
+    Unread,
+)
 from penstock.broker.kafka import topics as kafka_topics
 from penstock.broker.kafka.connection import check_access, connection
 from penstock.broker.kafka.progress import Stretch
@@ -40,6 +51,8 @@ T = TypeVar("T")
 COORDINATOR_S = 15.0
 #: Milliseconds that Kafka may wait for something new before it answers.
 FETCH_WAIT_MS = 100
+#: Seconds that a Kafka that answers may take for the next record that it says it has.
+FOLLOW_S = 30.0
 
 
 class KafkaBroker:
@@ -57,6 +70,8 @@ class KafkaBroker:
         #: Asks for ends on a connection of its own: behind a fetch it would wait as long as that.
         self._asker: Any = None
         self._producer: Any = None
+        #: Reads what `follow` is asked for.
+        self._follower: Any = None
         self._next: dict[TopicPartition, int] = {}
         self._topics: dict[str, Standing] = {}
         self._reading = asyncio.Lock()
@@ -100,6 +115,17 @@ class KafkaBroker:
         if not self.plan.prefix:
             return found
         return [dataclasses.replace(one, topic=topic) for one in found]
+
+    def extents(self, topics: Sequence[str]) -> dict[TP, Extent]:
+        return self._call(self._extents(topics))
+
+    def follow(self, spans: Spans, limit: int) -> tuple[list[Found], dict[TP, int]]:
+        return self._call(self._follow(spans, limit))
+
+    def kept(self, topic: str, partition: int, offsets: Sequence[int]) -> set[int]:
+        tp = TopicPartition(self.plan.on_broker(topic), partition)
+        first = self._call(self._firsts([tp]))[tp]
+        return {one for one in offsets if one >= first}
 
     def unfinished(self, stage: str, topic: str) -> int:
         with self.snapshot():
@@ -238,6 +264,82 @@ class KafkaBroker:
             {name: topic.id for name, topic in self._topics.items()},
         )
 
+    async def _extents(self, topics: Sequence[str]) -> dict[TP, Extent]:
+        await self._started()
+        names = {self.plan.on_broker(topic): topic for topic in topics}
+        there = await standing(self._admin, names)
+        found = {}
+        for name, topic in names.items():
+            if name not in there:
+                continue
+            tps = [TopicPartition(name, one) for one in range(there[name].partitions)]
+            firsts = await self._asker.beginning_offsets(tps)
+            ends = await self._asker.end_offsets(tps)
+            for tp in tps:
+                extent = Extent(there[name].id, firsts[tp], ends[tp])
+                found[TP(topic, tp.partition)] = extent
+        return found
+
+    async def _firsts(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        await self._started()
+        firsts: dict[TopicPartition, int] = await self._asker.beginning_offsets(tps)
+        return firsts
+
+    async def _follow(self, spans: Spans, limit: int) -> tuple[list[Found], dict[TP, int]]:
+        named = {TopicPartition(self.plan.on_broker(tp.topic), tp.partition): tp for tp in spans}
+        after = {tp: span.start for tp, span in spans.items()}
+        consumer = await self._following({one: after[tp] for one, tp in named.items()})
+        found: list[Found] = []
+        size, deadline = 0, time.monotonic() + FOLLOW_S
+        while not found and any(after[tp] < spans[tp].stop for tp in spans):
+            if time.monotonic() > deadline:
+                behind = sorted(tp.topic for tp in spans if after[tp] < spans[tp].stop)
+                raise BrokerUnavailable(
+                    f"Kafka has sent nothing of '{behind[0]}' for {FOLLOW_S:g} s, and says that"
+                    " there is more"
+                )
+            batches = await consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=limit)
+            for on_broker, records in batches.items():
+                tp = named[on_broker]
+                for record in records:
+                    if record.offset in spans[tp] and size <= FOLLOW_BYTES:
+                        value = b"" if record.value is None else record.value
+                        size += len(value)
+                        key = record.key or b""
+                        found.append(Found(*tp, record.offset, record.timestamp, key, value))
+                        after[tp] = record.offset + 1
+            if size <= FOLLOW_BYTES:
+                # Not the records' offsets: the last ones may be a transaction's marks.
+                for on_broker, tp in named.items():
+                    position = await consumer.position(on_broker)
+                    after[tp] = max(after[tp], min(position, spans[tp].stop))
+        return found, after
+
+    async def _following(self, starts: Mapping[TopicPartition, int]) -> Any:
+        """Return the consumer that follows, and stands at `starts`."""
+        consumer = self._follower
+        if consumer is None:
+            consumer = AIOKafkaConsumer(
+                **self._connection,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                fetch_max_wait_ms=FETCH_WAIT_MS,
+            )
+            try:
+                await consumer.start()
+            except KafkaError:
+                await consumer.stop()
+                raise
+            self._follower = consumer
+        is_assigned = consumer.assignment() == starts.keys()
+        if not is_assigned:
+            consumer.assign(list(starts))
+        for tp, start in starts.items():
+            # A seek throws away what was fetched ahead.
+            if not is_assigned or await consumer.position(tp) != start:
+                consumer.seek(tp, start)
+        return consumer
+
     async def _assigned(self) -> list[TopicPartition]:
         names = {*self.plan.topics, self.journal_topic, *self._gone()}
         self._topics = await standing(self._admin, names)
@@ -351,7 +453,7 @@ class KafkaBroker:
         return self._producer
 
     async def _close(self) -> None:
-        for one in (self._producer, self._consumer, self._asker):
+        for one in (self._producer, self._consumer, self._asker, self._follower):
             if one is not None:
                 await one.stop()
         if self._admin is not None:

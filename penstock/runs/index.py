@@ -1,0 +1,1070 @@
+"""The index: runs and their steps in one SQLite file, to be listed, searched and summed.
+
+It is filled by following the topics from a stored cursor, on either broker, and never by a worker's
+hot path. Nothing in it is the only copy: a file that is damaged, of another version or of another
+broker is deleted and filled anew.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import json
+import logging
+import os
+import pathlib
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any, NamedTuple
+
+import msgspec
+
+from penstock import private
+from penstock.broker.contract import Broker, Found
+from penstock.broker.tp import TP
+from penstock.errors import BrokerUnavailable, MalformedEvent, NotFound
+from penstock.journal import MODEL
+from penstock.models import wrote_offline
+from penstock.project.project import Project
+from penstock.record import dead_letters, events, steps
+from penstock.record.dead_letters import REPLAYED
+from penstock.record.events import Event, as_trace_id
+from penstock.record.steps import StepRecord
+from penstock.runs.runs import CANCELLED, DEAD, DONE, RUNNING
+from penstock.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Increased when a table changes, or what is put into one.
+VERSION = 1
+#: The id of an event or a step is `run number << SHIFT | its number in the run`: those of a run are
+#: side by side, and found without another index.
+SHIFT = 20
+MOST_IN_RUN = 1 << SHIFT
+#: Records read and written in one transaction.
+BATCH = 4000
+#: Runs whose state is computed in one transaction.
+SETTLED_AT_ONCE = 1000
+#: Seconds between looks at what retention has deleted, and how many runs each look begins with.
+FORGET_EVERY_S = 60.0
+FORGOTTEN_AT_ONCE = 200
+#: Seconds between tries for the lock of whoever fills the file.
+LOCK_LOOK_S = 0.05
+#: Characters of the first line of a run's text.
+LINE_CHARS = 120
+#: Characters of a trace id that are enough to look for one.
+LEAST_PREFIX = 4
+#: Runs that are named when a prefix is of several.
+NAMED = 5
+#: Kilobytes of the file that a connection holds in memory.
+CACHE_KB = 32_000
+
+SCHEMA = """
+create table about (name text primary key, value) without rowid;
+create table cursor (
+    topic text, part integer, id text not null, next integer not null, primary key (topic, part)
+) without rowid;
+create table run (
+    n integer primary key, trace_id text not null unique,
+    pipeline text not null default '', state text, -- null while no event of it is known
+    began real, last real, line text not null default '', stage text not null default '',
+    input_tokens integer not null default 0, output_tokens integer not null default 0,
+    cost real not null default 0, unpriced integer not null default 0,
+    saved real not null default 0, retries integer not null default 0,
+    recalled integer not null default 0,
+    cards text not null default '', models text not null default '', -- between bars: |a|b|
+    tags text not null default '{}', forked_from text, cancelled integer not null default 0,
+    events integer not null default 0, steps integer not null default 0, -- numbers given out
+    dirty integer not null default 1
+);
+create index run_by_time on run (began, n) where state is not null;
+create index run_by_state on run (state, began, n);
+create index run_by_pipeline on run (pipeline, began, n) where state is not null;
+create index run_to_settle on run (n) where dirty;
+create table event (
+    id integer primary key, topic text not null, part integer not null, offset integer not null,
+    event_id text not null, replay integer not null, only_for text, parent_id text,
+    stage text not null, created real not null, attempt integer not null,
+    agent text, card text, model text, requests integer, input_tokens integer,
+    output_tokens integer, makes text -- the part whose text is searched; null: all
+);
+create table event_raw (id integer primary key, value blob not null);
+create table step (
+    id integer primary key, record_id text not null, event_id text not null,
+    replay integer not null, stage text not null, who text not null, card text, -- NAME@HASH
+    ended real not null, retries integer not null, recalled integer not null
+);
+create table step_raw (id integer primary key, value blob not null);
+create table used ( -- what a step's calls of one model used
+    step integer not null, model text not null, day text not null, calls integer not null,
+    recalled integer not null, input_tokens integer not null, cached_tokens integer not null,
+    output_tokens integer not null, cost real not null, unpriced integer not null,
+    saved real not null, primary key (step, model, day)
+) without rowid;
+create table tag (
+    name text, value text, n integer, primary key (name, value, n)
+) without rowid;
+create index tag_by_run on tag (n);
+create table dead (id text primary key, n integer not null, resolved text, value blob not null);
+create index dead_by_run on dead (n);
+create virtual table body using fts5 (
+    text, content = '', tokenize = 'unicode61 remove_diacritics 2'
+);
+"""
+
+Progress = Callable[[int, int], None]
+
+
+class Bound(NamedTuple):
+    """A limit of a figure: `sign` is '<', '<=', '>' or '>='."""
+
+    sign: str
+    value: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Which runs to find: those that everything here applies to. `since` is in seconds since 1970
+    UTC, `took` in seconds, `cost` in US dollars. `text` is words, or "several words" in quotes,
+    each of which some event of the run has added."""
+
+    pipeline: str | None = None
+    state: str | None = None
+    text: str | None = None
+    card: str | None = None
+    model: str | None = None
+    cost: Bound | None = None
+    took: Bound | None = None
+    since: float | None = None
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunRow:
+    """A run as it is listed. `began` and `last` are in seconds since 1970 UTC, the latter of its
+    last event or step. `cost` is None while the price of a call is not known."""
+
+    number: int
+    trace_id: str
+    pipeline: str
+    state: str
+    began: float
+    last: float
+    line: str
+    stage: str
+    input_tokens: int
+    output_tokens: int
+    cost: float | None
+    saved: float
+    retries: int
+    recalled: int
+    cards: tuple[str, ...]
+    models: tuple[str, ...]
+    tags: dict[str, str]
+    forked_from: str | None
+
+    @property
+    def page(self) -> tuple[float, int]:
+        """What `Index.find` goes on after."""
+        return self.began, self.number
+
+    def took(self, now: float) -> float:
+        """Return the seconds from its beginning to its end, or to `now` while it is running."""
+        return max(0.0, (now if self.state == RUNNING else self.last) - self.began)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CostRow:
+    """What calls of models used and cost, in US dollars. `unpriced` is how many have no price that
+    is known, and are not in `cost`; `saved` is what recalled answers were not paid again."""
+
+    name: str
+    runs: int
+    calls: int
+    recalled: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    cost: float
+    unpriced: int
+    saved: float
+
+
+#: What costs are summed by, and the column of each.
+COSTS_BY = {
+    "pipeline": "run.pipeline",
+    "card": "step.who",
+    "model": "used.model",
+    "day": "used.day",
+    "tag": "tag.name || '=' || tag.value",
+}
+
+
+class _Damaged(Exception):
+    """The file cannot be used, and is made anew."""
+
+
+class Index:
+    """The index of one app on one broker. Methods block, and may be called in any thread."""
+
+    def __init__(self, settings: Settings, project: Project, broker: Broker) -> None:
+        self.path = settings.data / "index.db"
+        self.project = project
+        self.broker = broker
+        self.plan = project.plan(settings.app_id)
+        self.forget_every_s = FORGET_EVERY_S
+        self._about = json.dumps(
+            [VERSION, settings.app_id, settings.redact(settings.broker_url), settings.topic_prefix]
+        )
+        self._db: sqlite3.Connection | None = None
+        self._inode: tuple[int, int] | None = None
+        self._lock = threading.RLock()
+        self._pipelines = {
+            topic: chain.name for chain in project.chains.values() for topic in chain.topics
+        }
+        self._makes = {stage.name: stage.makes for stage in project.stages}
+
+    def close(self) -> None:
+        with self._lock:
+            if self._db is not None:
+                self._db.close()
+            self._db = None
+
+    # -- filling
+
+    def refresh(self, progress: Progress | None = None) -> None:
+        """Take in what was written since, by whatever process: afterwards the index is as the
+        topics were when this was called, or later. `progress` is called with the records that were
+        read and those that there are. Only one process does it at a time, and others wait. Raises
+        `BrokerUnavailable`, also where the file cannot be written."""
+        with self._explained(), self._lock, self._filling():
+            try:
+                self._refresh(progress or _quiet)
+            except (_Damaged, sqlite3.DatabaseError) as exc:
+                if _passes(exc):
+                    raise
+                self._delete()
+                self._refresh(progress or _quiet)
+
+    @contextlib.contextmanager
+    def _filling(self) -> Iterator[None]:
+        """Inside, no other process fills the file."""
+        private.make_folder(self.path.parent)
+        lock = self.path.with_name(self.path.name + ".lock")
+        private.make_file(lock)
+        with open(lock, "a") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(LOCK_LOOK_S)
+            yield
+
+    def _connected(self) -> sqlite3.Connection:
+        """Return a connection to the file, which is made where there is none that can be used."""
+        if self._db is not None and _inode(self.path) == self._inode:
+            return self._db
+        self.close()
+        try:
+            private.make_folder(self.path.parent)
+            private.make_file(self.path)
+        except OSError as exc:
+            raise BrokerUnavailable(
+                f"{self.path}: the index of runs cannot be written: {exc}. Make its folder"
+                " writable, or name another: PENSTOCK_DATA"
+            ) from exc
+        db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None, timeout=30)
+        self._db, self._inode = db, _inode(self.path)
+        (version,) = db.execute("pragma user_version").fetchone()
+        db.execute("pragma journal_mode = wal")
+        # What a power cut takes away is read again.
+        db.execute("pragma synchronous = normal")
+        db.execute(f"pragma cache_size = -{CACHE_KB}")
+        if version == 0:
+            db.executescript(f"begin immediate; {SCHEMA} pragma user_version = {VERSION}; commit;")
+            db.execute("insert into about values ('of', ?)", (self._about,))
+        if version not in (0, VERSION) or self._get("of") != self._about:
+            raise _Damaged
+        return db
+
+    def _delete(self) -> None:
+        self.close()
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
+    def _get(self, name: str) -> Any:
+        assert self._db is not None
+        row = self._db.execute("select value from about where name = ?", (name,)).fetchone()
+        return None if row is None else row[0]
+
+    def _set(self, name: str, value: Any) -> None:
+        assert self._db is not None
+        self._db.execute("insert or replace into about values (?, ?)", (name, value))
+
+    def _refresh(self, progress: Progress) -> None:
+        db = self._connected()
+        self._note_readers()
+        self._follow(progress)
+        self._forget()
+        since = self._get("since")
+        # Earlier versions wrote no records of their steps: only the broker knows of such runs.
+        db.execute(
+            "update run set dirty = 1 where state = ? and not dirty and (? is null or began < ?)",
+            (RUNNING, since, since),
+        )
+        if self._settle(with_broker=False):
+            # The broker says that an event is done at a time when its outputs can be read here.
+            with self.broker.snapshot():
+                self._follow(_quiet)
+                self._settle(with_broker=True)
+
+    def _note_readers(self) -> None:
+        """Note who reads which topic. When that has changed, so may every state."""
+        known = json.loads(self._get("readers") or "{}")
+        now = {topic: list(self.plan.readers.get(topic, ())) for topic in self.plan.topics}
+        # What was on its way when a chain was edited is not over.
+        gone = {topic: list(names) for topic, names in self.broker.gone().items()}
+        gone |= {topic: names for topic, names in known.items() if topic not in now}
+        self._readers: dict[str, list[str]] = gone | now
+        if self._readers != known:
+            assert self._db is not None
+            self._set("readers", json.dumps(self._readers))
+            self._db.execute("update run set dirty = 1")
+
+    def _follow(self, progress: Progress) -> None:
+        """Take in the topics up to where they end now."""
+        db = self._connected()
+        own = [self.plan.dead_letters, self.plan.cancels, self.plan.steps]
+        of_chains = [topic for topic in self._readers if topic not in own]
+        # What is said of an event stands on a topic after the event, and a step's record after its
+        # outputs. So their ends are asked for in the other order, and none of them is missed.
+        extents = self.broker.extents([*reversed(own), *of_chains])
+        cursors = {
+            TP(topic, part): (id_, next_)
+            for topic, part, id_, next_ in db.execute("select * from cursor")
+        }
+        for tp, (id_, next_) in cursors.items():
+            if next_ and (tp not in extents or extents[tp].id != id_ or extents[tp].end < next_):
+                raise _Damaged  # the topic was made anew, or a backup of it was restored
+        starts = {
+            tp: max(extent.first, cursors[tp][1] if tp in cursors else 0)
+            for tp, extent in extents.items()
+        }
+        total = sum(extent.end - starts[tp] for tp, extent in extents.items())
+        done = 0
+        for topic in (*of_chains, *own):
+            spans = {
+                tp: range(starts[tp], extent.end)
+                for tp, extent in extents.items()
+                if tp.topic == topic
+            }
+            while spans := {tp: span for tp, span in spans.items() if span}:
+                progress(done, total)
+                found, after = self.broker.follow(spans, BATCH)
+                with _transaction(db):
+                    self._take(topic, found)
+                    db.executemany(
+                        "insert or replace into cursor values (?, ?, ?, ?)",
+                        [(*tp, extents[tp].id, next_) for tp, next_ in after.items()],
+                    )
+                for tp, next_ in after.items():
+                    done += next_ - spans[tp].start
+                    spans[tp] = range(next_, spans[tp].stop)
+        progress(total, total)
+
+    def _take(self, topic: str, found: Sequence[Found]) -> None:
+        batch = _Batch(self._connected())
+        if topic == self.plan.steps:
+            self._take_steps(batch, found)
+        elif topic == self.plan.dead_letters:
+            self._take_dead_letters(batch, found)
+        elif topic == self.plan.cancels:
+            for record in found:
+                batch.cancelled.add(batch.run(record.key.decode(errors="replace")).number)
+        else:
+            for record in found:
+                self._take_event(batch, record)
+        batch.write()
+
+    def _take_event(self, batch: "_Batch", record: Found) -> None:
+        try:
+            event = events.load(record.value)
+            events.require_key(event, record.key)
+        except MalformedEvent:
+            return  # its dead letter tells of it
+        run = batch.run(event.trace_id)
+        what = (record.topic, event.id, event.replay)
+        if what in run.events or run.next_event == MOST_IN_RUN:
+            return  # a crash has left it twice
+        run.events.add(what)
+        id_ = run.number << SHIFT | run.next_event
+        run.next_event += 1
+        makes = None
+        if event.parent_id is not None:
+            names = (self._makes.get(event.stage), record.topic, next(reversed(event.parts)))
+            makes = next(name for name in names if name in event.parts)
+        usage = event.usage
+        spent: tuple[Any, ...] = (None,) * 4
+        if usage is not None:
+            spent = (usage.model, usage.requests, usage.input_tokens, usage.output_tokens)
+        batch.events.append(
+            (
+                *(id_, record.topic, record.partition, record.offset, event.id, event.replay),
+                *(event.only, event.parent_id, event.stage, event.created, event.attempt),
+                *(event.agent, event.card, *spent, makes),
+            )
+        )
+        batch.events_raw.append((id_, zlib.compress(record.value, 1)))
+        batch.texts.append((id_, searched_text(event, makes)))
+
+    def _take_steps(self, batch: "_Batch", found: Sequence[Found]) -> None:
+        since = self._get("since")
+        first = since
+        for record in found:
+            try:
+                loaded = steps.load(record.value)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+                _leave_out(record, exc)
+                continue
+            for step in loaded:
+                first = step.ended if first is None else min(first, step.ended)
+                self._take_step(batch, step)
+        if first != since:
+            self._set("since", first)
+
+    def _take_step(self, batch: "_Batch", step: StepRecord) -> None:
+        run = batch.run(step.trace_id)
+        if step.id in run.steps or run.next_step == MOST_IN_RUN:
+            return
+        run.steps.add(step.id)
+        id_ = run.number << SHIFT | run.next_step
+        run.next_step += 1
+        recalled = sum(call.recalled for call in step.calls)
+        who = step.does if step.card is None else step.card.partition("@")[0]
+        batch.steps.append(
+            (
+                *(id_, step.id, step.event, step.replay, step.stage, who, step.card),
+                *(step.ended, len(step.tries), recalled),
+            )
+        )
+        batch.steps_raw.append((id_, zlib.compress(msgspec.json.encode(step), 1)))
+        used: dict[tuple[str, str], list[float]] = {}
+        for call in step.calls:
+            if call.kind != MODEL:
+                continue
+            sums = used.setdefault((call.name, _day(int(call.asked) // 86400)), [0] * 8)
+            cost = call.cost or 0.0
+            if call.recalled:
+                sums[1] += 1
+                sums[7] += cost
+                continue
+            tokens = (call.input_tokens, call.cached_tokens, call.output_tokens)
+            added = (1, 0, *tokens, cost, call.cost is None, 0)
+            sums[:] = [one + more for one, more in zip(sums, added, strict=True)]
+        batch.used += [(id_, model, day, *sums) for (model, day), sums in used.items()]
+
+    def _take_dead_letters(self, batch: "_Batch", found: Sequence[Found]) -> None:
+        for record in found:
+            try:
+                dead_letter = dead_letters.load(record.value)
+            except (MalformedEvent, msgspec.DecodeError, UnicodeDecodeError) as exc:
+                _leave_out(record, exc)
+                continue
+            number = batch.run(dead_letter.trace_id).number
+            raw = zlib.compress(record.value, 1)
+            batch.dead.append((dead_letter.id, number, dead_letter.resolved, raw))
+
+    # -- states
+
+    def _settle(self, with_broker: bool) -> bool:
+        """Compute state and sums of each run that something was read of. Returns whether some are
+        left that only the broker knows the state of."""
+        db = self._connected()
+        since = self._get("since")
+        after, left = 0, False
+        while True:
+            numbers = db.execute(
+                "select n from run where dirty and n > ? order by n limit ?",
+                (after, SETTLED_AT_ONCE),
+            ).fetchall()
+            if not numbers:
+                return left
+            after = numbers[-1][0]
+            with _transaction(db):
+                rows = []
+                for (number,) in numbers:
+                    row = self._settled(db, number, since, with_broker)
+                    if row is not None:
+                        rows.append(row)
+                    else:
+                        left = True
+                db.executemany(SETTLE, rows)
+                db.execute("delete from run where state is null and not dirty")
+
+    def _settled(
+        self, db: sqlite3.Connection, number: int, since: float | None, with_broker: bool
+    ) -> tuple[Any, ...] | None:
+        """Return what is to be noted of a run; None if the broker has to be asked for it first."""
+        made = _events(db, number)
+        finished = _finished(db, number)
+        state = None
+        if made:
+            state = DONE
+            for one in made:
+                if not (waits := self._waits(one, finished)):
+                    continue
+                if self._is_record_due(one, since):
+                    state = RUNNING
+                elif not with_broker:
+                    return None
+                elif self._wait_on_broker(db, one, waits):
+                    state = RUNNING
+        of_dead = db.execute("select resolved, value from dead where n = ?", (number,)).fetchall()
+        dead = [raw for resolved, raw in of_dead if resolved != REPLAYED]
+        (cancelled,) = db.execute("select cancelled from run where n = ?", (number,)).fetchone()
+        if state == DONE and cancelled:
+            state = CANCELLED
+        elif state != RUNNING and dead:
+            state = DEAD
+        if state is None:
+            self._forget_run(db, number)
+            return _settling(number, state=None)
+        return self._summed(db, number, state, made, finished, dead)
+
+    def _waits(self, event: "_EventRow", finished: Set[tuple[str, int, str]]) -> list[str]:
+        """The stages that have left no record of what they did with `event`."""
+        return [
+            name
+            for name in self._readers.get(event.topic, ())
+            if event.only_for in (None, name)
+            and (event.event_id, event.replay, name) not in finished
+        ]
+
+    def _is_record_due(self, event: "_EventRow", since: float | None) -> bool:
+        """Whether a stage that has finished `event` has left a record of it."""
+        is_read = bool(self.plan.readers.get(event.topic))
+        return is_read and since is not None and event.created >= since
+
+    def _wait_on_broker(
+        self, db: sqlite3.Connection, event: "_EventRow", names: Iterable[str]
+    ) -> tuple[str, ...]:
+        """Those of the stages `names` that have not finished `event`, as the broker knows. Asked
+        within a snapshot."""
+        raw = _raw(db, "event_raw", event.id)
+        key = events.load(raw).key
+        record = Found(event.topic, event.part, event.offset, 0, key, raw)
+        return tuple(name for name in names if not self.broker.is_done(name, record))
+
+    def _summed(
+        self,
+        db: sqlite3.Connection,
+        number: int,
+        state: str,
+        made: Sequence["_EventRow"],
+        finished: Set[tuple[str, int, str]],
+        dead: Sequence[bytes],
+    ) -> tuple[Any, ...]:
+        of_steps = db.execute(
+            "select card, ended, retries, recalled from step where id >= ? and id < ?",
+            _span(number),
+        ).fetchall()
+        of_calls = db.execute(
+            "select model, input_tokens, output_tokens, cost, unpriced, saved from used"
+            " where step >= ? and step < ?",
+            _span(number),
+        ).fetchall()
+        cards = {card for card, *_ in of_steps if card is not None}
+        models = {row[0] for row in of_calls}
+        sums = [sum(row[column] for row in of_calls) for column in range(1, 6)]
+        tokens_in, tokens_out, cost, unpriced, saved = sums
+        retries = sum(row[2] for row in of_steps)
+        recorded = {(event_id, stage) for event_id, _, stage in finished}
+        for one in made:
+            # Of a step without a record, its output says what it used.
+            if one.model is None or (one.parent_id, one.stage) in recorded:
+                continue
+            tokens_in += one.input_tokens or 0
+            tokens_out += one.output_tokens or 0
+            retries += max(0, one.attempt - 1)
+            if one.requests:
+                models.add(one.model)
+                unpriced += 0 if wrote_offline(one.model) else one.requests
+            if one.card is not None:
+                cards.add(one.card)
+        times = [one.created for one in made] + [row[1] for row in of_steps if row[1]]
+        pipeline, line, tags, forked_from, stage = "", "", {}, None, ""
+        if made:
+            first = min(made, key=lambda one: one.created)
+            event = events.load(_raw(db, "event_raw", first.id))
+            # Not as the event says, unless no chain has its topic any more: another program may
+            # have written it.
+            pipeline = self._pipelines.get(first.topic, event.pipeline)
+            line, tags, forked_from = first_line(event), event.tags, event.forked_from
+            stage = max(made, key=lambda one: (one.created, one.id)).topic
+        else:
+            left = dead_letters.load(zlib.decompress(dead[0]))
+            pipeline, stage, times = left.pipeline, left.topic, [left.failed]
+            line = f"{left.cause}: {left.message}".split("\n")[0][:LINE_CHARS]
+        if tags or self._tags(db, number):
+            db.execute("delete from tag where n = ?", (number,))
+            db.executemany(
+                "insert into tag values (?, ?, ?)",
+                [(name, value, number) for name, value in tags.items()],
+            )
+        return _settling(
+            number,
+            pipeline=pipeline,
+            state=state,
+            began=min(times),
+            last=max(times),
+            line=line,
+            stage=stage,
+            input_tokens=tokens_in,
+            output_tokens=tokens_out,
+            cost=cost,
+            unpriced=unpriced,
+            saved=saved,
+            retries=retries,
+            recalled=sum(row[3] for row in of_steps),
+            cards=_barred(cards | {card.partition("@")[0] for card in cards}),
+            models=_barred(models),
+            tags=json.dumps(tags),
+            forked_from=forked_from,
+        )
+
+    def _tags(self, db: sqlite3.Connection, number: int) -> bool:
+        return bool(db.execute("select 1 from tag where n = ?", (number,)).fetchone())
+
+    # -- retention
+
+    def _forget(self) -> None:
+        """Delete what retention has deleted from the topics. That are the oldest records, so it is
+        enough to begin with the oldest runs and to stop where everything is there."""
+        db = self._connected()
+        if time.time() - (self._get("looked") or 0.0) < self.forget_every_s:
+            return
+        after: tuple[float, int] = (-1.0, 0)
+        while True:
+            runs = db.execute(
+                "select began, n, state from run where state is not null and (began, n) > (?, ?)"
+                " order by began, n limit ?",
+                (*after, FORGOTTEN_AT_ONCE),
+            ).fetchall()
+            gone = False
+            with _transaction(db):
+                for _, number, _ in runs:
+                    gone |= self._forget_events(db, number)
+            if len(runs) < FORGOTTEN_AT_ONCE:
+                break
+            # Runs that are not over are kept, however old they are.
+            if not gone and any(state != RUNNING for *_, state in runs):
+                break
+            after = runs[-1][:2]
+        self._set("looked", time.time())
+
+    def _forget_events(self, db: sqlite3.Connection, number: int) -> bool:
+        """Delete the events of a run that are gone from their topics; whether there are any."""
+        offsets: dict[TP, list[int]] = {}
+        made = _events(db, number)
+        for one in made:
+            offsets.setdefault(TP(one.topic, one.part), []).append(one.offset)
+        kept = {tp: self.broker.kept(*tp, sorted(of)) for tp, of in offsets.items()}
+        gone = [one for one in made if one.offset not in kept[TP(one.topic, one.part)]]
+        for one in gone:
+            event = events.load(_raw(db, "event_raw", one.id))
+            text = searched_text(event, one.makes)
+            db.execute(
+                "insert into body (body, rowid, text) values ('delete', ?, ?)", (one.id, text)
+            )
+            db.execute("delete from event where id = ?", (one.id,))
+            db.execute("delete from event_raw where id = ?", (one.id,))
+        if gone:
+            db.execute("update run set dirty = 1 where n = ?", (number,))
+        return bool(gone)
+
+    def _forget_run(self, db: sqlite3.Connection, number: int) -> None:
+        """Delete all that is known of a run without an event."""
+        for table in ("step", "step_raw"):
+            db.execute(f"delete from {table} where id >= ? and id < ?", _span(number))
+        db.execute("delete from used where step >= ? and step < ?", _span(number))
+        db.execute("delete from tag where n = ?", (number,))
+        db.execute("delete from dead where n = ?", (number,))
+
+    # -- reading
+
+    def find(
+        self, wanted: Filter = Filter(), limit: int = 50, after: tuple[float, int] | None = None
+    ) -> list[RunRow]:
+        """Return the runs that `wanted` applies to, as of the last `refresh`: the newest first, and
+        after the row whose `page` is `after`."""
+        where, values = _conditions(wanted, time.time())
+        if after is not None:
+            where.append("(began, n) < (?, ?)")
+            values += after
+        rows = self._read(
+            f"select {', '.join(COLUMNS)} from run where {' and '.join(where)}"
+            " order by began desc, n desc limit ?",
+            (*values, limit),
+        )
+        return [_run_row(row) for row in rows]
+
+    def resolve(self, prefix: str) -> str:
+        """Return the id of the run that begins with `prefix`; a whole id is taken as it is. Raises
+        `NotFound` for none, and for several with a sentence that names them."""
+        with contextlib.suppress(ValueError):
+            return as_trace_id(prefix)
+        said = prefix.strip().lower()
+        if len(said) < LEAST_PREFIX or said.strip("0123456789abcdef-"):
+            raise NotFound(
+                f"{prefix!r} is not a trace id: it is a UUID, or at least {LEAST_PREFIX} characters"
+                " of its beginning. To list them: penstock runs"
+            )
+        found = self._read(
+            "select trace_id, pipeline, state from run where trace_id >= ? and trace_id < ?"
+            " and state is not null order by began desc limit ?",
+            (said, said + "g", NAMED + 1),
+        )
+        if len(found) == 1:
+            return str(found[0][0])
+        if not found:
+            raise NotFound(f"there is no run whose trace id begins with '{said}'")
+        listed = ", ".join(f"{id_} ({name}, {state})" for id_, name, state in found[:NAMED])
+        raise NotFound(
+            f"several runs begin with '{said}': {listed}{' ...' * (len(found) > NAMED)}."
+            " Give more of the trace id"
+        )
+
+    def steps(self, trace_id: str) -> list[StepRecord]:
+        """Return the records of the run's steps, in the order in which they were taken."""
+        rows = self._read(
+            "select value from step_raw, run where trace_id = ?"
+            " and id >= n << 20 and id < n + 1 << 20",
+            (trace_id,),
+        )
+        found = [_step.decode(zlib.decompress(raw)) for (raw,) in rows]
+        return sorted(found, key=lambda step: step.taken)
+
+    def costs(self, by: str) -> list[CostRow]:
+        """Return what calls of models cost, summed by one of `COSTS_BY`, the most expensive first;
+        days in their order."""
+        column = COSTS_BY[by]
+        joined = " join run on run.n = used.step >> 20"
+        if by == "card":
+            joined += " join step on step.id = used.step"
+        if by == "tag":
+            joined += " join tag on tag.n = run.n"
+        order = "1" if by == "day" else "cost desc, unpriced desc, input_tokens desc, 1"
+        rows = self._read(
+            f"select {column}, count(distinct run.n), sum(used.calls), sum(used.recalled),"
+            " sum(used.input_tokens) as input_tokens, sum(used.cached_tokens),"
+            " sum(used.output_tokens), sum(used.cost) as cost, sum(used.unpriced) as unpriced,"
+            f" sum(used.saved) from used{joined} where run.state is not null"
+            f" group by 1 order by {order}"
+        )
+        names = [field.name for field in dataclasses.fields(CostRow)]
+        return [CostRow(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def unpriced(self) -> list[str]:
+        """Return the models of calls that have no price that is known."""
+        rows = self._read("select distinct model from used where unpriced order by model")
+        return [str(name) for (name,) in rows]
+
+    def _read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._explained(), self._lock:
+            try:
+                return self._connected().execute(sql, values).fetchall()
+            except (_Damaged, sqlite3.DatabaseError) as exc:
+                if _passes(exc):
+                    raise
+            self.refresh()
+            return self._connected().execute(sql, values).fetchall()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as exc:
+            raise BrokerUnavailable(f"{self.path}: the index of runs: {exc}") from exc
+
+
+class _RunKeys:
+    """A run as a batch knows it: its number, what is known of it, and the next free numbers."""
+
+    __slots__ = ("events", "next_event", "next_step", "number", "steps")
+
+    def __init__(self, number: int, next_event: int = 0, next_step: int = 0) -> None:
+        self.number = number
+        self.next_event = next_event
+        self.next_step = next_step
+        #: Topic, id and replay of each event, and the ids of the step records.
+        self.events: set[tuple[str, str, int]] = set()
+        self.steps: set[str] = set()
+
+
+class _Batch:
+    """Rows that are written in one transaction."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._runs: dict[str, _RunKeys] = {}
+        self._next: int | None = None
+        self.events: list[tuple[Any, ...]] = []
+        self.events_raw: list[tuple[int, bytes]] = []
+        self.texts: list[tuple[int, str]] = []
+        self.steps: list[tuple[Any, ...]] = []
+        self.steps_raw: list[tuple[int, bytes]] = []
+        self.used: list[tuple[Any, ...]] = []
+        self.dead: list[tuple[str, int, str, bytes]] = []
+        self.cancelled: set[int] = set()
+
+    def run(self, trace_id: str) -> _RunKeys:
+        """Return the run, which is new if nothing of it is known."""
+        run = self._runs.get(trace_id)
+        if run is not None:
+            return run
+        row = self._db.execute(
+            "select n, events, steps from run where trace_id = ?", (trace_id,)
+        ).fetchone()
+        if row is None:
+            if self._next is None:
+                (last,) = self._db.execute("select max(n) from run").fetchone()
+                self._next = (last or 0) + 1
+            run = _RunKeys(self._next)
+            self._next += 1
+            self._db.execute("insert into run (n, trace_id) values (?, ?)", (run.number, trace_id))
+        else:
+            run = _RunKeys(*row)
+            span = _span(run.number)
+            if run.next_event:
+                run.events.update(
+                    self._db.execute(
+                        "select topic, event_id, replay from event where id >= ? and id < ?", span
+                    )
+                )
+            if run.next_step:
+                rows = self._db.execute("select record_id from step where id >= ? and id < ?", span)
+                run.steps.update(id_ for (id_,) in rows)
+        self._runs[trace_id] = run
+        return run
+
+    def write(self) -> None:
+        for table, rows in (
+            ("event", self.events),
+            ("event_raw", self.events_raw),
+            ("step", self.steps),
+            ("step_raw", self.steps_raw),
+            ("used", self.used),
+            ("dead", self.dead),
+        ):
+            # In the order of the ids: what is side by side in the file is written at once.
+            rows.sort(key=lambda row: row[0])
+            if rows:
+                marks = ", ".join("?" * len(rows[0]))
+                self._db.executemany(f"insert or replace into {table} values ({marks})", rows)
+        # FTS5 gathers texts in memory for as long as their ids go up.
+        self.texts.sort()
+        self._db.executemany("insert into body (rowid, text) values (?, ?)", self.texts)
+        self._db.executemany(
+            "update run set events = ?, steps = ?, dirty = 1 where n = ?",
+            [(run.next_event, run.next_step, run.number) for run in self._runs.values()],
+        )
+        self._db.executemany(
+            "update run set cancelled = 1 where n = ?", [(number,) for number in self.cancelled]
+        )
+
+
+class _EventRow(NamedTuple):
+    """An event as the table has it."""
+
+    id: int
+    topic: str
+    part: int
+    offset: int
+    event_id: str
+    replay: int
+    only_for: str | None
+    parent_id: str | None
+    stage: str
+    created: float
+    attempt: int
+    agent: str | None
+    card: str | None
+    model: str | None
+    requests: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+    makes: str | None
+
+
+COLUMNS = (
+    *("n", "trace_id", "pipeline", "state", "began", "last", "line", "stage"),
+    *("input_tokens", "output_tokens", "cost", "unpriced", "saved", "retries", "recalled"),
+    *("cards", "models", "tags", "forked_from"),
+)
+#: What is computed of a run, in the order of `_settling`.
+SETTLED = COLUMNS[2:]
+SETTLE = f"update run set {', '.join(f'{name} = ?' for name in SETTLED)}, dirty = 0 where n = ?"
+#: What they are where nothing is known.
+_NOTHING: dict[str, Any] = dict.fromkeys(SETTLED, "") | dict.fromkeys(
+    ("input_tokens", "output_tokens", "cost", "unpriced", "saved", "retries", "recalled"), 0
+)
+
+_step = msgspec.json.Decoder(StepRecord)
+
+
+def searched_text(event: Event, makes: str | None) -> str:
+    """Return the text that `event` is found by: what it adds to its run, the part `makes`, or all
+    parts and tags of one that began it."""
+    if makes is not None:
+        return _as_searched(event.parts[makes])
+    return "\n".join([*map(_as_searched, event.parts.values()), *event.tags.values()])
+
+
+def _as_searched(part: Any) -> str:
+    return part if isinstance(part, str) else msgspec.json.encode(part).decode()
+
+
+def first_line(event: Event) -> str:
+    """Return the beginning of what a run begins with, for a list."""
+    part = next(iter(event.parts.values()))
+    if isinstance(part, dict):
+        part = ", ".join(f"{name}: {_as_searched(value)}" for name, value in part.items())
+    lines = (line.strip() for line in _as_searched(part).splitlines())
+    return next(filter(None, lines), "")[:LINE_CHARS]
+
+
+def _conditions(wanted: Filter, now: float) -> tuple[list[str], list[Any]]:
+    where = ["state is not null"]
+    values: list[Any] = []
+
+    def add(condition: str, *of: Any) -> None:
+        where.append(condition)
+        values.extend(of)
+
+    if wanted.pipeline is not None:
+        add("pipeline = ?", wanted.pipeline)
+    if wanted.state is not None:
+        add("state = ?", wanted.state)
+    if wanted.since is not None:
+        add("began >= ?", wanted.since)
+    if wanted.card is not None:
+        add("instr(cards, ?)", f"|{wanted.card}|")
+    if wanted.model is not None:
+        add("instr(models, ?)", f"|{wanted.model}|")
+    if wanted.cost is not None:
+        # What is known of it is the least that it can be.
+        known = "" if wanted.cost.sign in (">", ">=") else "not unpriced and "
+        add(f"{known}cost {_sign(wanted.cost)} ?", wanted.cost.value)
+    if wanted.took is not None:
+        until = "case when state = ? then ? else last end"
+        add(f"{until} - began {_sign(wanted.took)} ?", RUNNING, now, wanted.took.value)
+    for name, value in wanted.tags.items():
+        add("n in (select n from tag where name = ? and value = ?)", name, value)
+    for words in _words_of(wanted.text or ""):
+        add("n in (select rowid >> 20 from body where body match ?)", words)
+    return where, values
+
+
+def _sign(bound: Bound) -> str:
+    assert bound.sign in ("<", "<=", ">", ">=")
+    return bound.sign
+
+
+def _words_of(text: str) -> Iterator[str]:
+    """The words of `text`, and "several" in quotes together, as FTS5 is asked for them."""
+    for index, part in enumerate(text.split('"')):
+        for word in [part] if index % 2 else part.split():
+            if any(char.isalnum() for char in word):
+                yield f'"{word}"'
+
+
+def _run_row(row: Sequence[Any]) -> RunRow:
+    fields = dict(zip(COLUMNS, row, strict=True))
+    if fields.pop("unpriced"):
+        fields["cost"] = None
+    fields |= {name: _unbarred(fields[name]) for name in ("cards", "models")}
+    return RunRow(**fields | {"number": fields.pop("n"), "tags": json.loads(fields["tags"])})
+
+
+def _settling(number: int, **fields: Any) -> tuple[Any, ...]:
+    return (*(_NOTHING | fields).values(), number)
+
+
+def _barred(names: Iterable[str]) -> str:
+    found = "|".join(sorted(names))
+    return f"|{found}|" if found else ""
+
+
+def _unbarred(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split("|")))
+
+
+def _events(db: sqlite3.Connection, number: int) -> list[_EventRow]:
+    rows = db.execute("select * from event where id >= ? and id < ?", _span(number))
+    return [_EventRow(*row) for row in rows]
+
+
+def _finished(db: sqlite3.Connection, number: int) -> set[tuple[str, int, str]]:
+    """Event, replay and stage of each step of the run that has ended."""
+    rows = db.execute(
+        "select event_id, replay, stage from step where id >= ? and id < ?", _span(number)
+    )
+    return set(rows)
+
+
+def _raw(db: sqlite3.Connection, table: str, id_: int) -> bytes:
+    (value,) = db.execute(f"select value from {table} where id = ?", (id_,)).fetchone()
+    return zlib.decompress(value)
+
+
+def _span(number: int) -> tuple[int, int]:
+    """The ids of a run's events and steps: from, and below."""
+    return number << SHIFT, number + 1 << SHIFT
+
+
+@contextlib.contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("begin immediate")
+    try:
+        yield
+    except BaseException:
+        db.execute("rollback")
+        raise
+    db.execute("commit")
+
+
+@functools.lru_cache(maxsize=1000)
+def _day(number: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(number * 86400))
+
+
+def _inode(path: pathlib.Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _passes(error: Exception) -> bool:
+    """Whether an error says nothing of the file: it is locked, or the disk is full."""
+    codes = (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+    )
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in codes
+
+
+def _leave_out(record: Found, error: Exception) -> None:
+    location = f"{record.topic}/{record.partition}/{record.offset}"
+    log.warning("the record %s is left out of the index: %s", location, error)
+
+
+def _quiet(_: int, __: int) -> None:
+    """Nobody looks on."""
