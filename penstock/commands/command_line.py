@@ -110,8 +110,9 @@ SECTIONS = {
         Command(
             "trace",
             "runs:trace",
-            "Draw a run as a tree: times, agents, tokens.",
+            "Draw a run as a tree: what each step waited for, called, made and cost.",
             click.Argument(["trace_id"]),
+            click.Option(["--full"], is_flag=True, help="Texts whole."),
             as_json,
         ),
         Command(

@@ -329,12 +329,15 @@ async def cancel(context: Context, trace_id: str | None, topic: str | None) -> N
         put(f"run {run.trace_id} ends when " + ("a worker sees it" if there else "one starts"))
 
 
-async def trace(context: Context, trace_id: str) -> None:
+async def trace(context: Context, trace_id: str, full: bool) -> None:
     async with context.client() as client:
-        run = await client.read(await resolved(client, trace_id))
+        await client.refresh(BuildProgress())
+        whole = await resolved(client, trace_id)
+        run = await client.read(whole)
+        steps = await asyncio.to_thread(client.index.steps, whole)
     if context.as_json:
-        put_json(run_as_dict(run))
+        put_json({**run_as_dict(run), "steps": msgspec.to_builtins(steps)})
     else:
         from penstock.commands.screens import output, run_tree
 
-        output.print(run_tree(run))
+        output.print(run_tree(run, steps, full=full))

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 from penstock.backoff import Backoff
 from penstock.conditions import DOWN, UP, Condition
 from penstock.errors import ModelBusy, ModelFailed, ModelLocked, Unavailable
+from penstock.record.steps import OUTAGE, PACE, SLOTS
 from penstock.signals import ProviderBusy, ProviderDown, ProviderSlow, ProviderUp, Signals
 from penstock.under_way import step_under_way
 
@@ -173,7 +174,7 @@ class AtOnce:
     were answered: a queue in the server answers well until it is too long. An answer that took half
     of its time is no reason for more: the next calls wait behind it."""
 
-    kind = "slots"
+    kind = SLOTS
     error: Unavailable | None = None
 
     def __init__(self, what: str, name: str, signals: Signals, limit: int | None = None) -> None:
@@ -257,7 +258,7 @@ class Waiting(NamedTuple):
 class Outage:
     """Whether `name` is up; closed to all but a probe now and then while it is not."""
 
-    kind = "outage"
+    kind = OUTAGE
 
     def __init__(
         self,
@@ -388,7 +389,7 @@ class Outage:
 class Pace:
     """How many calls a second `name` takes: all that come, until it refuses some as too many."""
 
-    kind = "pace"
+    kind = PACE
     error: Unavailable | None = None
 
     def __init__(self, what: str, name: str, signals: Signals) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 
 import msgspec
 
-from penstock.journal import Call
+from penstock.journal import MODEL, Call
 from penstock.record.events import derive_id
 from penstock.record.values import storable
 
 #: How a step ended. `SKIPPED`: the event was for another stage, or began a run.
 DONE, DEAD, CANCELLED, SKIPPED = "done", "dead", "cancelled", "skipped"
+#: Why a step waited: for an earlier event of its run, and the kinds of gates.
+QUEUE, OUTAGE, PACE, SLOTS = "queue", "outage", "pace", "slots"
 
 
 def topic_name(app_id: str) -> str:
@@ -24,8 +26,9 @@ def topic_name(app_id: str) -> str:
 
 
 class Hold(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a step waited: `kind` is 'queue' (another event of its run), 'outage', 'pace' or 'slots'
-    (calls at once); `what` names it. Times are in seconds since 1970 UTC."""
+    """Why a step waited: `kind` is `QUEUE`, `OUTAGE`, `PACE` or `SLOTS` (calls at once), and `what`
+    names what it waited for. Times are in seconds since 1970 UTC. That of the queue lies before the
+    step was taken."""
 
     kind: str
     what: str
@@ -77,6 +80,49 @@ class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     result: str = ""
     #: Of a dead letter its cause and message; of a way back that was not gone why.
     error: str = ""
+
+
+class Spent(msgspec.Struct):
+    """What steps have cost together: seconds that they waited (for the queue, for gates, between
+    tries) and worked, calls of models that were made and answers that were recalled, and US dollars
+    for the first and not for the second. The calls without a known price are counted apart."""
+
+    waited_s: float = 0.0
+    worked_s: float = 0.0
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+    unpriced: int = 0
+    recalled: int = 0
+    saved: float = 0.0
+    saved_unpriced: int = 0
+
+    @classmethod
+    def of(cls, steps: Sequence[StepRecord]) -> "Spent":
+        spent = cls()
+        for step in steps:
+            queued = sum(hold.until - hold.since for hold in step.holds if hold.kind == QUEUE)
+            waited = sum(hold.until - hold.since for hold in step.holds if hold.kind != QUEUE)
+            waited += sum(one.pause_s for one in step.tries)
+            spent.waited_s += queued + waited
+            spent.worked_s += max(0.0, step.ended - step.taken - waited)
+            for call in step.calls:
+                if call.kind == MODEL:
+                    spent._add(call)
+        return spent
+
+    def _add(self, call: Call) -> None:
+        if call.recalled:
+            self.recalled += 1
+            self.saved += call.cost or 0.0
+            self.saved_unpriced += call.cost is None
+            return
+        self.calls += 1
+        self.input_tokens += call.input_tokens
+        self.output_tokens += call.output_tokens
+        self.cost += call.cost or 0.0
+        self.unpriced += call.cost is None
 
 
 def record_id(event_id: str, stage: str, replay: int) -> str:

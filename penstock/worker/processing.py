@@ -19,6 +19,7 @@ from penstock.record.steps import (
     CANCELLED,
     DEAD,
     DONE,
+    QUEUE,
     SKIPPED,
     StepRecord,
     dump,
@@ -101,7 +102,7 @@ class Processing:
             step = f"{self.spec.name}/{event.id}"
             now = UnderWay(event.trace_id, self.label.does)
             if taken is not None:
-                now.held("queue", "an earlier event of its run", taken)
+                now.held(QUEUE, "an earlier event of its run", taken)
             env.under_way.add(now)
             step_under_way.set(now)
             try:

@@ -80,7 +80,7 @@ class Desk:
         )  # fmt: skip
 
     def write(self, *records: StepRecord) -> None:
-        self.broker.append([Row(self.plan.steps, b"", steps.dump(records))])
+        self.broker.append([Row(self.plan.steps, b"", steps.joined([*map(steps.dump, records)]))])
 
     def finish(self, topic: str, event: Event, **fields: Any) -> None:
         self.write(self.record(topic, event, **fields))
