@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from penstock.journal import MODEL, Call
-from penstock.record.events import derive_id
 from penstock.record.values import storable
 
 #: How a step ended. `SKIPPED`: the event was for another stage, or began a run.
@@ -46,12 +45,12 @@ class Try(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What one step did with one event. `id` is derived from the event, the stage and the replay,
-    so that a repeat is known. Times are in seconds since 1970 UTC: the event was `created`, the
-    stage has `taken` it, the step has `ended`."""
+    """What one step did with one event. Event, stage and replay are the record's identity, by which
+    a repeat is known. Times are in seconds since 1970 UTC: the event was `created`, the stage has
+    `taken` it, the step has `ended`."""
 
-    id: str
     trace_id: str
+    #: The event's id.
     event: str
     pipeline: str
     stage: str
@@ -80,6 +79,11 @@ class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     result: str = ""
     #: Of a dead letter its cause and message; of a way back that was not gone why.
     error: str = ""
+
+    @property
+    def id(self) -> str:
+        """What two records of the same end of a step have in common."""
+        return f"{self.stage}/{self.event}~{self.replay}"
 
 
 class Spent(msgspec.Struct):
@@ -123,11 +127,6 @@ class Spent(msgspec.Struct):
         self.output_tokens += call.output_tokens
         self.cost += call.cost or 0.0
         self.unpriced += call.cost is None
-
-
-def record_id(event_id: str, stage: str, replay: int) -> str:
-    """Return the id of the record of `stage`'s step over an event, in its `replay`-th replay."""
-    return derive_id(event_id, stage, "step", 0, replay)
 
 
 _decoder = msgspec.json.Decoder(list[StepRecord])

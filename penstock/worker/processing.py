@@ -23,7 +23,6 @@ from penstock.record.steps import (
     SKIPPED,
     StepRecord,
     dump,
-    record_id,
     shortened,
 )
 from penstock.signals import (
@@ -32,6 +31,7 @@ from penstock.signals import (
     EventSkipped,
     EventTaken,
     LoopEnded,
+    Outputs,
     PlainBegun,
     Replayed,
     Retried,
@@ -120,26 +120,20 @@ class Processing:
             if event is None:
                 return ending
             error = f"{type(exc).__name__}: {exc}"
-            record = self._record(message, event, env, DEAD, now, deaths=deaths, error=error)
+            record = self._record(message, event, env, DEAD, now, deaths, error)
             return msgspec.structs.replace(ending, record=record)
-        ended = ""
+        ended = result = ""
         for topic, output, _ in outputs:
             if output.ended and output.ended != event.ended:
                 ended = output.ended
                 env.signals.emit(LoopEnded(self.label, event, topic, ended))
-        result = answer.values[0] if answer.values and not outputs else ""
+        if answer.values and not outputs:
+            result = shortened(answer.values[0], env.settings.record_text)
         return Ending(
             StepFinished(self.label, event, outputs, answer.usage, answer.instructions),
             [(topic, output.key, raw) for topic, output, raw in outputs],
             step,
-            self._record(
-                *(message, event, env, DONE, now),
-                deaths=deaths,
-                outputs=[(topic, output.id) for topic, output, _ in outputs],
-                error=ended,
-                result=shortened(result, env.settings.record_text),
-                card=answer.card,
-            ),
+            self._record(message, event, env, DONE, now, deaths, ended, outputs, result),
         )
 
     def _record(
@@ -149,34 +143,37 @@ class Processing:
         env: Env,
         end: str,
         now: UnderWay | None = None,
-        *,
-        card: str | None = None,
-        **fields: Any,
+        deaths: int = 0,
+        error: str = "",
+        outputs: Outputs = (),
+        result: str = "",
     ) -> bytes:
         """Return the step's record as it is written, without secrets."""
-        done_at = time.time()
+        label, ended = self.label, time.time()
         record = StepRecord(
-            id=record_id(event.id, self.spec.name, event.replay),
             trace_id=event.trace_id,
             event=event.id,
-            pipeline=self.spec.pipeline,
-            stage=self.spec.name,
-            does=self.label.does,
+            pipeline=label.pipeline,
+            stage=label.name,
+            does=label.does,
             topic=message.topic,
             partition=message.partition,
             offset=message.offset,
             end=end,
             created=event.created,
-            taken=done_at if now is None else now.since,
-            ended=done_at,
+            taken=ended if now is None else now.since,
+            ended=ended,
             replay=event.replay,
-            card=card or self.label.card,
+            card=outputs[0][1].card if outputs else label.card,
             worker=env.worker,
             version=env.version,
+            deaths=deaths,
             holds=[] if now is None else now.holds,
             tries=[] if now is None else now.tries,
             calls=[] if now is None else now.calls,
-            **fields,
+            outputs=[(topic, output.id) for topic, output, _ in outputs],
+            result=result,
+            error=error,
         )
         return env.settings.redactor.record(dump(record))
 
@@ -271,7 +268,6 @@ class Processing:
             tries.made += 1
             try:
                 redact = env.settings.redactor.record
-                now.began = time.time()
                 calls = Calls(
                     env.journal, step, message, event.anew, event.replay, redact, now.calls
                 )
@@ -289,7 +285,7 @@ class Processing:
                 env.signals.emit(Retried(self.label, event, exc, pause_s))
                 now.next_try(exc, pause_s)
                 await asyncio.sleep(pause_s)
-                now.waits = None
+                now.waits, now.began = None, time.time()
 
 
 def _readable(message: Any) -> Event | None:

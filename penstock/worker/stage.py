@@ -193,7 +193,8 @@ class Stage:
         deaths of a worker when it may."""
         suspects = self.env.suspects
         if suspects is None:
-            await self._end(flight)
+            ending = await self._processing.process(flight.message, self.env, flight.taken)
+            await self._finish(flight, ending)
             return
         try:
             suspect = suspects.find(self.name, flight.message)
@@ -221,15 +222,14 @@ class Stage:
             writing = suspects.written(slot)
             if writing is not None:
                 await writing
-            await self._end(flight, suspects.deaths(self.name, flight.message))
+            message, deaths = flight.message, 0
+            if suspects.search.knows_deaths:
+                deaths = suspects.deaths(self.name, message)
+            ending = await self._processing.process(message, self.env, flight.taken, deaths)
+            await self._finish(flight, ending)
             ended = True
         finally:
             suspects.leave(slot, ended)
-
-    async def _end(self, flight: Flight, deaths: int = 0) -> None:
-        message, env = flight.message, self.env
-        ending = await self._processing.process(message, env, flight.taken, deaths)
-        await self._finish(flight, ending)
 
     async def _finish(self, flight: Flight, ending: Ending) -> None:
         """Write `ending`, and emit its signal when it is durable. Nothing else finishes events."""

@@ -72,10 +72,9 @@ class Desk:
         given: dict[str, Any] = {
             "does": "teller", "taken": self.now, "ended": self.now + 0.5, **fields
         }  # fmt: skip
-        id_ = steps.record_id(event.id, stage, event.replay)
         at: dict[str, Any] = {"topic": topic, "partition": 0, "offset": 0, "replay": event.replay}
         return StepRecord(
-            id=id_, trace_id=event.trace_id, event=event.id, pipeline="tale", stage=stage,
+            trace_id=event.trace_id, event=event.id, pipeline="tale", stage=stage,
             **at, **given,
         )  # fmt: skip
 

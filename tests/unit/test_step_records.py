@@ -57,7 +57,7 @@ def test_a_step_says_what_it_was_given_what_it_called_and_what_it_made(live):
         before = time.time()
         (record,) = await run(house, tale)
         (output,) = house.outputs()
-        assert record.id == steps.record_id(IDEA.id, "teller", 0)
+        assert record.id == f"teller/{IDEA.id}~0"
         assert (record.trace_id, record.event, record.pipeline) == (TRACE, IDEA.id, "tale")
         assert (record.stage, record.does, record.end) == ("teller", SPEC.does, steps.DONE)
         assert (record.topic, record.partition, record.offset) == ("idea", 0, 0)

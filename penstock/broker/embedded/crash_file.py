@@ -147,8 +147,7 @@ class FileSuspects:
         return key if self.search.find(key) else None
 
     def deaths(self, stage: str, message: Any) -> int:
-        search = self.search
-        return search.deaths((stage, self._record(message))) if search.knows_deaths else 0
+        return self.search.deaths((stage, self._record(message)))
 
     def enter(self, stage: str, message: Any, alone: bool) -> int:
         return self.in_flight.enter(self._marks[stage], self._record(message))

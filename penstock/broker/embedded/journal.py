@@ -18,7 +18,7 @@ class EmbeddedJournal:
         self.room = store.room
         # Of one partition: one record a commit, whatever runs are in it.
         store.create(steps, 1)
-        self._steps = TP(steps, 0)
+        self._steps = store.part(TP(steps, 0))
 
     def owns(self, message: Any) -> bool:
         return True
@@ -63,9 +63,9 @@ class EmbeddedJournal:
         def durable(offsets: list[int]) -> None:
             then([(row[0].partition, offset) for row, offset in zip(rows, offsets, strict=True)])
 
-        store.finish(stage, message.tp, message.offset, rows, step, durable)
         if record:
             store.note_step(self._steps, record)
+        store.finish(stage, message.tp, message.offset, rows, step, durable)
         return None if self.room.is_set() else _wait(self.room)
 
 

@@ -248,10 +248,10 @@ class Store(Topics):
             batch.enders.append((waiter, first, len(batch.records)))
         self._touch()
 
-    def note_step(self, tp: TP, record: bytes) -> None:
-        """Append `record`, a step record, to `tp`: those of a commit are one record there."""
-        self._open.step_records.setdefault(self.part(tp), []).append(record)
-        self._touch()
+    def note_step(self, part: int, record: bytes) -> None:
+        """Append `record`, a step record, to the partition `part` together with what is put in
+        next: those of a commit are one record there."""
+        self._open.step_records.setdefault(part, []).append(record)
 
     def drop_unpinned(self) -> None:
         """Delete the texts that no unfinished step began with."""

@@ -103,9 +103,7 @@ class KafkaSuspects:
         return key if self.search.find(key) else None
 
     def deaths(self, stage: str, message: Any) -> int:
-        search = self.search
-        key = (message.partition, _key(stage, message)) if search.knows_deaths else None
-        return 0 if key is None else search.deaths(key)
+        return self.search.deaths((message.partition, _key(stage, message)))
 
     def enter(self, stage: str, message: Any, alone: bool) -> int:
         careful = self._careful.get(message.tp)
