@@ -42,6 +42,11 @@ def measure(kind: str, folder: pathlib.Path, options: dict[str, Any]) -> dict[st
         made = getattr(measures, kind)(folder, options)
         field: dict[str, float] = asyncio.run(made) if asyncio.iscoroutine(made) else made
         return field
+    if kind.startswith("index_"):
+        from bench import index
+
+        asked: dict[str, float] = getattr(index, kind)(folder, options)
+        return asked
     if kind == "handwritten":
         from bench.handwritten import handwritten
 

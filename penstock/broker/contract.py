@@ -73,7 +73,7 @@ class Extent(NamedTuple):
 
 
 #: Bytes of records that `Broker.follow` returns at once, or a little more.
-FOLLOW_BYTES = 8_000_000
+FOLLOW_BYTES = 4_000_000
 #: What is to be read: offsets by partition.
 Spans = Mapping[TP, range]
 

@@ -5,21 +5,23 @@ hot path. Nothing in it is the only copy: a file that is damaged, of another ver
 broker is deleted and filled anew.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import fcntl
 import functools
 import json
 import logging
+import math
 import os
 import pathlib
 import sqlite3
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
+import cramjam
 import msgspec
 
 from penstock import private
@@ -30,10 +32,10 @@ from penstock.journal import MODEL
 from penstock.models import wrote_offline
 from penstock.project.project import Project
 from penstock.record import dead_letters, events, steps
-from penstock.record.dead_letters import REPLAYED
+from penstock.record.dead_letters import REPLAYED, DeadLetter
 from penstock.record.events import Event, as_trace_id
 from penstock.record.steps import StepRecord
-from penstock.runs.runs import CANCELLED, DEAD, DONE, RUNNING
+from penstock.runs.runs import CANCELLED, DEAD, DONE, RUNNING, Entry, Run, once
 from penstock.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -50,7 +52,7 @@ BATCH = 4000
 SETTLED_AT_ONCE = 1000
 #: Seconds between looks at what retention has deleted, and how many runs each look begins with.
 FORGET_EVERY_S = 60.0
-FORGOTTEN_AT_ONCE = 200
+LOOKED_AT_ONCE = 200
 #: Seconds between tries for the lock of whoever fills the file.
 LOCK_LOOK_S = 0.05
 #: Characters of the first line of a run's text.
@@ -61,6 +63,11 @@ LEAST_PREFIX = 4
 NAMED = 5
 #: Kilobytes of the file that a connection holds in memory.
 CACHE_KB = 32_000
+#: Bytes of a page: with SQLite's own 4,096 it takes half as long again to fill the file.
+PAGE_BYTES = 16_384
+#: Pages in the write-ahead log before it is copied into the file: what changes often is copied
+#: once.
+CHECKPOINT_PAGES = 2_500
 
 SCHEMA = """
 create table about (name text primary key, value) without rowid;
@@ -76,7 +83,8 @@ create table run (
     saved real not null default 0, retries integer not null default 0,
     recalled integer not null default 0,
     cards text not null default '', models text not null default '', -- between bars: |a|b|
-    tags text not null default '{}', forked_from text, cancelled integer not null default 0,
+    tags text not null default '{}', forked_from text,
+    cancelled integer not null default 0, has_dead integer not null default 0,
     events integer not null default 0, steps integer not null default 0, -- numbers given out
     dirty integer not null default 1
 );
@@ -111,8 +119,11 @@ create index tag_by_run on tag (n);
 create table dead (id text primary key, n integer not null, resolved text, value blob not null);
 create index dead_by_run on dead (n);
 create virtual table body using fts5 (
-    text, content = '', tokenize = 'unicode61 remove_diacritics 2'
+    text, content = '', columnsize = 0, tokenize = 'unicode61 remove_diacritics 2'
 );
+-- Texts are gathered in memory for a whole batch (in bytes), and merged seldom: half the time.
+insert into body (body, rank) values ('hashsize', 16777216);
+insert into body (body, rank) values ('automerge', 16);
 """
 
 Progress = Callable[[int, int], None]
@@ -280,10 +291,12 @@ class Index:
         db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None, timeout=30)
         self._db, self._inode = db, _inode(self.path)
         (version,) = db.execute("pragma user_version").fetchone()
+        db.execute(f"pragma page_size = {PAGE_BYTES}")
         db.execute("pragma journal_mode = wal")
         # What a power cut takes away is read again.
         db.execute("pragma synchronous = normal")
         db.execute(f"pragma cache_size = -{CACHE_KB}")
+        db.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
         if version == 0:
             db.executescript(f"begin immediate; {SCHEMA} pragma user_version = {VERSION}; commit;")
             db.execute("insert into about values ('of', ?)", (self._about,))
@@ -350,61 +363,97 @@ class Index:
         for tp, (id_, next_) in cursors.items():
             if next_ and (tp not in extents or extents[tp].id != id_ or extents[tp].end < next_):
                 raise _Damaged  # the topic was made anew, or a backup of it was restored
-        starts = {
-            tp: max(extent.first, cursors[tp][1] if tp in cursors else 0)
+        spans = {
+            tp: range(max(extent.first, cursors[tp][1] if tp in cursors else 0), extent.end)
             for tp, extent in extents.items()
         }
-        total = sum(extent.end - starts[tp] for tp, extent in extents.items())
-        done = 0
+        total, done = sum(map(len, spans.values())), 0
+        batch = _Batch(db)
         for topic in (*of_chains, *own):
-            spans = {
-                tp: range(starts[tp], extent.end)
-                for tp, extent in extents.items()
-                if tp.topic == topic
-            }
-            while spans := {tp: span for tp, span in spans.items() if span}:
+            of_topic = {tp: span for tp, span in spans.items() if tp.topic == topic and span}
+            for found, after in self._read_ahead(topic, of_topic):
                 progress(done, total)
-                found, after = self.broker.follow(spans, BATCH)
-                with _transaction(db):
-                    self._take(topic, found)
-                    db.executemany(
-                        "insert or replace into cursor values (?, ?, ?, ?)",
-                        [(*tp, extents[tp].id, next_) for tp, next_ in after.items()],
-                    )
+                self._take(batch, topic, found)
                 for tp, next_ in after.items():
                     done += next_ - spans[tp].start
                     spans[tp] = range(next_, spans[tp].stop)
+                    batch.cursors[tp] = (extents[tp].id, next_)
+                if batch.size >= BATCH:
+                    batch.write()
+                    batch = _Batch(db)
+        batch.write()
         progress(total, total)
 
-    def _take(self, topic: str, found: Sequence[Found]) -> None:
-        batch = _Batch(self._connected())
-        if topic == self.plan.steps:
-            self._take_steps(batch, found)
-        elif topic == self.plan.dead_letters:
-            self._take_dead_letters(batch, found)
-        elif topic == self.plan.cancels:
-            for record in found:
-                batch.cancelled.add(batch.run(record.key.decode(errors="replace")).number)
-        else:
-            for record in found:
-                self._take_event(batch, record)
-        batch.write()
+    def _read_ahead(
+        self, topic: str, spans: Mapping[TP, range]
+    ) -> Iterator[tuple[list[Any], dict[TP, int]]]:
+        """Yield what is in `spans` of a topic, decoded, and where each partition goes on. The next
+        ones are read and decoded in another thread while these are written."""
 
-    def _take_event(self, batch: "_Batch", record: Found) -> None:
+        def read(spans: Mapping[TP, range]) -> tuple[list[Any], dict[TP, int]]:
+            found, after = self.broker.follow(spans, BATCH)
+            return [one for record in found for one in self._decoded(topic, record)], after
+
+        with concurrent.futures.ThreadPoolExecutor(1, "penstock-index") as thread:
+            reading = thread.submit(read, spans) if spans else None
+            while reading is not None:
+                found, after = reading.result()
+                rest = {tp: range(after.get(tp, of.start), of.stop) for tp, of in spans.items()}
+                spans = {tp: span for tp, span in rest.items() if span}
+                reading = thread.submit(read, spans) if spans else None
+                yield found, after
+
+    def _decoded(self, topic: str, record: Found) -> list[Any]:
+        """What `_take` is given of a record: nothing of one that is none of ours."""
+        try:
+            if topic == self.plan.steps:
+                return [(step, _packed(_encode(step))) for step in steps.load(record.value)]
+            if topic == self.plan.dead_letters:
+                return [(dead_letters.load(record.value), _packed(record.value))]
+        except (MalformedEvent, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            location = f"{record.topic}/{record.partition}/{record.offset}"
+            log.warning("the record %s is left out of the index: %s", location, exc)
+            return []
+        if topic == self.plan.cancels:
+            return [record.key.decode(errors="replace")]
         try:
             event = events.load(record.value)
             events.require_key(event, record.key)
         except MalformedEvent:
-            return  # its dead letter tells of it
+            return []  # its dead letter tells of it
+        return [(record, event, _packed(record.value))]
+
+    def _take(self, batch: "_Batch", topic: str, found: Sequence[Any]) -> None:
+        if topic == self.plan.steps:
+            batch.load({step.trace_id for step, _ in found}, "step")
+            for step, packed in found:
+                self._take_step(batch, step, packed)
+        elif topic == self.plan.dead_letters:
+            batch.load({dead_letter.trace_id for dead_letter, _ in found}, None)
+            for dead_letter, packed in found:
+                number = batch.run(dead_letter.trace_id).number
+                batch.has_dead.add(number)
+                batch.dead.append((dead_letter.id, number, dead_letter.resolved, packed))
+        elif topic == self.plan.cancels:
+            batch.load(set(found), None)
+            batch.cancelled |= {batch.run(trace_id).number for trace_id in found}
+        else:
+            batch.load({event.trace_id for _, event, _ in found}, "event")
+            for one in found:
+                self._take_event(batch, *one)
+
+    def _take_event(self, batch: "_Batch", record: Found, event: Event, packed: bytes) -> None:
         run = batch.run(event.trace_id)
         what = (record.topic, event.id, event.replay)
-        if what in run.events or run.next_event == MOST_IN_RUN:
+        if what in run.known or run.next_event == MOST_IN_RUN:
             return  # a crash has left it twice
-        run.events.add(what)
+        run.known.add(what)
         id_ = run.number << SHIFT | run.next_event
         run.next_event += 1
         makes = None
-        if event.parent_id is not None:
+        if event.parent_id is None:
+            batch.note_begun(run, event)
+        else:
             names = (self._makes.get(event.stage), record.topic, next(reversed(event.parts)))
             makes = next(name for name in names if name in event.parts)
         usage = event.usage
@@ -418,42 +467,22 @@ class Index:
                 *(event.agent, event.card, *spent, makes),
             )
         )
-        batch.events_raw.append((id_, zlib.compress(record.value, 1)))
+        batch.events_raw.append((id_, packed))
         batch.texts.append((id_, searched_text(event, makes)))
 
-    def _take_steps(self, batch: "_Batch", found: Sequence[Found]) -> None:
-        since = self._get("since")
-        first = since
-        for record in found:
-            try:
-                loaded = steps.load(record.value)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-                _leave_out(record, exc)
-                continue
-            for step in loaded:
-                first = step.ended if first is None else min(first, step.ended)
-                self._take_step(batch, step)
-        if first != since:
-            self._set("since", first)
-
-    def _take_step(self, batch: "_Batch", step: StepRecord) -> None:
+    def _take_step(self, batch: "_Batch", step: StepRecord, packed: bytes) -> None:
         run = batch.run(step.trace_id)
-        if step.id in run.steps or run.next_step == MOST_IN_RUN:
+        if (step.id,) in run.known or run.next_step == MOST_IN_RUN:
             return
-        run.steps.add(step.id)
+        run.known.add((step.id,))
         id_ = run.number << SHIFT | run.next_step
         run.next_step += 1
-        recalled = sum(call.recalled for call in step.calls)
+        batch.since = min(batch.since, step.ended)
         who = step.does if step.card is None else step.card.partition("@")[0]
-        batch.steps.append(
-            (
-                *(id_, step.id, step.event, step.replay, step.stage, who, step.card),
-                *(step.ended, len(step.tries), recalled),
-            )
-        )
-        batch.steps_raw.append((id_, zlib.compress(msgspec.json.encode(step), 1)))
+        recalled = 0
         used: dict[tuple[str, str], list[float]] = {}
         for call in step.calls:
+            recalled += call.recalled
             if call.kind != MODEL:
                 continue
             sums = used.setdefault((call.name, _day(int(call.asked) // 86400)), [0] * 8)
@@ -466,17 +495,13 @@ class Index:
             added = (1, 0, *tokens, cost, call.cost is None, 0)
             sums[:] = [one + more for one, more in zip(sums, added, strict=True)]
         batch.used += [(id_, model, day, *sums) for (model, day), sums in used.items()]
-
-    def _take_dead_letters(self, batch: "_Batch", found: Sequence[Found]) -> None:
-        for record in found:
-            try:
-                dead_letter = dead_letters.load(record.value)
-            except (MalformedEvent, msgspec.DecodeError, UnicodeDecodeError) as exc:
-                _leave_out(record, exc)
-                continue
-            number = batch.run(dead_letter.trace_id).number
-            raw = zlib.compress(record.value, 1)
-            batch.dead.append((dead_letter.id, number, dead_letter.resolved, raw))
+        batch.steps.append(
+            (
+                *(id_, step.id, step.event, step.replay, step.stage, who, step.card),
+                *(step.ended, len(step.tries), recalled),
+            )
+        )
+        batch.steps_raw.append((id_, packed))
 
     # -- states
 
@@ -487,17 +512,31 @@ class Index:
         since = self._get("since")
         after, left = 0, False
         while True:
-            numbers = db.execute(
-                "select n from run where dirty and n > ? order by n limit ?",
+            runs = db.execute(
+                "select n, cancelled, has_dead, line from run where dirty and n > ?"
+                " order by n limit ?",
                 (after, SETTLED_AT_ONCE),
             ).fetchall()
-            if not numbers:
+            if not runs:
                 return left
-            after = numbers[-1][0]
+            after = runs[-1][0]
+            numbers = [run[0] for run in runs]
+            made = _rows_of(db, "event", _EventRow._fields, numbers)
+            done = _rows_of(db, "step", _StepRow._fields, numbers)
+            used = _rows_of(db, "used", _UsedRow._fields, numbers)
             with _transaction(db):
                 rows = []
-                for (number,) in numbers:
-                    row = self._settled(db, number, since, with_broker)
+                for number, cancelled, has_dead, line in runs:
+                    run = _OfRun(
+                        number,
+                        cancelled,
+                        has_dead,
+                        line,
+                        events=[_EventRow(*row) for row in made.get(number, ())],
+                        steps=[_StepRow(*row) for row in done.get(number, ())],
+                        used=[_UsedRow(*row) for row in used.get(number, ())],
+                    )
+                    row = self._settled(db, run, since, with_broker)
                     if row is not None:
                         rows.append(row)
                     else:
@@ -506,15 +545,18 @@ class Index:
                 db.execute("delete from run where state is null and not dirty")
 
     def _settled(
-        self, db: sqlite3.Connection, number: int, since: float | None, with_broker: bool
+        self,
+        db: sqlite3.Connection,
+        run: "_OfRun",
+        since: float | None,
+        with_broker: bool,
     ) -> tuple[Any, ...] | None:
         """Return what is to be noted of a run; None if the broker has to be asked for it first."""
-        made = _events(db, number)
-        finished = _finished(db, number)
+        finished = {one[:3] for one in run.steps}
         state = None
-        if made:
+        if run.events:
             state = DONE
-            for one in made:
+            for one in run.events:
                 if not (waits := self._waits(one, finished)):
                     continue
                 if self._is_record_due(one, since):
@@ -523,17 +565,18 @@ class Index:
                     return None
                 elif self._wait_on_broker(db, one, waits):
                     state = RUNNING
-        of_dead = db.execute("select resolved, value from dead where n = ?", (number,)).fetchall()
-        dead = [raw for resolved, raw in of_dead if resolved != REPLAYED]
-        (cancelled,) = db.execute("select cancelled from run where n = ?", (number,)).fetchone()
-        if state == DONE and cancelled:
+        dead: list[bytes] = []
+        if run.has_dead:
+            sql = "select value from dead where n = ? and resolved <> ?"
+            dead = [raw for (raw,) in db.execute(sql, (run.number, REPLAYED))]
+        if state == DONE and run.cancelled:
             state = CANCELLED
         elif state != RUNNING and dead:
             state = DEAD
         if state is None:
-            self._forget_run(db, number)
-            return _settling(number, state=None)
-        return self._summed(db, number, state, made, finished, dead)
+            self._forget_run(db, run.number)
+            return _settling(run.number, state=None)
+        return self._summed(db, run, state, dead)
 
     def _waits(self, event: "_EventRow", finished: Set[tuple[str, int, str]]) -> list[str]:
         """The stages that have left no record of what they did with `event`."""
@@ -551,72 +594,54 @@ class Index:
 
     def _wait_on_broker(
         self, db: sqlite3.Connection, event: "_EventRow", names: Iterable[str]
-    ) -> tuple[str, ...]:
+    ) -> list[str]:
         """Those of the stages `names` that have not finished `event`, as the broker knows. Asked
         within a snapshot."""
-        raw = _raw(db, "event_raw", event.id)
+        raw = _raw(db, event.id)
         key = events.load(raw).key
         record = Found(event.topic, event.part, event.offset, 0, key, raw)
-        return tuple(name for name in names if not self.broker.is_done(name, record))
+        return [name for name in names if not self.broker.is_done(name, record)]
 
     def _summed(
-        self,
-        db: sqlite3.Connection,
-        number: int,
-        state: str,
-        made: Sequence["_EventRow"],
-        finished: Set[tuple[str, int, str]],
-        dead: Sequence[bytes],
+        self, db: sqlite3.Connection, run: "_OfRun", state: str, dead: Sequence[bytes]
     ) -> tuple[Any, ...]:
-        of_steps = db.execute(
-            "select card, ended, retries, recalled from step where id >= ? and id < ?",
-            _span(number),
-        ).fetchall()
-        of_calls = db.execute(
-            "select model, input_tokens, output_tokens, cost, unpriced, saved from used"
-            " where step >= ? and step < ?",
-            _span(number),
-        ).fetchall()
-        cards = {card for card, *_ in of_steps if card is not None}
-        models = {row[0] for row in of_calls}
-        sums = [sum(row[column] for row in of_calls) for column in range(1, 6)]
-        tokens_in, tokens_out, cost, unpriced, saved = sums
-        retries = sum(row[2] for row in of_steps)
-        recorded = {(event_id, stage) for event_id, _, stage in finished}
-        for one in made:
+        tokens_in = sum(one.input_tokens for one in run.used)
+        tokens_out = sum(one.output_tokens for one in run.used)
+        unpriced = sum(one.unpriced for one in run.used)
+        retries = sum(one.retries for one in run.steps)
+        models = {one.model for one in run.used}
+        cards = {one.card for one in run.steps if one.card is not None}
+        recorded = {(one.event_id, one.stage) for one in run.steps}
+        for event in run.events:
             # Of a step without a record, its output says what it used.
-            if one.model is None or (one.parent_id, one.stage) in recorded:
+            if event.model is None or (event.parent_id, event.stage) in recorded:
                 continue
-            tokens_in += one.input_tokens or 0
-            tokens_out += one.output_tokens or 0
-            retries += max(0, one.attempt - 1)
-            if one.requests:
-                models.add(one.model)
-                unpriced += 0 if wrote_offline(one.model) else one.requests
-            if one.card is not None:
-                cards.add(one.card)
-        times = [one.created for one in made] + [row[1] for row in of_steps if row[1]]
-        pipeline, line, tags, forked_from, stage = "", "", {}, None, ""
-        if made:
-            first = min(made, key=lambda one: one.created)
-            event = events.load(_raw(db, "event_raw", first.id))
+            tokens_in += event.input_tokens or 0
+            tokens_out += event.output_tokens or 0
+            retries += max(0, event.attempt - 1)
+            if event.requests:
+                models.add(event.model)
+                unpriced += 0 if wrote_offline(event.model) else event.requests
+            if event.card is not None:
+                cards.add(event.card)
+        times = [one.created for one in run.events] + [one.ended for one in run.steps if one.ended]
+        line = run.line
+        if run.events:
+            first = min(run.events, key=_created)
+            stage = max(run.events, key=_created).topic
             # Not as the event says, unless no chain has its topic any more: another program may
             # have written it.
-            pipeline = self._pipelines.get(first.topic, event.pipeline)
-            line, tags, forked_from = first_line(event), event.tags, event.forked_from
-            stage = max(made, key=lambda one: (one.created, one.id)).topic
+            pipeline = self._pipelines.get(first.topic)
+            if pipeline is None or not line:
+                # Its first events may be gone: what is left of them is in the others.
+                event_ = events.load(_raw(db, first.id))
+                pipeline, line = pipeline or event_.pipeline, line or first_line(event_)
         else:
-            left = dead_letters.load(zlib.decompress(dead[0]))
+            left = dead_letters.load(_unpacked(dead[0]))
             pipeline, stage, times = left.pipeline, left.topic, [left.failed]
             line = f"{left.cause}: {left.message}".split("\n")[0][:LINE_CHARS]
-        if tags or self._tags(db, number):
-            db.execute("delete from tag where n = ?", (number,))
-            db.executemany(
-                "insert into tag values (?, ?, ?)",
-                [(name, value, number) for name, value in tags.items()],
-            )
         return _settling(
-            number,
+            run.number,
             pipeline=pipeline,
             state=state,
             began=min(times),
@@ -625,19 +650,14 @@ class Index:
             stage=stage,
             input_tokens=tokens_in,
             output_tokens=tokens_out,
-            cost=cost,
+            cost=sum(one.cost for one in run.used),
             unpriced=unpriced,
-            saved=saved,
+            saved=sum(one.saved for one in run.used),
             retries=retries,
-            recalled=sum(row[3] for row in of_steps),
+            recalled=sum(one.recalled for one in run.steps),
             cards=_barred(cards | {card.partition("@")[0] for card in cards}),
             models=_barred(models),
-            tags=json.dumps(tags),
-            forked_from=forked_from,
         )
-
-    def _tags(self, db: sqlite3.Connection, number: int) -> bool:
-        return bool(db.execute("select 1 from tag where n = ?", (number,)).fetchone())
 
     # -- retention
 
@@ -652,13 +672,13 @@ class Index:
             runs = db.execute(
                 "select began, n, state from run where state is not null and (began, n) > (?, ?)"
                 " order by began, n limit ?",
-                (*after, FORGOTTEN_AT_ONCE),
+                (*after, LOOKED_AT_ONCE),
             ).fetchall()
             gone = False
             with _transaction(db):
                 for _, number, _ in runs:
                     gone |= self._forget_events(db, number)
-            if len(runs) < FORGOTTEN_AT_ONCE:
+            if len(runs) < LOOKED_AT_ONCE:
                 break
             # Runs that are not over are kept, however old they are.
             if not gone and any(state != RUNNING for *_, state in runs):
@@ -675,7 +695,7 @@ class Index:
         kept = {tp: self.broker.kept(*tp, sorted(of)) for tp, of in offsets.items()}
         gone = [one for one in made if one.offset not in kept[TP(one.topic, one.part)]]
         for one in gone:
-            event = events.load(_raw(db, "event_raw", one.id))
+            event = events.load(_raw(db, one.id))
             text = searched_text(event, one.makes)
             db.execute(
                 "insert into body (body, rowid, text) values ('delete', ?, ?)", (one.id, text)
@@ -738,6 +758,50 @@ class Index:
             " Give more of the trace id"
         )
 
+    def read(self, trace_id: str) -> Run:
+        """Return the run with all its events, as of the last `refresh`, without a look at the
+        topics. Raises `NotFound`."""
+        with self._explained(), self._lock:
+            db = self._connected()
+            row = db.execute(
+                "select n, pipeline, cancelled from run where trace_id = ? and state is not null",
+                (trace_id,),
+            ).fetchone()
+            if row is None:
+                raise NotFound(f"there is no run {trace_id} on the topics of this project")
+            number, pipeline, cancelled = row
+            made = _events(db, number)
+            rows = _rows_of(db, "step", _StepRow._fields[:3], [number]).get(number, [])
+            finished: Any = set(rows)
+            waits = {one.id: self._waits(one, finished) for one in made}
+            since = self._get("since")
+            asked = [one for one in made if waits[one.id] and not self._is_record_due(one, since)]
+            if asked:
+                with self.broker.snapshot():
+                    waits |= {one.id: self._wait_on_broker(db, one, waits[one.id]) for one in asked}
+            raws = dict(
+                db.execute("select * from event_raw where id >= ? and id < ?", _span(number))
+            )
+            of_dead = db.execute("select value from dead where n = ?", (number,)).fetchall()
+        entries = [
+            Entry(
+                *(one.topic, one.part, one.offset),
+                events.load(_unpacked(raws[one.id])),
+                tuple(waits[one.id]),
+            )
+            for one in made
+        ]
+        found = (dead_letters.load(_unpacked(raw)) for (raw,) in of_dead)
+        dead = sorted((one for one in found if one.resolved != REPLAYED), key=_failed)
+        return Run(
+            trace_id,
+            pipeline,
+            tuple(sorted(once(entries), key=lambda entry: entry.event.created)),
+            tuple(dead),
+            bool(cancelled),
+            self.project.chains.get(pipeline),
+        )
+
     def steps(self, trace_id: str) -> list[StepRecord]:
         """Return the records of the run's steps, in the order in which they were taken."""
         rows = self._read(
@@ -745,7 +809,7 @@ class Index:
             " and id >= n << 20 and id < n + 1 << 20",
             (trace_id,),
         )
-        found = [_step.decode(zlib.decompress(raw)) for (raw,) in rows]
+        found = [_step.decode(_unpacked(raw)) for (raw,) in rows]
         return sorted(found, key=lambda step: step.taken)
 
     def costs(self, by: str) -> list[CostRow]:
@@ -792,17 +856,21 @@ class Index:
 
 
 class _RunKeys:
-    """A run as a batch knows it: its number, what is known of it, and the next free numbers."""
+    """A run as a batch knows it: its number, the next free numbers in it, and what is in it."""
 
-    __slots__ = ("events", "next_event", "next_step", "number", "steps")
+    __slots__ = ("known", "loaded", "next_event", "next_step", "number")
 
     def __init__(self, number: int, next_event: int = 0, next_step: int = 0) -> None:
         self.number = number
         self.next_event = next_event
         self.next_step = next_step
-        #: Topic, id and replay of each event, and the ids of the step records.
-        self.events: set[tuple[str, str, int]] = set()
-        self.steps: set[str] = set()
+        #: Topic, id and replay of each event, and the ids of the records of steps.
+        self.known: set[tuple[Any, ...]] = set()
+        self.loaded: set[str] = set()
+
+
+#: What an event or a step is known by.
+_KEYS = {"event": ("topic", "event_id", "replay"), "step": ("record_id",)}
 
 
 class _Batch:
@@ -811,7 +879,11 @@ class _Batch:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._runs: dict[str, _RunKeys] = {}
-        self._next: int | None = None
+        (last,) = db.execute("select max(n) from run").fetchone()
+        self._next = (last or 0) + 1
+        self.new: list[tuple[int, str]] = []
+        self.cursors: dict[TP, tuple[str, int]] = {}
+        self.since = math.inf
         self.events: list[tuple[Any, ...]] = []
         self.events_raw: list[tuple[int, bytes]] = []
         self.texts: list[tuple[int, str]] = []
@@ -819,39 +891,55 @@ class _Batch:
         self.steps_raw: list[tuple[int, bytes]] = []
         self.used: list[tuple[Any, ...]] = []
         self.dead: list[tuple[str, int, str, bytes]] = []
+        self.begun: list[tuple[str, str, str | None, int]] = []
+        self.tags: list[tuple[str, str, int]] = []
         self.cancelled: set[int] = set()
+        self.has_dead: set[int] = set()
 
     def run(self, trace_id: str) -> _RunKeys:
-        """Return the run, which is new if nothing of it is known."""
+        """Return the run, which is new if nothing of it is known. `load` has looked for it."""
         run = self._runs.get(trace_id)
-        if run is not None:
-            return run
-        row = self._db.execute(
-            "select n, events, steps from run where trace_id = ?", (trace_id,)
-        ).fetchone()
-        if row is None:
-            if self._next is None:
-                (last,) = self._db.execute("select max(n) from run").fetchone()
-                self._next = (last or 0) + 1
-            run = _RunKeys(self._next)
+        if run is None:
+            run = self._runs[trace_id] = _RunKeys(self._next)
             self._next += 1
-            self._db.execute("insert into run (n, trace_id) values (?, ?)", (run.number, trace_id))
-        else:
-            run = _RunKeys(*row)
-            span = _span(run.number)
-            if run.next_event:
-                run.events.update(
-                    self._db.execute(
-                        "select topic, event_id, replay from event where id >= ? and id < ?", span
-                    )
-                )
-            if run.next_step:
-                rows = self._db.execute("select record_id from step where id >= ? and id < ?", span)
-                run.steps.update(id_ for (id_,) in rows)
-        self._runs[trace_id] = run
+            self.new.append((run.number, trace_id))
         return run
 
+    def load(self, trace_ids: Iterable[str], table: str | None) -> None:
+        """Look for the runs, and for what they have in `table`. All at once: a question to SQLite
+        waits for the thread that reads ahead each time."""
+        unknown = [id_ for id_ in trace_ids if id_ not in self._runs]
+        rows = self._db.execute(
+            "select trace_id, n, events, steps from json_each(?) cross join run"
+            " on trace_id = value",
+            (json.dumps(unknown),),
+        )
+        self._runs.update((trace_id, _RunKeys(*row)) for trace_id, *row in rows)
+        if table is None:
+            return
+        found = filter(None, map(self._runs.get, trace_ids))
+        runs = {run.number: run for run in found if table not in run.loaded}
+        for number, keys in _rows_of(self._db, table, _KEYS[table], runs).items():
+            runs[number].known.update(keys)
+        for run in runs.values():
+            run.loaded.add(table)
+
+    def note_begun(self, run: _RunKeys, event: Event) -> None:
+        """Note what the run began with."""
+        tags = json.dumps(event.tags)
+        self.begun.append((first_line(event), tags, event.forked_from, run.number))
+        self.tags += [(name, value, run.number) for name, value in event.tags.items()]
+
+    @property
+    def size(self) -> int:
+        return len(self.events) + len(self.steps)
+
     def write(self) -> None:
+        with _transaction(self._db):
+            self._write()
+
+    def _write(self) -> None:
+        self._db.executemany("insert into run (n, trace_id) values (?, ?)", self.new)
         for table, rows in (
             ("event", self.events),
             ("event_raw", self.events_raw),
@@ -859,6 +947,7 @@ class _Batch:
             ("step_raw", self.steps_raw),
             ("used", self.used),
             ("dead", self.dead),
+            ("tag", self.tags),
         ):
             # In the order of the ids: what is side by side in the file is written at once.
             rows.sort(key=lambda row: row[0])
@@ -872,9 +961,19 @@ class _Batch:
             "update run set events = ?, steps = ?, dirty = 1 where n = ?",
             [(run.next_event, run.next_step, run.number) for run in self._runs.values()],
         )
-        self._db.executemany(
-            "update run set cancelled = 1 where n = ?", [(number,) for number in self.cancelled]
-        )
+        for column, numbers in (("cancelled", self.cancelled), ("has_dead", self.has_dead)):
+            sql = f"update run set {column} = 1 where n = ?"
+            self._db.executemany(sql, [(number,) for number in numbers])
+        sql = "update run set line = ?, tags = ?, forked_from = ? where n = ?"
+        self._db.executemany(sql, self.begun)
+        rows = [(*tp, id_, next_) for tp, (id_, next_) in self.cursors.items()]
+        self._db.executemany("insert or replace into cursor values (?, ?, ?, ?)", rows)
+        if self.since < math.inf:
+            self._db.execute(
+                "insert into about values ('since', ?) on conflict (name) do update"
+                " set value = min(value, excluded.value)",
+                (self.since,),
+            )
 
 
 class _EventRow(NamedTuple):
@@ -900,13 +999,48 @@ class _EventRow(NamedTuple):
     makes: str | None
 
 
+class _StepRow(NamedTuple):
+    """Of a step that has ended what its run is computed from."""
+
+    event_id: str
+    replay: int
+    stage: str
+    card: str | None
+    ended: float
+    retries: int
+    recalled: int
+
+
+class _UsedRow(NamedTuple):
+    """What the calls of one model used in a step."""
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cost: float
+    unpriced: int
+    saved: float
+
+
+class _OfRun(NamedTuple):
+    """A run as the tables have it."""
+
+    number: int
+    cancelled: int
+    has_dead: int
+    line: str
+    events: list[_EventRow]
+    steps: list[_StepRow]
+    used: list[_UsedRow]
+
+
 COLUMNS = (
     *("n", "trace_id", "pipeline", "state", "began", "last", "line", "stage"),
     *("input_tokens", "output_tokens", "cost", "unpriced", "saved", "retries", "recalled"),
     *("cards", "models", "tags", "forked_from"),
 )
 #: What is computed of a run, in the order of `_settling`.
-SETTLED = COLUMNS[2:]
+SETTLED = COLUMNS[2:-2]
 SETTLE = f"update run set {', '.join(f'{name} = ?' for name in SETTLED)}, dirty = 0 where n = ?"
 #: What they are where nothing is known.
 _NOTHING: dict[str, Any] = dict.fromkeys(SETTLED, "") | dict.fromkeys(
@@ -914,6 +1048,16 @@ _NOTHING: dict[str, Any] = dict.fromkeys(SETTLED, "") | dict.fromkeys(
 )
 
 _step = msgspec.json.Decoder(StepRecord)
+_encode = msgspec.json.Encoder().encode
+
+
+def _packed(raw: bytes) -> bytes:
+    # Not zlib, nor zstd: records are packed by the thousand, and both take as long as all the rest.
+    return bytes(cramjam.lz4.compress_block(raw))
+
+
+def _unpacked(packed: bytes) -> bytes:
+    return bytes(cramjam.lz4.decompress_block(packed))
 
 
 def searched_text(event: Event, makes: str | None) -> str:
@@ -1003,22 +1147,38 @@ def _unbarred(text: str) -> tuple[str, ...]:
     return tuple(filter(None, text.split("|")))
 
 
-def _events(db: sqlite3.Connection, number: int) -> list[_EventRow]:
-    rows = db.execute("select * from event where id >= ? and id < ?", _span(number))
+def _failed(dead_letter: DeadLetter) -> float:
+    return dead_letter.failed
+
+
+def _rows_of(
+    db: sqlite3.Connection, table: str, columns: Iterable[str], numbers: Iterable[int]
+) -> dict[int, list[tuple[Any, ...]]]:
+    """Return the rows of the runs `numbers`, by number."""
+    id_ = "step" if table == "used" else "id"
+    rows = db.execute(
+        f"select value, {', '.join(f't.{name}' for name in columns)} from json_each(?)"
+        f" cross join {table} t on t.{id_} >= value << {SHIFT} and t.{id_} < value + 1 << {SHIFT}",
+        (json.dumps(list(numbers)),),
+    )
+    found: dict[int, list[tuple[Any, ...]]] = {}
+    for number, *row in rows:
+        found.setdefault(number, []).append(tuple(row))
+    return found
+
+
+def _events(db: sqlite3.Connection, number: int) -> list["_EventRow"]:
+    rows = _rows_of(db, "event", _EventRow._fields, [number]).get(number, [])
     return [_EventRow(*row) for row in rows]
 
 
-def _finished(db: sqlite3.Connection, number: int) -> set[tuple[str, int, str]]:
-    """Event, replay and stage of each step of the run that has ended."""
-    rows = db.execute(
-        "select event_id, replay, stage from step where id >= ? and id < ?", _span(number)
-    )
-    return set(rows)
+def _created(event: "_EventRow") -> float:
+    return event.created
 
 
-def _raw(db: sqlite3.Connection, table: str, id_: int) -> bytes:
-    (value,) = db.execute(f"select value from {table} where id = ?", (id_,)).fetchone()
-    return zlib.decompress(value)
+def _raw(db: sqlite3.Connection, id_: int) -> bytes:
+    (value,) = db.execute("select value from event_raw where id = ?", (id_,)).fetchone()
+    return _unpacked(value)
 
 
 def _span(number: int) -> tuple[int, int]:
@@ -1059,11 +1219,6 @@ def _passes(error: Exception) -> bool:
         sqlite3.SQLITE_READONLY,
     )
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in codes
-
-
-def _leave_out(record: Found, error: Exception) -> None:
-    location = f"{record.topic}/{record.partition}/{record.offset}"
-    log.warning("the record %s is left out of the index: %s", location, error)
 
 
 def _quiet(_: int, __: int) -> None:

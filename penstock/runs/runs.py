@@ -209,7 +209,7 @@ class Runs:
                 dead_letters.setdefault(dead_letter.trace_id, []).append(dead_letter)
         runs = []
         for trace_id in dict.fromkeys([*entries, *dead_letters]):
-            events_ = sorted(_once(entries.get(trace_id, [])), key=lambda one: one.event.created)
+            events_ = sorted(once(entries.get(trace_id, [])), key=lambda one: one.event.created)
             dead = tuple(dead_letters.get(trace_id, ()))
             pipeline = dead[0].pipeline if dead else ""
             known = self.project.chains.get(pipeline)
@@ -273,7 +273,7 @@ def _end(stage: StageSpec, entry: Entry) -> str:
     return "was its last step, which writes no topic"
 
 
-def _once(entries: list[Entry]) -> list[Entry]:
+def once(entries: list[Entry]) -> list[Entry]:
     """A replay stands on its topic a second time: it is the event that it was, and waits for whom
     either waits for."""
     found: dict[tuple[str, str], Entry] = {}

@@ -14,11 +14,15 @@ import pytest
 
 from penstock.broker import open_broker
 from penstock.broker.contract import Row, Unread
+from penstock.broker.tp import TP
 from penstock.conditions import UP
 from penstock.errors import RunBegunBefore
+from penstock.journal import MODEL, Call
 from penstock.record import dead_letters as deadletters
-from penstock.record import events
+from penstock.record import events, steps
 from penstock.record.events import NAMESPACE
+from penstock.record.steps import StepRecord
+from penstock.runs.index import Bound, Filter
 from penstock.steps import Work
 from tests.contract.brokers import KAFKA, SQLITE
 from tests.contract.workers import House, ask
@@ -434,3 +438,84 @@ def test_a_broker_with_a_worker_says_so(house):
     assert sound and said.endswith("a worker is running"), said
     condition = house.membership.condition
     assert (condition.what, condition.state, condition.since) == ("broker", UP, None)
+
+
+# -- follow, and the index that is filled so
+
+
+def _read_on(house, starts):
+    """What stands on the topics of the house from `starts` on, a few records at a time, and where
+    to go on."""
+    topics = [house.plan.steps, house.idea, house.text]
+    ends = {tp: extent.end for tp, extent in house.broker.extents(topics).items()}
+    found, after = [], dict(starts)
+    while spans := {
+        tp: range(after.get(tp, 0), end) for tp, end in ends.items() if after.get(tp, 0) < end
+    }:
+        some, moved = house.broker.follow(spans, 3)
+        assert len(some) <= 3
+        found += some
+        after |= moved
+    return found, after
+
+
+def test_topics_are_followed_from_where_one_was(house, trace_id):
+    _, after = _read_on(house, {})
+    key = trace_id.encode()
+    rows = [Row(house.text, key, b"%d" % number) for number in range(5)]
+    rows += [Row(house.plan.steps, b"", b"[]")]
+    locations = house.broker.append(rows)
+    found, after = _read_on(house, after)
+    mine = [one for one in found if one.key == key or one.value == b"[]"]
+    topics: dict[str, list[Any]] = {row.topic: [] for row in rows}
+    for one in mine:
+        topics[one.topic].append((one.partition, one.offset, one.key, one.value))
+    assert topics == {
+        house.text: [
+            (*location, key, row.value)
+            for location, row in zip(locations, rows, strict=True)
+            if row.key
+        ],
+        house.plan.steps: [(*locations[-1], b"", b"[]")],
+    }
+    assert _read_on(house, after)[0] == []
+    extents = house.broker.extents([house.text])
+    tp = TP(house.text, locations[0].partition)
+    assert extents[tp].end == after[tp] and extents[tp].first <= locations[0].offset
+    there, beyond = locations[0].offset, extents[tp].end
+    assert there in house.broker.kept(*tp, [there, beyond]), "it is not deleted"
+    again, _ = house.broker.follow({tp: range(there, there + 1)}, 10)
+    assert [(one.offset, one.value) for one in again] == [(there, b"0")]
+
+
+def test_topics_that_are_not_there_have_no_extent(house):
+    assert house.broker.extents(["no-such-topic"]) == {}
+
+
+def test_the_index_has_runs_as_the_broker_has_them(house, trace_id):
+    """With the records of steps, and as the broker says where there are none."""
+    house.begin(trace_id)
+    house.wait_until_over(trace_id)
+    client = house.client()
+    try:
+        client.index.refresh()
+        (row,) = [one for one in client.index.find(limit=1000) if one.trace_id == trace_id]
+        assert (row.state, row.pipeline, row.line) == ("done", house.pipeline, "a snail")
+        assert client.index.resolve(trace_id[:8]) == trace_id
+        read = client.index.read(trace_id)
+        told = client.runs.read(trace_id)
+        assert (read.state, read.entries) == (told.state, told.entries)
+        (event,) = (events.load(one.value) for one in house.found(house.idea, trace_id))
+        record = StepRecord(
+            id=steps.record_id(event.id, house.teller, 7), trace_id=trace_id, event=event.id,
+            pipeline=house.pipeline, stage=house.teller, does="tell", topic=house.idea,
+            partition=0, offset=0, taken=house.now(), ended=house.now(),
+            calls=[Call(MODEL, "openai/large", "k", 1.0, 2.0, cost=0.5)],
+        )  # fmt: skip
+        house.broker.append([Row(house.plan.steps, b"", steps.dump([record, record]))])
+        client.index.refresh()
+        assert record in client.index.steps(trace_id)
+        (row,) = client.index.find(Filter(cost=Bound(">", 0.4), pipeline=house.pipeline))
+        assert (row.trace_id, row.cost, row.state) == (trace_id, 0.5, "done")
+    finally:
+        client.close()
