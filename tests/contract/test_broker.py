@@ -503,16 +503,16 @@ def test_the_index_has_runs_as_the_broker_has_them(house, trace_id):
         assert (row.state, row.pipeline, row.line) == ("done", house.pipeline, "a snail")
         assert client.index.resolve(trace_id[:8]) == trace_id
         read = client.index.read(trace_id)
-        told = client.runs.read(trace_id)
-        assert (read.state, read.entries) == (told.state, told.entries)
+        on_topics = client.runs.read(trace_id)
+        assert (read.state, read.entries) == (on_topics.state, on_topics.entries)
         (event,) = (events.load(one.value) for one in house.found(house.idea, trace_id))
         record = StepRecord(
-            id=steps.record_id(event.id, house.teller, 7), trace_id=trace_id, event=event.id,
+            trace_id=trace_id, event=event.id, replay=7,
             pipeline=house.pipeline, stage=house.teller, does="tell", topic=house.idea,
             partition=0, offset=0, taken=house.now(), ended=house.now(),
             calls=[Call(MODEL, "openai/large", "k", 1.0, 2.0, cost=0.5)],
         )  # fmt: skip
-        house.broker.append([Row(house.plan.steps, b"", steps.dump([record, record]))])
+        house.broker.append([Row(house.plan.steps, b"", steps.joined([steps.dump(record)] * 2))])
         client.index.refresh()
         assert record in client.index.steps(trace_id)
         (row,) = client.index.find(Filter(cost=Bound(">", 0.4), pipeline=house.pipeline))

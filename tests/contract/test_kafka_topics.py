@@ -157,7 +157,7 @@ def test_topics_of_unequal_partitions_stop_the_work_until_they_are_equal(house: 
         app = house.env["PENSTOCK_APP_ID"]
         for topic in (
             house.a,
-            *(f"{app}-{name}" for name in ("journal", "dead-letters", "cancels")),
+            *(f"{app}-{name}" for name in ("journal", "dead-letters", "cancels", "steps")),
         ):
             house.grow(topic, 4)
         running.wait_for("the topics have 4 partitions now, and had 2")

@@ -84,7 +84,7 @@ class Desk:
     def finish(self, topic: str, event: Event, **fields: Any) -> None:
         self.write(self.record(topic, event, **fields))
 
-    def tell(self, idea: str = "a snail", **tags: str) -> Event:
+    def run_tale(self, idea: str = "a snail", **tags: str) -> Event:
         """A run that is done; its first event."""
         event = self.begin(idea, **tags)
         draft = self.output("idea", event, f"{idea}: once upon a time")
@@ -100,10 +100,10 @@ class Desk:
             "topic": topic, "partition": 0, "offset": 0, "key": event.key,
             "value": events.dump(event),
         })  # fmt: skip
-        letter = dead_letters.write("tale", READERS[topic], message, event, error, 3)
-        letter = msgspec.structs.replace(letter, resolved=resolved)
-        self.broker.append([Row(self.plan.dead_letters, event.key, dead_letters.dump(letter))])
-        return letter
+        dead_letter = dead_letters.write("tale", READERS[topic], message, event, error, 3)
+        dead_letter = msgspec.structs.replace(dead_letter, resolved=resolved)
+        self.broker.append([Row(self.plan.dead_letters, event.key, dead_letters.dump(dead_letter))])
+        return dead_letter
 
     def find(self, **wanted: Any) -> list[RunRow]:
         self.index.refresh()
@@ -168,12 +168,12 @@ def test_a_run_of_an_earlier_version_is_as_the_broker_says(desk):
     store.commit_now()
     assert desk.state(event) == "done"
     desk.now += 10
-    desk.tell("newer")
+    desk.run_tale("newer")
     assert sorted(row.state for row in desk.find()) == ["done", "done"]
 
 
 def test_what_only_newer_stages_leave_is_not_asked_of_the_broker(desk, monkeypatch):
-    desk.tell()
+    desk.run_tale()
     desk.now += 10
     event = desk.begin()
     monkeypatch.setattr(desk.broker, "is_done", lambda *_: pytest.fail("asked"))
@@ -234,13 +234,13 @@ def test_what_is_none_of_ours_is_left_out(desk, caplog):
             Row(desk.plan.dead_letters, b"k", b"no dead letter"),
         ]
     )
-    event = desk.tell()
+    event = desk.run_tale()
     assert desk.ids() == [event.trace_id]
     assert caplog.text.count("is left out of the index") == 2
 
 
 def test_runs_are_found_by_each_filter_and_the_newest_are_first(desk):
-    first = desk.tell("a snail", customer="42")
+    first = desk.run_tale("a snail", customer="42")
     desk.now += 100
     second = desk.begin("a whale", customer="43")
     dear = Call(MODEL, MODEL_NAME, "k", 1.0, 2.0, cost=0.25)
@@ -368,7 +368,7 @@ def test_a_run_is_found_by_the_beginning_of_its_id(desk):
 
 def test_it_is_filled_in_small_steps_and_says_how_far_it_is(desk, monkeypatch):
     monkeypatch.setattr(index_module, "BATCH", 2)
-    ids = {desk.tell(str(number)).trace_id for number in range(5)}
+    ids = {desk.run_tale(str(number)).trace_id for number in range(5)}
     said: list[tuple[int, int]] = []
     desk.index.refresh(lambda done, total: said.append((done, total)))
     assert said[0] == (0, 20) and said[-1] == (20, 20)
@@ -379,9 +379,9 @@ def test_it_is_filled_in_small_steps_and_says_how_far_it_is(desk, monkeypatch):
 
 
 def test_it_goes_on_where_it_was(desk, client, monkeypatch):
-    first = desk.tell()
+    first = desk.run_tale()
     desk.index.refresh()
-    second = desk.tell()
+    second = desk.run_tale()
     other = Index(client.settings, client.project, client.broker)
     said: list[tuple[int, int]] = []
     other.refresh(lambda done, total: said.append((done, total)))
@@ -394,7 +394,7 @@ def test_it_goes_on_where_it_was(desk, client, monkeypatch):
 
 @pytest.mark.parametrize("damage", ["garbage", "cut", "gone", "older", "of another app", "emptied"])
 def test_a_file_that_cannot_be_used_is_made_anew(desk, client, damage):
-    event = desk.tell()
+    event = desk.run_tale()
     desk.index.refresh()
     path = desk.index.path
     if damage in ("older", "of another app"):
@@ -417,14 +417,14 @@ def test_a_file_that_cannot_be_used_is_made_anew(desk, client, damage):
 
 
 def test_a_file_that_is_damaged_under_way_is_made_anew(desk):
-    event = desk.tell()
+    event = desk.run_tale()
     desk.index.refresh()
     desk.index.path.write_bytes(b"garbage" * 1000)
     assert [row.trace_id for row in desk.index.find()] == [event.trace_id]
 
 
 def test_topics_that_begin_anew_are_read_anew(desk, client, tmp_path, project):
-    desk.tell()
+    desk.run_tale()
     desk.index.refresh()
     client.close()
     for file in (tmp_path / "data").glob("penstock.db*"):
@@ -449,13 +449,13 @@ def test_a_chain_that_was_edited_changes_what_a_run_waits_for(desk, client, tmp_
 
 
 def test_what_retention_has_deleted_is_gone_from_the_index(desk):
-    old = desk.tell("an old snail", customer="42")
+    old = desk.run_tale("an old snail", customer="42")
     half = desk.begin("a half old snail")
     desk.index.refresh()
     desk.now += 1000
     draft = desk.output("idea", half, "half")
     desk.write(desk.record("idea", half), desk.record("draft", draft))
-    new = desk.tell("a new snail")
+    new = desk.run_tale("a new snail")
     assert len(desk.find(text="snail")) == 3
     store = desk.broker.store
     for record in desk.broker.find("idea", old.key) + desk.broker.find("draft", old.key):

@@ -360,6 +360,7 @@ def test_topics_may_be_cut_up_to_what_the_group_has_committed():
         "idea": {0: 5},
         "draft": {0: 3},
         "text": {0: None},  # nobody reads it
+        PLAN.steps: {0: None},
         PLAN.cancels: {0: 2},
     }
 
