@@ -85,10 +85,26 @@ class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         """What two records of the same end of a step have in common."""
         return f"{self.stage}/{self.event}~{self.replay}"
 
+    @property
+    def paid(self) -> list[Call]:
+        """The calls of models that were paid for, each once: those that were made, and those that
+        are only recalled here. A worker has made these that did not come to the step's end, unless
+        this is a replay: then they are on the record of the step that ended as a dead letter."""
+        paid: dict[str, Call] = {}
+        for call in self.calls:
+            if call.kind == MODEL and not (call.recalled and self.replay):
+                paid.setdefault(call.key, call)
+        return list(paid.values())
+
+    @property
+    def recalled(self) -> list[Call]:
+        """The calls of models that were recalled, and not paid again."""
+        return [call for call in self.calls if call.kind == MODEL and call.recalled]
+
 
 class Spent(msgspec.Struct):
     """What steps have cost together: seconds that they waited (for the queue, for gates, between
-    tries) and worked, calls of models that were made and answers that were recalled, and US dollars
+    tries) and worked, calls of models that were paid and answers that were recalled, and US dollars
     for the first and not for the second. The calls without a known price are counted apart."""
 
     waited_s: float = 0.0
@@ -111,22 +127,17 @@ class Spent(msgspec.Struct):
             waited += sum(one.pause_s for one in step.tries)
             spent.waited_s += queued + waited
             spent.worked_s += max(0.0, step.ended - step.taken - waited)
-            for call in step.calls:
-                if call.kind == MODEL:
-                    spent._add(call)
+            for call in step.paid:
+                spent.calls += 1
+                spent.input_tokens += call.input_tokens
+                spent.output_tokens += call.output_tokens
+                spent.cost += call.cost or 0.0
+                spent.unpriced += call.cost is None
+            for call in step.recalled:
+                spent.recalled += 1
+                spent.saved += call.cost or 0.0
+                spent.saved_unpriced += call.cost is None
         return spent
-
-    def _add(self, call: Call) -> None:
-        if call.recalled:
-            self.recalled += 1
-            self.saved += call.cost or 0.0
-            self.saved_unpriced += call.cost is None
-            return
-        self.calls += 1
-        self.input_tokens += call.input_tokens
-        self.output_tokens += call.output_tokens
-        self.cost += call.cost or 0.0
-        self.unpriced += call.cost is None
 
 
 _decoder = msgspec.json.Decoder(list[StepRecord])

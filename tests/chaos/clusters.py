@@ -34,7 +34,7 @@ from tests.chaos.evidence import (
     read_file,
 )
 from tests.chaos.trials import CRASHED, SEED, SLOW, premise_of
-from tests.chaos.verdicts import Verdict, check_calls, check_repeats, check_stories
+from tests.chaos.verdicts import Verdict, check_calls, check_records, check_repeats, check_stories
 from tests.programs import Worker, wait_until
 from tests.servers import ScriptedServer
 
@@ -354,7 +354,7 @@ class Cluster:
         faults += [f"{n} events on '{t}' are behind" for t, n in self.evidence.behind().items()]
         faults += check_calls(dict.fromkeys(self.submitted, self.calls), lines)
         lost, found = self._check_runs(lines)
-        faults += found + asyncio.run(self._read_as_a_client())
+        faults += found + asyncio.run(self._read_as_a_client(lines))
         repeats = find_repeats(lines, self.deaths)
         faults += check_repeats(repeats)
         asked = sum(line["phase"] == "asked" for line in lines)
@@ -385,12 +385,15 @@ class Cluster:
             first.setdefault((stored.topic, stored.event["id"]), stored)
         return check_stories(self.submitted, first.values(), lines)
 
-    async def _read_as_a_client(self) -> list[str]:
+    async def _read_as_a_client(self, lines: list[dict[str, Any]]) -> list[str]:
         faults = []
         async with self.client() as client:
+            await client.refresh()
             for trace_id in self.submitted:
                 run = await client.read(trace_id)
                 topics = sorted(entry.topic for entry in run.entries)
                 if run.state != DONE or topics != sorted(TOPICS):
                     faults.append(f"run {trace_id} is {run.state} with events on {topics}")
+                else:
+                    faults += check_records(trace_id, client.index.steps(trace_id), lines)
         return faults

@@ -76,6 +76,7 @@ class File:
     entries: dict[str, bytes]
     positions: dict[tuple[str, int], tuple[int, bytes]]
     dead_letters: list[dict[str, Any]]
+    step_records: list[dict[str, Any]]
     #: Offset after the last record, by topic and partition.
     ends: dict[tuple[str, int], int]
     #: Who reads a topic.
@@ -133,6 +134,15 @@ class File:
         made = sum(self.written(topic) for topic in TOPICS[1:]) + len(self.dead_letters)
         if made != finished:
             faults.append(f"{finished} steps are finished, and they made {made} outputs")
+        ended = [
+            (one["stage"], one["event"], one.get("replay", 0))
+            for one in self.step_records
+            if one["topic"] in TOPICS[:-1]
+        ]
+        if len(set(ended)) != len(ended):
+            faults.append(f"{len(ended) - len(set(ended))} steps have two records")
+        if not self.deleted and len(ended) != finished:
+            faults.append(f"{finished} steps are finished, and {len(ended)} have a record")
         over = {s.event["id"] for s in self.events if self._is_finished(s)}
         over -= {dead_letter.get("event_id") for dead_letter in self.dead_letters}
         for key in self.entries:
@@ -152,7 +162,7 @@ def read_file(file: pathlib.Path, readers: Mapping[str, str] = READERS) -> File:
             number: (topic, part)
             for number, topic, part in db.execute("select id, topic, part from part")
         }
-        events, dead_letters = [], []
+        events, dead_letters, step_records = [], [], []
         ends: collections.Counter[tuple[str, int]] = collections.Counter()
         for part_id, floor in db.execute("select id, floor from part"):
             ends[parts[part_id]] = floor
@@ -162,6 +172,8 @@ def read_file(file: pathlib.Path, readers: Mapping[str, str] = READERS) -> File:
             ends[topic, partition] = max(ends[topic, partition], offset + 1)
             if topic.endswith("dead-letters"):
                 dead_letters.append(json.loads(value))
+            elif topic.endswith("-steps"):
+                step_records += json.loads(value)
             else:
                 events.append(Stored(topic, partition, offset, key.decode(), json.loads(value)))
         positions = {
@@ -172,7 +184,10 @@ def read_file(file: pathlib.Path, readers: Mapping[str, str] = READERS) -> File:
         # The texts of cards stay until retention finds that no step began with them.
         entries = dict(db.execute("select key, value from journal where key not like '.texts/%'"))
         (damage,) = db.execute("pragma integrity_check").fetchone()
-        return File(events, entries, positions, dead_letters, dict(ends), readers, damage)
+        return File(
+            *(events, entries, positions, dead_letters, step_records),
+            *(dict(ends), readers, damage),
+        )
 
 
 def read_progress(file: pathlib.Path) -> tuple[int, int]:

@@ -86,7 +86,7 @@ class JobsTrial(Cluster):
         strays = [name for name in files if alone or not name.startswith(".")]
         return lost, faults + [f"a file that no job asked for: {name}" for name in strays]
 
-    async def _read_as_a_client(self) -> list[str]:
+    async def _read_as_a_client(self, lines: list[dict[str, Any]]) -> list[str]:
         async with self.client() as client:
             found = {status.name: status for status in await client.jobs()}
         faults = [f"job {name} is unknown" for name in self.names if name not in found]

@@ -86,7 +86,7 @@ class Stream(Mesh):
     def durable(self) -> Iterator[str]:
         """The calls whose answers are in the file, named as `find_repeats` looks for them."""
         with reading(self.database) as db:
-            for key, value in db.execute("select key, value from record"):
+            for key, value in db.execute("select key, value from record where key is not null"):
                 parts = json.dumps(json.loads(value).get("parts"))
                 yield from (f"{key.decode()} {found}" for found in ANSWER.findall(parts))
             for (value,) in db.execute("select value from journal"):

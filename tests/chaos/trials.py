@@ -21,6 +21,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from penstock.client import Client
 from penstock.runs.runs import DEAD, DONE
@@ -37,7 +38,14 @@ from tests.chaos.evidence import (
     read_file,
     read_progress,
 )
-from tests.chaos.verdicts import Verdict, check_calls, check_event_log, check_repeats, check_stories
+from tests.chaos.verdicts import (
+    Verdict,
+    check_calls,
+    check_event_log,
+    check_records,
+    check_repeats,
+    check_stories,
+)
 from tests.programs import Worker, wait_until
 from tests.servers import ScriptedServer
 
@@ -309,7 +317,7 @@ class Trial:
             lost, found = check_stories(
                 [t for t in self.submitted if t not in dead], file.events, lines
             )
-            faults += found + asyncio.run(self._read_as_a_client(dead))
+            faults += found + asyncio.run(self._read_as_a_client(dead, lines))
             faults += check_event_log(self.folder / "logs", file, len(self.deaths))
         repeats = find_repeats(lines, self.deaths)
         faults += check_repeats(repeats)
@@ -318,10 +326,13 @@ class Trial:
             len(self.submitted), self.deaths, lost, asked, repeats, self.recovery_s, faults
         )
 
-    async def _read_as_a_client(self, dead: Sequence[str]) -> list[str]:
+    async def _read_as_a_client(
+        self, dead: Sequence[str], lines: list[dict[str, Any]]
+    ) -> list[str]:
         """What is wrong with the runs as `penstock.client` shows them."""
         faults = []
         async with self.client() as client:
+            await client.refresh()
             for trace_id in self.submitted:
                 run = await client.read(trace_id)
                 topics = sorted(entry.topic for entry in run.entries)
@@ -332,6 +343,8 @@ class Trial:
                         )
                 elif run.state != DONE or topics != sorted(TOPICS):
                     faults.append(f"run {trace_id} is {run.state} with events on {topics}")
+                else:
+                    faults += check_records(trace_id, client.index.steps(trace_id), lines)
         return faults
 
 

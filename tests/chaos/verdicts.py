@@ -7,7 +7,8 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tests.chaos.evidence import KILL, TERM, TOPICS, Death, File, Repeat, Stored
+from penstock.record.steps import DONE, StepRecord
+from tests.chaos.evidence import KILL, READERS, TERM, TOPICS, Death, File, Repeat, Stored
 from tests.chaos.table import Row
 
 
@@ -99,6 +100,25 @@ def check_stories(
                 faults.append(f"run {trace_id}: {topic} has an answer that no call of it gave")
             before = stored.event["id"]
     return lost, faults
+
+
+def check_records(
+    trace_id: str, records: Sequence[StepRecord], lines: list[dict[str, Any]]
+) -> list[str]:
+    """The records of a run's steps tell its story: each step has ended once, and each of its calls
+    was paid once, made there or by a worker that died before."""
+    stages = collections.Counter(one.stage for one in records if one.end == DONE)
+    faults = []
+    if stages != dict.fromkeys(READERS.values(), 1):
+        faults.append(f"run {trace_id} has the records {dict(stages)}")
+    paid = [call.key for one in records for call in one.paid]
+    answered = {line["key"] for line in lines if line["trace"] == trace_id}
+    if len(paid) != len(answered):
+        faults.append(f"run {trace_id} has {len(paid)} paid calls on record, of {len(answered)}")
+    for one in records:
+        if not one.created <= one.taken <= one.ended:
+            faults.append(f"run {trace_id}: {one.stage} ended before it began")
+    return faults
 
 
 def check_repeats(repeats: list[Repeat]) -> list[str]:
