@@ -399,7 +399,7 @@ def test_a_file_that_cannot_be_used_is_made_anew(desk, client, damage):
     desk.index.refresh()
     path = desk.index.path
     if damage in ("older", "of another app"):
-        db = desk.index._connected()
+        db = desk.index._filler.open()
         db.execute("pragma user_version = 99" if damage == "older" else
                    "update about set value = 'x' where name = 'of'")  # fmt: skip
     desk.index.close()
@@ -419,9 +419,13 @@ def test_a_file_that_cannot_be_used_is_made_anew(desk, client, damage):
 
 def test_a_file_that_is_damaged_under_way_is_made_anew(desk):
     event = desk.tell()
-    desk.index.refresh()
-    desk.index.path.write_bytes(b"garbage" * 1000)
-    assert [row.trace_id for row in desk.index.find()] == [event.trace_id]
+    assert desk.ids() == [event.trace_id]
+    size = desk.index.path.stat().st_size
+    desk.index.path.with_name("index.db-wal").write_bytes(b"")
+    desk.index.path.write_bytes(b"garbage" * (size // 7))
+    for _ in range(2):
+        assert [row.trace_id for row in desk.index.find(Filter(text="snail"))] == [event.trace_id]
+        assert desk.index.read(event.trace_id).state == "done"
 
 
 def test_topics_that_begin_anew_are_read_anew(desk, client, tmp_path, project):
