@@ -43,18 +43,16 @@ class Writer:
     def __init__(self, client: Client) -> None:
         self._broker = client.broker
         self._steps = client.project.plan(client.settings.app_id).steps
-        self._words = [f"w{number:04x}" for number in range(WORDS)]
+        words = [f"w{number:04x}" for number in range(WORDS)]
         # Roughly as in any language: the second word is half as frequent as the first.
-        self._weights = [1 / (number + 1) for number in range(WORDS)]
-        self._many: list[str] = []
+        weights = [1 / (number + 1) for number in range(WORDS)]
+        self._words = chance.choices(words, weights, k=1_000_000)
         self.began = time.time() - 86400.0
 
     def text(self) -> str:
         """About `TEXT_CHARS` of words."""
-        if len(self._many) < 180:
-            self._many = chance.choices(self._words, self._weights, k=500_000)
-        taken, self._many = self._many[-180:], self._many[:-180]
-        return " ".join(taken)[:TEXT_CHARS]
+        first = chance.randrange(len(self._words) - TEXT_CHARS)
+        return " ".join(self._words[first : first + TEXT_CHARS // 5])[:TEXT_CHARS]
 
     def write(self, runs: int, loops: int = 1) -> list[str]:
         """Write so many runs that are done, each of which goes through the topics `loops` times.

@@ -62,7 +62,7 @@ async def runs(
     elif found:
         from penstock.commands.screens import output, table
 
-        output.print(table(RUN_COLUMNS, [_run_cells(row, now) for row in found]))
+        output.print(table(RUN_COLUMNS, [_run_cells(row, now) for row in found], "begins with"))
     else:
         say("There is no such run." if wanted != Filter() else "There is no run yet.")
     if more:
@@ -94,8 +94,8 @@ def _run_cells(row: RunRow, now: float) -> list[str]:
         row.stage,
         duration(now - row.began),
         duration(row.took(now)),
-        f"{row.input_tokens:,} + {row.output_tokens:,}",
-        "unknown" if row.cost is None else money(row.cost),
+        f"{row.input_tokens:,} + {row.output_tokens:,}" if row.models else "",
+        "unknown" if row.cost is None else money(row.cost) if row.models else "",
         str(row.retries or ""),
         str(row.recalled or ""),
     ]

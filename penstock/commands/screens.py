@@ -5,9 +5,10 @@ Model text is untrusted: it is printed without markup, and as `penstock.worker.c
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
@@ -94,15 +95,20 @@ def line_under_way(step: Step, now: float) -> Text:
     return line
 
 
-def table(columns: Mapping[str, bool], rows: Iterable[Sequence[str]]) -> Table:
-    """A table of texts. `columns` are the headings, and whether the cells are numbers; a text that
-    is too long is cut, a number never is."""
+def table(columns: Mapping[str, bool], rows: Sequence[Sequence[str]], cut: str = "") -> Table:
+    """A table of texts. `columns` are the headings, and whether the cells are numbers; where there
+    is not enough room, cells of the column `cut` are cut. Columns without a word are left out."""
     found = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name, is_number in columns.items():
-        justify: Any = "right" if is_number else "left"
-        found.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        found.add_row(*(Text(" ".join(cell.split())) for cell in row))
+    cells = [[" ".join(printable(cell).split()) for cell in row] for row in rows]
+    shown = [number for number in range(len(columns)) if any(row[number] for row in cells)]
+    for number, (name, is_number) in enumerate(columns.items()):
+        if number in shown:
+            widest = max(map(cell_len, [name, *(row[number] for row in cells)]))
+            justify: Any = "right" if is_number else "left"
+            least = len(name) if name == cut else widest
+            found.add_column(name, justify=justify, no_wrap=True, min_width=least)
+    for row in cells:
+        found.add_row(*(Text(row[number]) for number in shown))
     return found
 
 

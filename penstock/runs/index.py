@@ -19,7 +19,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import cramjam
 import msgspec
@@ -28,7 +28,7 @@ from penstock import private
 from penstock.broker.contract import Broker, Found
 from penstock.broker.tp import TP
 from penstock.errors import BrokerUnavailable, MalformedEvent, NotFound
-from penstock.journal import MODEL
+from penstock.journal import Call
 from penstock.models import wrote_offline
 from penstock.project.project import Project
 from penstock.record import dead_letters, events, steps
@@ -127,6 +127,7 @@ insert into body (body, rank) values ('automerge', 16);
 """
 
 Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 
 class Bound(NamedTuple):
@@ -218,6 +219,51 @@ class _Damaged(Exception):
     """The file cannot be used, and is made anew."""
 
 
+class _File:
+    """A connection to the file of an index, which is `of` an app on a broker."""
+
+    def __init__(self, path: pathlib.Path, of: str) -> None:
+        self._path = path
+        self._of = of
+        self._db: sqlite3.Connection | None = None
+        self._inode: tuple[int, int] | None = None
+
+    def open(self, make: bool = False) -> sqlite3.Connection:
+        """Return the connection. Raises `_Damaged` for a file that is not there, unless it is to be
+        made, and for one of something else."""
+        if self._db is not None and _inode(self._path) == self._inode:
+            return self._db
+        self.close()
+        if make:
+            private.make_file(self._path)
+        elif not self._path.exists():
+            raise _Damaged
+        db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=30)
+        self._db, self._inode = db, _inode(self._path)
+        (version,) = db.execute("pragma user_version").fetchone()
+        db.execute(f"pragma page_size = {PAGE_BYTES}")
+        db.execute("pragma journal_mode = wal")
+        # What a power cut takes away is read again.
+        db.execute("pragma synchronous = normal")
+        db.execute(f"pragma cache_size = -{CACHE_KB}")
+        db.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        if version == 0 and make:
+            db.executescript(f"begin immediate; {SCHEMA} pragma user_version = {VERSION}; commit;")
+            db.execute("insert into about values ('of', ?)", (self._of,))
+        elif version != VERSION or _get(db, "of") != self._of:
+            raise _Damaged
+        return db
+
+    def close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+        self._db = None
+
+
+#: What a damaged file leads to, among other things: see `_is_damage`.
+DAMAGE = (_Damaged, sqlite3.DatabaseError, cramjam.DecompressionError)
+
+
 class Index:
     """The index of one app on one broker. Methods block, and may be called in any thread."""
 
@@ -227,22 +273,25 @@ class Index:
         self.broker = broker
         self.plan = project.plan(settings.app_id)
         self.forget_every_s = FORGET_EVERY_S
-        self._about = json.dumps(
-            [VERSION, settings.app_id, settings.redact(settings.broker_url), settings.topic_prefix]
-        )
-        self._db: sqlite3.Connection | None = None
-        self._inode: tuple[int, int] | None = None
-        self._lock = threading.RLock()
+        url = settings.redact(settings.broker_url)
+        of = json.dumps([VERSION, settings.app_id, url, settings.topic_prefix])
+        # Two, so that nobody who reads waits for what is taken in.
+        self._filler = _File(self.path, of)
+        self._reader = _File(self.path, of)
+        self._lock = threading.Lock()
+        self._reading = threading.Lock()
         self._pipelines = {
             topic: chain.name for chain in project.chains.values() for topic in chain.topics
         }
         self._makes = {stage.name: stage.makes for stage in project.stages}
+        self._readers = {
+            topic: list(self.plan.readers.get(topic, ())) for topic in self.plan.topics
+        }
 
     def close(self) -> None:
-        with self._lock:
-            if self._db is not None:
-                self._db.close()
-            self._db = None
+        with self._lock, self._reading:
+            self._filler.close()
+            self._reader.close()
 
     # -- filling
 
@@ -251,14 +300,20 @@ class Index:
         topics were when this was called, or later. `progress` is called with the records that were
         read and those that there are. Only one process does it at a time, and others wait. Raises
         `BrokerUnavailable`, also where the file cannot be written."""
-        with self._explained(), self._lock, self._filling():
+        with self._lock, self._explained(), self._filling():
             try:
                 self._refresh(progress or _quiet)
-            except (_Damaged, sqlite3.DatabaseError) as exc:
-                if _passes(exc):
+            except DAMAGE as exc:
+                if not _is_damage(exc):
                     raise
                 self._delete()
                 self._refresh(progress or _quiet)
+
+    def _make_anew(self) -> None:
+        """The file is deleted and filled anew."""
+        with self._lock, self._explained(), self._filling():
+            self._delete()
+            self._refresh(_quiet)
 
     @contextlib.contextmanager
     def _filling(self) -> Iterator[None]:
@@ -275,51 +330,19 @@ class Index:
                     time.sleep(LOCK_LOOK_S)
             yield
 
-    def _connected(self) -> sqlite3.Connection:
-        """Return a connection to the file, which is made where there is none that can be used."""
-        if self._db is not None and _inode(self.path) == self._inode:
-            return self._db
-        self.close()
-        try:
-            private.make_folder(self.path.parent)
-            private.make_file(self.path)
-        except OSError as exc:
-            raise BrokerUnavailable(
-                f"{self.path}: the index of runs cannot be written: {exc}. Make its folder"
-                " writable, or name another: PENSTOCK_DATA"
-            ) from exc
-        db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None, timeout=30)
-        self._db, self._inode = db, _inode(self.path)
-        (version,) = db.execute("pragma user_version").fetchone()
-        db.execute(f"pragma page_size = {PAGE_BYTES}")
-        db.execute("pragma journal_mode = wal")
-        # What a power cut takes away is read again.
-        db.execute("pragma synchronous = normal")
-        db.execute(f"pragma cache_size = -{CACHE_KB}")
-        db.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        if version == 0:
-            db.executescript(f"begin immediate; {SCHEMA} pragma user_version = {VERSION}; commit;")
-            db.execute("insert into about values ('of', ?)", (self._about,))
-        if version not in (0, VERSION) or self._get("of") != self._about:
-            raise _Damaged
-        return db
-
     def _delete(self) -> None:
-        self.close()
+        self._filler.close()
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def _get(self, name: str) -> Any:
-        assert self._db is not None
-        row = self._db.execute("select value from about where name = ?", (name,)).fetchone()
-        return None if row is None else row[0]
+        return _get(self._filler.open(), name)
 
     def _set(self, name: str, value: Any) -> None:
-        assert self._db is not None
-        self._db.execute("insert or replace into about values (?, ?)", (name, value))
+        self._filler.open().execute("insert or replace into about values (?, ?)", (name, value))
 
     def _refresh(self, progress: Progress) -> None:
-        db = self._connected()
+        db = self._filler.open(make=True)
         self._note_readers()
         self._follow(progress)
         self._forget()
@@ -340,17 +363,16 @@ class Index:
         known = json.loads(self._get("readers") or "{}")
         now = {topic: list(self.plan.readers.get(topic, ())) for topic in self.plan.topics}
         # What was on its way when a chain was edited is not over.
-        gone = {topic: list(names) for topic, names in self.broker.gone().items()}
+        gone = {topic: sorted(names) for topic, names in self.broker.gone().items()}
         gone |= {topic: names for topic, names in known.items() if topic not in now}
-        self._readers: dict[str, list[str]] = gone | now
+        self._readers = gone | now
         if self._readers != known:
-            assert self._db is not None
             self._set("readers", json.dumps(self._readers))
-            self._db.execute("update run set dirty = 1")
+            self._filler.open().execute("update run set dirty = 1")
 
     def _follow(self, progress: Progress) -> None:
         """Take in the topics up to where they end now."""
-        db = self._connected()
+        db = self._filler.open()
         own = [self.plan.dead_letters, self.plan.cancels, self.plan.steps]
         of_chains = [topic for topic in self._readers if topic not in own]
         # What is said of an event stands on a topic after the event, and a step's record after its
@@ -479,26 +501,25 @@ class Index:
         run.next_step += 1
         batch.since = min(batch.since, step.ended)
         who = step.does if step.card is None else step.card.partition("@")[0]
-        recalled = 0
         used: dict[tuple[str, str], list[float]] = {}
-        for call in step.calls:
-            recalled += call.recalled
-            if call.kind != MODEL:
-                continue
-            sums = used.setdefault((call.name, _day(int(call.asked) // 86400)), [0] * 8)
-            cost = call.cost or 0.0
-            if call.recalled:
-                sums[1] += 1
-                sums[7] += cost
-                continue
+
+        def sums_of(call: Call) -> list[float]:
+            return used.setdefault((call.name, _day(int(call.asked) // 86400)), [0] * 8)
+
+        for call in step.paid:
+            sums = sums_of(call)
             tokens = (call.input_tokens, call.cached_tokens, call.output_tokens)
-            added = (1, 0, *tokens, cost, call.cost is None, 0)
+            added = (1, 0, *tokens, call.cost or 0.0, call.cost is None, 0)
             sums[:] = [one + more for one, more in zip(sums, added, strict=True)]
+        for call in step.recalled:
+            sums = sums_of(call)
+            sums[1] += 1
+            sums[7] += call.cost or 0.0
         batch.used += [(id_, model, day, *sums) for (model, day), sums in used.items()]
         batch.steps.append(
             (
                 *(id_, step.id, step.event, step.replay, step.stage, who, step.card),
-                *(step.ended, len(step.tries), recalled),
+                *(step.ended, len(step.tries), len(step.recalled)),
             )
         )
         batch.steps_raw.append((id_, packed))
@@ -508,7 +529,7 @@ class Index:
     def _settle(self, with_broker: bool) -> bool:
         """Compute state and sums of each run that something was read of. Returns whether some are
         left that only the broker knows the state of."""
-        db = self._connected()
+        db = self._filler.open()
         since = self._get("since")
         after, left = 0, False
         while True:
@@ -664,7 +685,7 @@ class Index:
     def _forget(self) -> None:
         """Delete what retention has deleted from the topics. That are the oldest records, so it is
         enough to begin with the oldest runs and to stop where everything is there."""
-        db = self._connected()
+        db = self._filler.open()
         if time.time() - (self._get("looked") or 0.0) < self.forget_every_s:
             return
         after: tuple[float, int] = (-1.0, 0)
@@ -761,28 +782,27 @@ class Index:
     def read(self, trace_id: str) -> Run:
         """Return the run with all its events, as of the last `refresh`, without a look at the
         topics. Raises `NotFound`."""
-        with self._explained(), self._lock:
-            db = self._connected()
-            row = db.execute(
-                "select n, pipeline, cancelled from run where trace_id = ? and state is not null",
-                (trace_id,),
-            ).fetchone()
-            if row is None:
-                raise NotFound(f"there is no run {trace_id} on the topics of this project")
-            number, pipeline, cancelled = row
-            made = _events(db, number)
-            rows = _rows_of(db, "step", _StepRow._fields[:3], [number]).get(number, [])
-            finished: Any = set(rows)
-            waits = {one.id: self._waits(one, finished) for one in made}
-            since = self._get("since")
-            asked = [one for one in made if waits[one.id] and not self._is_record_due(one, since)]
-            if asked:
-                with self.broker.snapshot():
-                    waits |= {one.id: self._wait_on_broker(db, one, waits[one.id]) for one in asked}
-            raws = dict(
-                db.execute("select * from event_raw where id >= ? and id < ?", _span(number))
-            )
-            of_dead = db.execute("select value from dead where n = ?", (number,)).fetchall()
+        return self._ask(lambda db: self._read_run(db, trace_id))
+
+    def _read_run(self, db: sqlite3.Connection, trace_id: str) -> Run:
+        row = db.execute(
+            "select n, pipeline, cancelled from run where trace_id = ? and state is not null",
+            (trace_id,),
+        ).fetchone()
+        if row is None:
+            raise NotFound(f"there is no run {trace_id} on the topics of this project")
+        number, pipeline, cancelled = row
+        made = _events(db, number)
+        rows = _rows_of(db, "step", _StepRow._fields[:3], [number]).get(number, [])
+        finished: Any = set(rows)
+        waits = {one.id: self._waits(one, finished) for one in made}
+        since = _get(db, "since")
+        asked = [one for one in made if waits[one.id] and not self._is_record_due(one, since)]
+        if asked:
+            with self.broker.snapshot():
+                waits |= {one.id: self._wait_on_broker(db, one, waits[one.id]) for one in asked}
+        raws = dict(db.execute("select * from event_raw where id >= ? and id < ?", _span(number)))
+        of_dead = db.execute("select value from dead where n = ?", (number,)).fetchall()
         entries = [
             Entry(
                 *(one.topic, one.part, one.offset),
@@ -838,21 +858,39 @@ class Index:
         return [str(name) for (name,) in rows]
 
     def _read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._explained(), self._lock:
+        return self._ask(lambda db: db.execute(sql, values).fetchall())
+
+    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Return the answer of the file as it is at one moment. One that cannot be used is made
+        anew first."""
+        with self._reading, self._explained():
             try:
-                return self._connected().execute(sql, values).fetchall()
-            except (_Damaged, sqlite3.DatabaseError) as exc:
-                if _passes(exc):
+                return self._asked(question)
+            except DAMAGE as exc:
+                if not _is_damage(exc):
                     raise
-            self.refresh()
-            return self._connected().execute(sql, values).fetchall()
+            self._reader.close()
+            self._make_anew()
+            return self._asked(question)
+
+    def _asked(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        db = self._reader.open()
+        db.execute("begin")
+        try:
+            return question(db)
+        finally:
+            if db.in_transaction:
+                db.execute("rollback")
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as exc:
-            raise BrokerUnavailable(f"{self.path}: the index of runs: {exc}") from exc
+        except (sqlite3.Error, OSError) as exc:
+            raise BrokerUnavailable(
+                f"{self.path}: the index of runs cannot be used: {exc}. Make room, or its folder"
+                " writable, or name another: PENSTOCK_DATA"
+            ) from exc
 
 
 class _RunKeys:
@@ -1120,7 +1158,7 @@ def _sign(bound: Bound) -> str:
 
 def _words_of(text: str) -> Iterator[str]:
     """The words of `text`, and "several" in quotes together, as FTS5 is asked for them."""
-    for index, part in enumerate(text.split('"')):
+    for index, part in enumerate(text.replace("\0", " ").split('"')):
         for word in [part] if index % 2 else part.split():
             if any(char.isalnum() for char in word):
                 yield f'"{word}"'
@@ -1186,6 +1224,11 @@ def _span(number: int) -> tuple[int, int]:
     return number << SHIFT, number + 1 << SHIFT
 
 
+def _get(db: sqlite3.Connection, name: str) -> Any:
+    row = db.execute("select value from about where name = ?", (name,)).fetchone()
+    return None if row is None else row[0]
+
+
 @contextlib.contextmanager
 def _transaction(db: sqlite3.Connection) -> Iterator[None]:
     db.execute("begin immediate")
@@ -1210,15 +1253,13 @@ def _inode(path: pathlib.Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _passes(error: Exception) -> bool:
-    """Whether an error says nothing of the file: it is locked, or the disk is full."""
-    codes = (
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_READONLY,
-    )
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in codes
+def _is_damage(error: Exception) -> bool:
+    """Whether the file is to be made anew: not where it is locked, or the disk is full."""
+    if not isinstance(error, sqlite3.Error):
+        return True
+    # A file that was cut is an I/O error. The last is what FTS5 says of pages of something else.
+    codes = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR)
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (*codes, sqlite3.SQLITE_ERROR)
 
 
 def _quiet(_: int, __: int) -> None:

@@ -291,18 +291,19 @@ def test_a_price_that_is_not_known_makes_no_cost_of_nothing(desk):
     event = desk.begin()
     known = Call(MODEL, "openai/large", "a", 1.0, 2.0, input_tokens=1, cost=0.5)
     unknown = Call(MODEL, "openai/strange", "b", 1.0, 2.0, input_tokens=2)
-    recalled = Call(MODEL, "openai/large", "c", 1.0, 2.0, True, input_tokens=9, cost=0.125)
+    # In the next try of the step: it was paid once.
+    recalled = Call(MODEL, "openai/large", "a", 1.0, 2.0, True, input_tokens=1, cost=0.5)
     tool = Call(TOOL, "look_up", "d", 1.0, 2.0)
     pause = Try(began=1.0, ended=2.0, error="busy", pause_s=1.0)
     desk.finish("idea", event, calls=[known, unknown, recalled, tool], tries=[pause])
     (row,) = desk.find()
     assert row.cost is None
-    assert (row.saved, row.recalled, row.retries, row.input_tokens) == (0.125, 1, 1, 3)
+    assert (row.saved, row.recalled, row.retries, row.input_tokens) == (0.5, 1, 1, 3)
     assert desk.ids(cost=Bound(">", 0.4)) == [event.trace_id], "it costs at least what is known"
     assert desk.ids(cost=Bound("<", 0.6)) == []
     assert desk.index.unpriced() == ["openai/strange"]
     by_model = {one.name: one for one in desk.index.costs("model")}
-    assert by_model["openai/large"].cost == 0.5 and by_model["openai/large"].saved == 0.125
+    assert by_model["openai/large"].cost == 0.5 and by_model["openai/large"].saved == 0.5
     assert by_model["openai/strange"].unpriced == 1
     (by_card,) = desk.index.costs("card")
     assert (by_card.name, by_card.calls, by_card.recalled, by_card.runs) == ("teller", 2, 1, 1)
@@ -398,7 +399,7 @@ def test_a_file_that_cannot_be_used_is_made_anew(desk, client, damage):
     desk.index.refresh()
     path = desk.index.path
     if damage in ("older", "of another app"):
-        db = desk.index._connected()
+        db = desk.index._filler.open()
         db.execute("pragma user_version = 99" if damage == "older" else
                    "update about set value = 'x' where name = 'of'")  # fmt: skip
     desk.index.close()
@@ -418,9 +419,13 @@ def test_a_file_that_cannot_be_used_is_made_anew(desk, client, damage):
 
 def test_a_file_that_is_damaged_under_way_is_made_anew(desk):
     event = desk.run_tale()
-    desk.index.refresh()
-    desk.index.path.write_bytes(b"garbage" * 1000)
-    assert [row.trace_id for row in desk.index.find()] == [event.trace_id]
+    assert desk.ids() == [event.trace_id]
+    size = desk.index.path.stat().st_size
+    desk.index.path.with_name("index.db-wal").write_bytes(b"")
+    desk.index.path.write_bytes(b"garbage" * (size // 7))
+    for _ in range(2):
+        assert [row.trace_id for row in desk.index.find(Filter(text="snail"))] == [event.trace_id]
+        assert desk.index.read(event.trace_id).state == "done"
 
 
 def test_topics_that_begin_anew_are_read_anew(desk, client, tmp_path, project):
