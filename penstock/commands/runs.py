@@ -333,7 +333,7 @@ async def trace(context: Context, trace_id: str, full: bool) -> None:
     async with context.client() as client:
         await client.refresh(BuildProgress())
         whole = await resolved(client, trace_id)
-        run = await client.read(whole)
+        run = await asyncio.to_thread(client.index.read, whole)
         steps = await asyncio.to_thread(client.index.steps, whole)
     if context.as_json:
         put_json({**run_as_dict(run), "steps": msgspec.to_builtins(steps)})

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import uuid
 
 import msgspec
 import pytest
@@ -9,7 +10,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from penstock.commands.screens import Screen, line_under_way, run_tree
+from penstock.journal import Call
 from penstock.record.events import first_event
+from penstock.record.steps import OUTAGE, QUEUE, Hold, StepRecord, Try
 from penstock.runs.runs import Entry, Run
 from penstock.under_way import Step
 from penstock.worker.console import on_one_line, printable, show
@@ -103,6 +106,66 @@ def test_the_tags_of_a_run_stand_in_its_tree_on_one_line():
     event = msgspec.structs.replace(event, tags={"key": "order-17\nrun 1 is done"})
     title = run_tree(Run(event.trace_id, "tale", (Entry("idea", 0, 0, event, ()),), ())).label
     assert str(title).endswith("  key: order-17 run 1 is done") and "\n" not in str(title)
+
+
+def tree_of(step: StepRecord, full: bool = False) -> list[str]:
+    """The lines of a run whose event `idea` was given to `step`, which made `draft`."""
+    idea = msgspec.structs.replace(first_event("tale", {"idea": "a snail"}, step.trace_id), id="i")
+    draft = msgspec.structs.replace(
+        idea, id="d", parent_id="i", stage="teller", parts={"draft": "Once\nthere was"}
+    )
+    entries = (Entry("idea", 0, 0, idea, ()), Entry("draft", 0, 0, draft, ()))
+    file = io.StringIO()
+    screen = Screen(file=file, width=200, highlight=False, soft_wrap=True)
+    screen.print(run_tree(Run(step.trace_id, "tale", entries, ()), [step], full=full))
+    return [line.strip("│├└─ ") for line in file.getvalue().splitlines()]
+
+
+STEP = StepRecord(
+    trace_id=str(uuid.UUID(int=1)), event="i", pipeline="tale", stage="teller", does="bot",
+    topic="idea", partition=0, offset=0, taken=1000.0, ended=1010.0, worker="w1", deaths=1,
+    holds=[Hold(QUEUE, "an earlier event of its run", 998.0, 1000.0), Hold(OUTAGE, "m", 1.0, 3.5)],
+    tries=[Try(1000.0, 1002.0, "ModelFailed: 500\n\x1b[2Jof m", 0.5)],
+    calls=[
+        Call("model", "openai/m", "a-0", 1002.0, 1003.0, True, 100, 40, cost=0.25),
+        Call("model", "openai/m", "b-0", 1003.0, 1004.5, input_tokens=7, output_tokens=9, cost=0.5),
+        Call("model", "who/knows", "c-0", 1003.0, 1004.0, finish="length", reasoning_tokens=3),
+        Call("tool", "look", "d-0", 1.0, 2.0, request='{"q": 1}', answer="x" * 80, error="no"),
+    ],
+    outputs=[("draft", "d")],
+)  # fmt: skip
+
+
+def test_a_run_shows_what_each_step_waited_for_called_and_cost():
+    lines = tree_of(STEP)
+    assert lines[1] == (
+        "waited 5.0 s, worked 7.0 s; cost $0.7500 and an unknown price;"
+        " 1 answer recalled, $0.2500 not paid again"
+    )
+    assert lines[4:] == [
+        "teller  10.00 s  w1  1 worker died in it: a call in flight was lost",
+        "waited 2.0 s: for an earlier event of its run",
+        "waited 2.5 s: for an outage to end: m",
+        "try 1 failed after 2.0 s: ModelFailed: 500…; again after 0.5 s",
+        "model openai/m  100 tokens in (40 cached), 0 out  $0.2500  recalled, not paid again",
+        "model openai/m  1.50 s  7 tokens in, 9 out  $0.5000",
+        "model who/knows  1.00 s  0 tokens in, 0 out (3 reasoning)  unknown  cut off (length)",
+        "tool look  1.00 s",
+        f'({{"q": 1}}) → {"x" * 72}…',
+        "failed: no",
+        "draft  +0.00 s  teller",
+        "Once…",
+    ]
+    full = tree_of(STEP, full=True)
+    assert "of m; again after 0.5 s" in " ".join(full) and "there was" in full
+    assert f'({{"q": 1}}) → {"x" * 80}' in full
+
+
+def test_a_step_that_wrote_nothing_says_what_it_gave():
+    last = msgspec.structs.replace(
+        STEP, outputs=[], holds=[], tries=[], calls=[], deaths=0, result="PASS"
+    )
+    assert "wrote nothing: PASS" in tree_of(last)
 
 
 @pytest.mark.parametrize(
