@@ -28,9 +28,10 @@ from penstock.broker.kafka.problems import Problems
 from penstock.journal import asking
 from penstock.project.chains import StageSpec
 from penstock.record import dead_letters as deadletters
-from penstock.record import events
+from penstock.record import events, steps
 from penstock.record.dead_letters import DeadLetter
 from penstock.record.events import Event, first_event
+from penstock.record.steps import StepRecord
 from penstock.signals import DeadLettered, Signal, Signals, StageJoined, StageLeft
 from penstock.steps import Work
 from penstock.worker.stage import Stage
@@ -309,6 +310,14 @@ class Cluster:
     def dead_letters(self) -> list[DeadLetter]:
         found = self.kafka.records("penstock-dead-letters")
         return [deadletters.load(record.value or b"") for record in found]
+
+    def step_records(self) -> dict[str, StepRecord]:
+        """The records of steps by what they are of: the first, as a crash can leave one twice."""
+        found: dict[str, StepRecord] = {}
+        for record in self.kafka.records(PLAN.steps):
+            for one in steps.load(record.value or b""):
+                found.setdefault(one.id, one)
+        return found
 
     def journal(self, kind: bytes = b"") -> dict[bytes, Record]:
         """The records of the journal that stand, by their keys."""

@@ -9,6 +9,7 @@ import pytest
 
 from penstock.journal import CLAIMS
 from penstock.record import cancels
+from penstock.record.steps import DONE
 from penstock.steps import Work
 from tests.unit.kafka_workers import (
     PLAN,
@@ -33,12 +34,15 @@ LIFE = {
     "answered": (2, 1, True),
     "recorded": (1, 1, True),
     "outputs sent": (1, 2, True),
+    "step records written": (1, 2, True),
     "progress written": (1, 1, True),
     "acked": (1, 1, True),
     "committed": (1, 1, False),
 }
 #: After these an answer is durable.
 RECORDED = [point for point in LIFE if point not in ("asked", "answered")]
+#: At these the answer is durable, and no record of the step.
+UNENDED = ("recorded", "outputs sent")
 WRITE, PRINT = "write a snail", "print a snail"
 
 
@@ -70,10 +74,18 @@ def test_a_run_ends_once_when_its_worker_is_killed_at(point: str, run):
         assert (cluster.model.asked.count(WRITE), cluster.model.asked.count(PRINT)) == (calls, 1)
         drafts = cluster.events("draft")
         assert len(drafts) == sends and len({event.id for event in drafts}) == 1
-        (text,) = cluster.events("text")
-        assert text.parts["text"] == f"{PRINT} #1"
+        texts = cluster.events("text")
+        # Steps whose records are written together are marked together, too.
+        assert len(texts) == (2 if point == "step records written" else 1)
+        assert {(text.id, text.parts["text"]) for text in texts} == {(texts[0].id, f"{PRINT} #1")}
         assert (("idea", 0, 0) in second.consumer.delivered) == again
         assert cluster.is_committed()
+        ended = cluster.step_records().values()
+        assert sorted(one.stage for one in ended) == ["printer", "teller"]
+        for one in ended:
+            (call,) = one.calls
+            assert one.end == DONE and len(one.outputs) == 1
+            assert call.recalled == (one.stage == "teller" and point in UNENDED)
 
     run(body)
 
