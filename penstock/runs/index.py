@@ -61,13 +61,15 @@ LINE_CHARS = 120
 LEAST_PREFIX = 4
 #: Runs that are named when a prefix is of several.
 NAMED = 5
+#: Rows that are taken together to find runs by; where a tag or a word has more, runs are asked.
+FEW = 20_000
 #: Kilobytes of the file that a connection holds in memory.
 CACHE_KB = 32_000
 #: Bytes of a page: with SQLite's own 4,096 it takes half as long again to fill the file.
 PAGE_BYTES = 16_384
 #: Pages in the write-ahead log before it is copied into the file: what changes often is copied
 #: once.
-CHECKPOINT_PAGES = 2_500
+CHECKPOINT_PAGES = 6_000
 
 SCHEMA = """
 create table about (name text primary key, value) without rowid;
@@ -245,6 +247,7 @@ class _File:
         db.execute("pragma journal_mode = wal")
         # What a power cut takes away is read again.
         db.execute("pragma synchronous = normal")
+        db.execute("pragma secure_delete = fast")
         db.execute(f"pragma cache_size = -{CACHE_KB}")
         db.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
         if version == 0 and make:
@@ -695,37 +698,41 @@ class Index:
                 " order by began, n limit ?",
                 (*after, LOOKED_AT_ONCE),
             ).fetchall()
-            gone = False
             with _transaction(db):
-                for _, number, _ in runs:
-                    gone |= self._forget_events(db, number)
+                gone, kept = self._forget_events(db, [number for _, number, _ in runs])
             if len(runs) < LOOKED_AT_ONCE:
                 break
-            # Runs that are not over are kept, however old they are.
-            if not gone and any(state != RUNNING for *_, state in runs):
+            # Runs that are not over are kept, however old they are, and so are dead letters.
+            over = {number for _, number, state in runs if state != RUNNING}
+            if not gone and over & kept:
                 break
             after = runs[-1][:2]
         self._set("looked", time.time())
 
-    def _forget_events(self, db: sqlite3.Connection, number: int) -> bool:
-        """Delete the events of a run that are gone from their topics; whether there are any."""
+    def _forget_events(
+        self, db: sqlite3.Connection, numbers: Sequence[int]
+    ) -> tuple[set[int], set[int]]:
+        """Delete the events of runs that are gone from their topics. Returns the runs of which some
+        are gone, and of which some are left."""
         offsets: dict[TP, list[int]] = {}
-        made = _events(db, number)
+        rows = _rows_of(db, "event", _EventRow._fields, numbers)
+        made = [_EventRow(*row) for of_run in rows.values() for row in of_run]
         for one in made:
             offsets.setdefault(TP(one.topic, one.part), []).append(one.offset)
-        kept = {tp: self.broker.kept(*tp, sorted(of)) for tp, of in offsets.items()}
-        gone = [one for one in made if one.offset not in kept[TP(one.topic, one.part)]]
-        for one in gone:
-            event = events.load(_raw(db, one.id))
-            text = searched_text(event, one.makes)
-            db.execute(
-                "insert into body (body, rowid, text) values ('delete', ?, ?)", (one.id, text)
-            )
+        there = {tp: self.broker.kept(*tp, sorted(of)) for tp, of in offsets.items()}
+        gone, kept = set(), set()
+        for one in made:
+            if one.offset in there[TP(one.topic, one.part)]:
+                kept.add(one.id >> SHIFT)
+                continue
+            gone.add(one.id >> SHIFT)
+            text = searched_text(events.load(_raw(db, one.id)), one.makes)
+            sql = "insert into body (body, rowid, text) values ('delete', ?, ?)"
+            db.execute(sql, (one.id, text))
             db.execute("delete from event where id = ?", (one.id,))
             db.execute("delete from event_raw where id = ?", (one.id,))
-        if gone:
-            db.execute("update run set dirty = 1 where n = ?", (number,))
-        return bool(gone)
+        db.executemany("update run set dirty = 1 where n = ?", [(number,) for number in gone])
+        return gone, kept
 
     def _forget_run(self, db: sqlite3.Connection, number: int) -> None:
         """Delete all that is known of a run without an event."""
@@ -742,16 +749,7 @@ class Index:
     ) -> list[RunRow]:
         """Return the runs that `wanted` applies to, as of the last `refresh`: the newest first, and
         after the row whose `page` is `after`."""
-        where, values = _conditions(wanted, time.time())
-        if after is not None:
-            where.append("(began, n) < (?, ?)")
-            values += after
-        rows = self._read(
-            f"select {', '.join(COLUMNS)} from run where {' and '.join(where)}"
-            " order by began desc, n desc limit ?",
-            (*values, limit),
-        )
-        return [_run_row(row) for row in rows]
+        return self._ask(lambda db: _find(db, wanted, limit, after))
 
     def resolve(self, prefix: str) -> str:
         """Return the id of the run that begins with `prefix`; a whole id is taken as it is. Raises
@@ -1119,7 +1117,9 @@ def first_line(event: Event) -> str:
     return next(filter(None, lines), "")[:LINE_CHARS]
 
 
-def _conditions(wanted: Filter, now: float) -> tuple[list[str], list[Any]]:
+def _find(
+    db: sqlite3.Connection, wanted: Filter, limit: int, after: tuple[float, int] | None
+) -> list[RunRow]:
     where = ["state is not null"]
     values: list[Any] = []
 
@@ -1127,6 +1127,8 @@ def _conditions(wanted: Filter, now: float) -> tuple[list[str], list[Any]]:
         where.append(condition)
         values.extend(of)
 
+    if after is not None:
+        add("(began, n) < (?, ?)", *after)
     if wanted.pipeline is not None:
         add("pipeline = ?", wanted.pipeline)
     if wanted.state is not None:
@@ -1143,12 +1145,30 @@ def _conditions(wanted: Filter, now: float) -> tuple[list[str], list[Any]]:
         add(f"{known}cost {_sign(wanted.cost)} ?", wanted.cost.value)
     if wanted.took is not None:
         until = "case when state = ? then ? else last end"
-        add(f"{until} - began {_sign(wanted.took)} ?", RUNNING, now, wanted.took.value)
+        add(f"{until} - began {_sign(wanted.took)} ?", RUNNING, time.time(), wanted.took.value)
     for name, value in wanted.tags.items():
-        add("n in (select n from tag where name = ? and value = ?)", name, value)
+        rows = "from tag where name = ? and value = ?"
+        add(*_having(db, f"n {rows}", f"{rows} and tag.n = run.n", name, value))
     for words in _words_of(wanted.text or ""):
-        add("n in (select rowid >> 20 from body where body match ?)", words)
-    return where, values
+        rows = "from body where body match ?"
+        of_run = f"rowid >= n << {SHIFT} and rowid < n + 1 << {SHIFT}"
+        add(*_having(db, f"rowid >> {SHIFT} {rows}", f"{rows} and {of_run}", words))
+    found = db.execute(
+        f"select {', '.join(COLUMNS)} from run where {' and '.join(where)}"
+        " order by began desc, n desc limit ?",
+        (*values, limit),
+    )
+    return [_run_row(row) for row in found]
+
+
+def _having(db: sqlite3.Connection, numbers: str, rows_of_run: str, *values: str) -> list[str]:
+    """Return the condition that a run is one of `numbers`, and its values. Of many it is asked run
+    by run, from the newest on, whether it has such rows: the first page is soon full."""
+    (count,) = db.execute(
+        f"select count(*) from (select {numbers} limit {FEW + 1})", values
+    ).fetchone()
+    one_by_one = f"exists (select 1 {rows_of_run})"
+    return [f"n in (select {numbers})" if count <= FEW else one_by_one, *values]
 
 
 def _sign(bound: Bound) -> str:
