@@ -246,6 +246,19 @@ CASES = (
         quick_aims=False,
     ),
     Case(
+        "index-kafka",
+        "the index of 10,000 runs, kafka://",
+        (("index_write", {"runs": 10_000}), ("index_fill", {"runs": 10_000, "looks": 10})),
+        (
+            Row("events_per_s", "index on kafka://, filled", "events/s", 3_000, MORE),
+            Row("followed_per_s", "  followed, 600 at a time", "events/s", better=MORE),
+            Row("peak_mb", "  peak memory", "MB"),
+        ),
+        ({"runs": 2_000}, {"runs": 2_000, "looks": 5}),
+        kafka=True,
+        quick_aims=False,
+    ),
+    Case(
         "start",
         "what commands and a worker cost to start",
         (("start", {"times": 3}),),

@@ -1,5 +1,6 @@
 """What the index of runs costs to fill and to ask: many runs, written straight into the file."""
 
+import asyncio
 import pathlib
 import random
 import time
@@ -8,8 +9,9 @@ from collections.abc import Callable
 
 from bench.figures import Options, Result, peak_mb
 from bench.projects import PIPELINE, STAGES, write_project
-from bench.worker import settings_of
+from bench.worker import delete_topics, settings_of
 from penstock.broker.contract import Row
+from penstock.broker.kafka.records import journal_of
 from penstock.client import Client
 from penstock.journal import MODEL, Call
 from penstock.record import events, steps
@@ -143,8 +145,13 @@ def index_fill(folder: pathlib.Path, options: Options) -> Result:
         started = time.perf_counter()
         client.index.refresh()
         followed += time.perf_counter() - started
-    result["followed_per_s"] = options["looks"] * LOOK_EVENTS / followed
+    if options["looks"]:
+        result["followed_per_s"] = options["looks"] * LOOK_EVENTS / followed
     client.close()
+    if options.get("kafka"):
+        plan = client.project.plan(client.settings.app_id)
+        names = [*plan.topics, journal_of(plan.app_id)]
+        asyncio.run(delete_topics(options["kafka"], names))
     return result
 
 

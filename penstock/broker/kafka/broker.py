@@ -72,6 +72,7 @@ class KafkaBroker:
         self._producer: Any = None
         #: Reads what `follow` is asked for.
         self._follower: Any = None
+        self._stands: dict[TopicPartition, int] = {}
         self._next: dict[TopicPartition, int] = {}
         self._topics: dict[str, Standing] = {}
         self._reading = asyncio.Lock()
@@ -291,32 +292,35 @@ class KafkaBroker:
         consumer = await self._following({one: after[tp] for one, tp in named.items()})
         found: list[Found] = []
         size, deadline = 0, time.monotonic() + FOLLOW_S
-        while not found and any(after[tp] < spans[tp].stop for tp in spans):
-            if time.monotonic() > deadline:
-                behind = sorted(tp.topic for tp in spans if after[tp] < spans[tp].stop)
+        while open_ := [one for one, tp in named.items() if after[tp] < spans[tp].stop]:
+            if len(found) >= limit or size > FOLLOW_BYTES:
+                break
+            if not found and time.monotonic() > deadline:
                 raise BrokerUnavailable(
-                    f"Kafka has sent nothing of '{behind[0]}' for {FOLLOW_S:g} s, and says that"
-                    " there is more"
+                    f"Kafka has sent nothing of '{open_[0].topic}' for {FOLLOW_S:g} s, and says"
+                    " that there is more"
                 )
-            batches = await consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=limit)
-            for on_broker, records in batches.items():
-                tp = named[on_broker]
+            batches = await consumer.getmany(
+                *open_, timeout_ms=FETCH_WAIT_MS, max_records=limit - len(found)
+            )
+            for one, records in batches.items():
+                tp = named[one]
                 for record in records:
-                    if record.offset in spans[tp] and size <= FOLLOW_BYTES:
+                    if record.offset in spans[tp]:
                         value = b"" if record.value is None else record.value
                         size += len(value)
                         key = record.key or b""
                         found.append(Found(*tp, record.offset, record.timestamp, key, value))
-                        after[tp] = record.offset + 1
-            if size <= FOLLOW_BYTES:
+            for one in open_:
                 # Not the records' offsets: the last ones may be a transaction's marks.
-                for on_broker, tp in named.items():
-                    position = await consumer.position(on_broker)
-                    after[tp] = max(after[tp], min(position, spans[tp].stop))
+                self._stands[one] = await consumer.position(one)
+                after[named[one]] = min(self._stands[one], spans[named[one]].stop)
+            # At its end Kafka would be asked for more all the time.
+            consumer.pause(*(one for one in open_ if after[named[one]] == spans[named[one]].stop))
         return found, after
 
     async def _following(self, starts: Mapping[TopicPartition, int]) -> Any:
-        """Return the consumer that follows, and stands at `starts`."""
+        """Return the consumer that follows, which goes on at `starts`."""
         consumer = self._follower
         if consumer is None:
             consumer = AIOKafkaConsumer(
@@ -331,13 +335,16 @@ class KafkaBroker:
                 await consumer.stop()
                 raise
             self._follower = consumer
-        is_assigned = consumer.assignment() == starts.keys()
-        if not is_assigned:
-            consumer.assign(list(starts))
+        known = consumer.assignment()
+        if not starts.keys() <= known:
+            consumer.assign([*known | starts.keys()])
+            self._stands.clear()
+            consumer.pause(*known)
         for tp, start in starts.items():
             # A seek throws away what was fetched ahead.
-            if not is_assigned or await consumer.position(tp) != start:
+            if self._stands.get(tp) != start:
                 consumer.seek(tp, start)
+        consumer.resume(*starts)
         return consumer
 
     async def _assigned(self) -> list[TopicPartition]:
