@@ -151,6 +151,13 @@ def dump(record: StepRecord) -> bytes:
         return _encoder.encode(storable(msgspec.to_builtins(record)))
 
 
+def dead(raw: bytes, error: str) -> bytes:
+    """Return the record `raw` of a step whose outputs the broker does not take: it has ended as a
+    dead letter, with all that it called."""
+    (record,) = _decoder.decode(joined([raw]))
+    return dump(msgspec.structs.replace(record, end=DEAD, outputs=[], result="", error=error))
+
+
 def joined(records: Sequence[bytes]) -> bytes:
     """Return the records, each as `dump` gives it, as one record of the topic holds them."""
     return b"[" + b",".join(records) + b"]"

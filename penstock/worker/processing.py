@@ -22,6 +22,7 @@ from penstock.record.steps import (
     QUEUE,
     SKIPPED,
     StepRecord,
+    dead,
     dump,
     shortened,
 )
@@ -116,12 +117,7 @@ class Processing:
                 exchange = answer.exchange()
             if now is not None:
                 now.failed(exc)
-            ending = self.dead_letter(message, event, exc, tries.made, env, exchange)
-            if event is None:
-                return ending
-            error = f"{type(exc).__name__}: {exc}"
-            record = self._record(message, event, env, DEAD, now, deaths, error)
-            return msgspec.structs.replace(ending, record=record)
+            return self.dead_letter(message, event, exc, tries.made, env, exchange, now, deaths)
         ended = result = ""
         for topic, output, _ in outputs:
             if output.ended and output.ended != event.ended:
@@ -185,6 +181,8 @@ class Processing:
         attempts: int,
         env: Env,
         exchange: dead_letters.Exchange | None = None,
+        now: UnderWay | None = None,
+        deaths: int = 0,
     ) -> Ending:
         """Return the end of an event that cannot be processed. `event` is what was read of it, and
         `exchange` what a model was asked about it and said."""
@@ -205,22 +203,30 @@ class Processing:
             raw = dead_letters.dump(written)
         topic = dead_letters.topic_name(settings.app_id)
         key = message.key or written.trace_id.encode()
-        return Ending(DeadLettered(self.label, topic, written), [(topic, key, raw)])
+        record = b""
+        if event is not None:
+            said = f"{type(error).__name__}: {error}"
+            record = self._record(message, event, env, DEAD, now, deaths, said)
+        return Ending(DeadLettered(self.label, topic, written), [(topic, key, raw)], record=record)
 
     def refused(self, message: Any, ending: Ending, error: EventTooLarge, env: Env) -> Ending:
         """Return the end of an event in the place of `ending`, which the broker does not take for
         its size: a dead letter, and in the place of a dead letter one that does not hold the
         record. Raises `error` when that is refused, too."""
         signal = ending.signal
+        record = dead(ending.record, f"{type(error).__name__}: {error}") if ending.record else b""
         if not isinstance(signal, DeadLettered):
-            return self.dead_letter(message, _readable(message), error, 1, env)
+            ending = self.dead_letter(message, _readable(message), error, 1, env)
+            return msgspec.structs.replace(ending, record=record)
         dead_letter = signal.dead_letter
         if dead_letter.record is None:
             raise error
         shorter = dead_letters.without_record(dead_letter, error.message)
         (topic, key, _), *_ = ending.outputs
         return Ending(
-            DeadLettered(self.label, topic, shorter), [(topic, key, dead_letters.dump(shorter))]
+            DeadLettered(self.label, topic, shorter),
+            [(topic, key, dead_letters.dump(shorter))],
+            record=record,
         )
 
     def killed(self, message: Any, error: Exception, env: Env) -> Ending:

@@ -9,7 +9,8 @@ import pytest
 
 from penstock.broker.contract import Pipeline, Plan
 from penstock.broker.embedded.retention import delete_finished
-from penstock.errors import Unavailable
+from penstock.broker.suspects import KilledWorker
+from penstock.errors import EventTooLarge, Unavailable
 from penstock.record import steps
 from penstock.record.events import Event, first_event
 from penstock.record.steps import StepRecord
@@ -110,6 +111,22 @@ def test_a_dead_letter_has_a_record_that_says_why(live):
         assert "\ufffd" in record.error and "[secret]" in record.error
 
     live(body, openai_api_key="secret-of-theirs")
+
+
+def test_what_kills_its_worker_or_is_too_large_for_the_broker_has_a_record_too(live):
+    async def body(house: House) -> None:
+        processing = house.stage(tale)._processing
+        (message,) = await house.put(IDEA)
+        killed = processing.killed(message, KilledWorker(2), house.env)
+        done = await processing.process(message, house.env)
+        refused = processing.refused(message, done, EventTooLarge("of 9 bytes"), house.env)
+        again = processing.refused(message, refused, EventTooLarge("of 9 bytes"), house.env)
+        for ending, calls in ((killed, 0), (refused, 1), (again, 1)):
+            (record,) = steps.load(steps.joined([ending.record]))
+            assert (record.event, record.end, record.outputs) == (IDEA.id, steps.DEAD, [])
+            assert len(record.calls) == calls and record.error
+
+    live(body)
 
 
 def test_what_a_last_step_gave_is_its_result_be_it_json_or_not(live):
