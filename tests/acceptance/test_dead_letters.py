@@ -94,7 +94,7 @@ def test_a_replay_keeps_the_trace_and_pays_for_nothing_that_was_recorded(
         replayed = home.run("dead-letters", "replay", dead_letters[first]["id"], "--json").json()
         assert replayed["trace_id"] == first and replayed["replay"] == 1
         worker.wait_for(
-            f"run {first}: replay 1 for tale_tell_idea; what was recorded is not paid for again"
+            f"run {first}: replay 1 for tale_write_idea; what was recorded is not paid for again"
         )
         wait_until(lambda: len(dead_letters_of(home)) == 2, "the second death")
         (tmp_path / "mended").touch()

@@ -116,7 +116,8 @@ def test_trace_draws_the_run_as_a_tree_with_times_agents_and_tokens(busy: Home) 
 
     tree = busy.run("trace", trace_id).out.splitlines()
     assert re.match(rf"story  {trace_id}  done  [\d.]+ s, \d+ tokens in, \d+ out$", tree[0])
-    assert LABEL in tree[1]
+    assert re.match(r"waited [\d.]+ s, worked [\d.]+ s; cost \$0.0000$", tree[1])
+    assert LABEL in tree[2]
     rows = [line for line in tree if re.search(r"\+\d+\.\d\d s", line)]
     depths = []
     for row, entry in zip(rows, run.entries, strict=True):

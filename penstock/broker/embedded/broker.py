@@ -1,10 +1,12 @@
 """The embedded broker for a process that is not its worker: begin runs, append, read."""
 
 import contextlib
+import functools
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 from penstock.broker.contract import (
     FOLLOW_BYTES,
@@ -22,9 +24,25 @@ from penstock.broker.embedded.file import SHIFT, damaged, identity
 from penstock.broker.embedded.store import Store
 from penstock.broker.embedded.writer import KNOWN, read_end
 from penstock.broker.tp import TP
-from penstock.errors import BrokerUnavailable, PenstockError
+from penstock.errors import BrokerUnavailable, DatabaseUnusable, PenstockError
 from penstock.record.events import content_of
 from penstock.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _explaining(method: F) -> F:
+    """`method`, which raises `DatabaseUnusable` where the file is damaged: whoever reads it into a
+    file of another kind must not take that one for damaged."""
+
+    @functools.wraps(method)
+    def explaining(self: "EmbeddedBroker", *args: Any) -> Any:
+        try:
+            return method(self, *args)
+        except sqlite3.DatabaseError as exc:
+            raise DatabaseUnusable(self.store.explain(exc)) from exc
+
+    return cast(F, explaining)
 
 
 class EmbeddedBroker:
@@ -109,6 +127,7 @@ class EmbeddedBroker:
             found += [Found(topic, partition, *row) for row in rows]
         return found
 
+    @_explaining
     def extents(self, topics: Sequence[str]) -> dict[TP, Extent]:
         db, file = self.store.read_db, identity(self.store.path)
         found = {}
@@ -123,6 +142,7 @@ class EmbeddedBroker:
                 found[tp] = Extent(f"{file}/{part}", end if first is None else first - base, end)
         return found
 
+    @_explaining
     def follow(self, spans: Spans, limit: int) -> tuple[list[Found], dict[TP, int]]:
         found: list[Found] = []
         after: dict[TP, int] = {}
@@ -143,6 +163,7 @@ class EmbeddedBroker:
             after[tp] = span.stop
         return found, after
 
+    @_explaining
     def kept(self, topic: str, partition: int, offsets: Sequence[int]) -> set[int]:
         base = self.store.part(TP(topic, partition)) << SHIFT
         there = "select id from record where id = ?"
@@ -162,6 +183,7 @@ class EmbeddedBroker:
         tp = TP(record.topic, record.partition)
         return self.store.position(stage, tp).is_done(record.offset)
 
+    @_explaining
     def gone(self) -> Mapping[str, Sequence[str]]:
         return self.plan.gone(renames.known_readers(self.store))
 

@@ -544,9 +544,6 @@ class KafkaJournal:
         """Write what is finished; then ack its messages and delete what is not needed any more."""
         final, self._final = self._final, []
         written, self._ends, self._count = self._ends, {}, 0
-        # Before the marks: what is marked is never done again, and its record is written by nobody.
-        await self._write_records(written)
-        crash.at("step records written")
         now = self._clock()
         rows = [(partition, key, _encode(stretch)) for partition, key, stretch in final]
         gone: list[tuple[int, bytes]] = []
@@ -570,6 +567,10 @@ class KafkaJournal:
                         known.add(now, key, ids)
                 old = known.expire(now - DEDUPE_S)
                 gone += [(tp.partition, key) for key in old]
+        # Before the marks, which are of this moment: what is marked is never done again, so nobody
+        # would write its record.
+        await self._write_records(written)
+        crash.at("step records written")
         await asyncio.gather(*(self._keep(*row) for row in rows))
         crash.at("progress written")
         member = self._member()
