@@ -85,12 +85,12 @@ def test_answers_that_are_cut_off_repeat_themselves_or_find_no_room(
     home = shop(
         tmp_path,
         small_model,
-        cut="---\nmax_tokens: 8\ncut: fail\n---\nTell a long story.\n",
+        cut="---\nmax_tokens: 3\ncut: fail\n---\nTell a long story.\n",
         loop="---\nmax_tokens: 120\ntemperature: 0\n---\nSing one line again and again.\n",
     )
     with home.worker():
         screen = home.run("run", "cut", "A hedgehog", code=1)
-        assert "was cut off after 8 tokens; raise 'max_tokens' in" in screen.err
+        assert "was cut off after 3 tokens; raise 'max_tokens' in" in screen.err
         screen = home.run("run", "loop", "love")
         assert "120 out  cut off (length)" in screen.err
         assert len(zlib.compress(screen.out.encode())) < len(screen.out) / 2, "it repeats itself"
