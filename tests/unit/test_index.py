@@ -22,7 +22,7 @@ from penstock.record import dead_letters, events, steps
 from penstock.record.dead_letters import DROPPED, REPLAYED, DeadLetter
 from penstock.record.events import Event, Usage, derive_id, first_event
 from penstock.record.steps import StepRecord, Try
-from penstock.runs import index as index_module
+from penstock.runs import filling
 from penstock.runs.index import Bound, Filter, Index, RunRow
 from penstock.settings import Settings
 from tests.unit.conftest import CHAIN, make_project
@@ -368,7 +368,7 @@ def test_a_run_is_found_by_the_beginning_of_its_id(desk):
 
 
 def test_it_is_filled_in_small_steps_and_says_how_far_it_is(desk, monkeypatch):
-    monkeypatch.setattr(index_module, "BATCH", 2)
+    monkeypatch.setattr(filling, "BATCH", 2)
     ids = {desk.run_tale(str(number)).trace_id for number in range(5)}
     said: list[tuple[int, int]] = []
     desk.index.refresh(lambda done, total: said.append((done, total)))
