@@ -173,8 +173,10 @@ class Index:
         self._forgetting = Forgetting(self._filler, broker)
 
     def close(self) -> None:
-        with self._lock, self._reading:
+        # One after the other: whoever reads may have to wait for whoever fills.
+        with self._lock:
             self._filler.close()
+        with self._reading:
             self._reader.close()
 
     # -- filling
