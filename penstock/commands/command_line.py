@@ -78,7 +78,7 @@ SECTIONS = {
         Command(
             "runs",
             "listing:runs",
-            "List the runs, the newest first, and find those that ...",
+            "List the runs, the newest first, or find some by what they are.",
             click.Option(["--pipeline"], metavar="NAME", help="Of this pipeline."),
             click.Option(
                 ["--state"],

@@ -1,6 +1,7 @@
 """Processing: what becomes of one event in a stage, decided before anything is written."""
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -60,6 +61,18 @@ class Ending(msgspec.Struct, frozen=True):
     record: bytes = b""
 
 
+@dataclasses.dataclass(slots=True)
+class Flight:
+    """One event on its way through a stage, and every message that brought it."""
+
+    message: Any
+    #: When it was taken behind another event of its run, in seconds since 1970.
+    taken: float | None = None
+    #: What was done with it so far.
+    step: UnderWay | None = None
+    repeats: list[Any] = dataclasses.field(default_factory=list)
+
+
 class Processing:
     """Decides how the events of one stage end. Knows no broker: writing is the stage's."""
 
@@ -76,11 +89,11 @@ class Processing:
         self.label = msgspec.structs.replace(self.label, card=label)
 
     async def process(
-        self, message: Any, env: Env, taken: float | None = None, deaths: int = 0
+        self, message: Any, env: Env, flight: Flight | None = None, deaths: int = 0
     ) -> Ending:
         """Do the stage's step with the event in `message`, and return what came of it: its outputs,
-        or a dead letter for whatever it raises. For its record, the event was `taken` when, where
-        it waited behind another of its run, and so many workers have died in the step before."""
+        or a dead letter for whatever it raises. What is done is on `flight` meanwhile. So many
+        workers have died in the step before."""
         event: Event | None = None
         now: UnderWay | None = None
         answer: Answer | None = None
@@ -102,8 +115,10 @@ class Processing:
             )
             step = f"{self.spec.name}/{event.id}"
             now = UnderWay(event.trace_id, self.label.does)
-            if taken is not None:
-                now.held(QUEUE, "an earlier event of its run", taken)
+            if flight is not None:
+                flight.step = now
+                if flight.taken is not None:
+                    now.held(QUEUE, "an earlier event of its run", flight.taken)
             env.under_way.add(now)
             step_under_way.set(now)
             try:
@@ -233,14 +248,15 @@ class Processing:
         """Return the end of an event that must not be processed, because it kills its worker."""
         return self.dead_letter(message, _readable(message), error, 0, env)
 
-    def cancelled(self, message: Any, env: Env) -> Ending:
-        """Return the end of an event whose run was cancelled."""
+    def cancelled(self, message: Any, env: Env, now: UnderWay | None = None) -> Ending:
+        """Return the end of an event whose run was cancelled, also in the middle of the step
+        `now`."""
         event = _readable(message)
         if event is None:
             trace_id = (message.key or b"").decode(errors="replace")
             return Ending(EventCancelled(self.label, trace_id))
         step = f"{self.spec.name}/{event.id}"
-        record = self._record(message, event, env, CANCELLED)
+        record = self._record(message, event, env, CANCELLED, now)
         return Ending(EventCancelled(self.label, event.trace_id), step=step, record=record)
 
     def _begin(self, chain: Chain, message: Any, env: Env) -> Ending:

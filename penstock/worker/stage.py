@@ -6,7 +6,6 @@ the stage's limit. How each ends is decided in `penstock.worker.processing`, and
 
 import asyncio
 import collections
-import dataclasses
 import time
 from collections.abc import Collection
 from typing import Any
@@ -17,18 +16,8 @@ from penstock.project.chains import Chain, StageSpec
 from penstock.signals import Positions, StageFailed, SuspectAlone
 from penstock.worker.backlog import Backlog
 from penstock.worker.env import Env
-from penstock.worker.processing import Ending, Processing
+from penstock.worker.processing import Ending, Flight, Processing
 from penstock.worker.work import Do
-
-
-@dataclasses.dataclass(slots=True)
-class Flight:
-    """One event on its way through the stage, and every message that brought it."""
-
-    message: Any
-    #: When it was taken behind another event of its run, in seconds since 1970.
-    taken: float | None = None
-    repeats: list[Any] = dataclasses.field(default_factory=list)
 
 
 class Stage:
@@ -193,7 +182,7 @@ class Stage:
         deaths of a worker when it may."""
         suspects = self.env.suspects
         if suspects is None:
-            ending = await self._processing.process(flight.message, self.env, flight.taken)
+            ending = await self._processing.process(flight.message, self.env, flight)
             await self._finish(flight, ending)
             return
         try:
@@ -225,7 +214,7 @@ class Stage:
             message, deaths = flight.message, 0
             if suspects.search.knows_deaths:
                 deaths = suspects.deaths(self.name, message)
-            ending = await self._processing.process(message, self.env, flight.taken, deaths)
+            ending = await self._processing.process(message, self.env, flight, deaths)
             await self._finish(flight, ending)
             ended = True
         finally:
@@ -265,7 +254,8 @@ class Stage:
         # Those that came while its calls were cut off are in no queue any more.
         flights |= {position: flight for flight, position in queue}
         for flight in flights.values():
-            await self._finish(flight, self._processing.cancelled(flight.message, self.env))
+            ending = self._processing.cancelled(flight.message, self.env, flight.step)
+            await self._finish(flight, ending)
         return len(flights)
 
     def hold(self) -> None:

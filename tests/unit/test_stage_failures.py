@@ -20,7 +20,8 @@ from penstock.record import dead_letters as deadletters
 from penstock.record import events
 from penstock.record.dead_letters import DeadLetter
 from penstock.steps import Work
-from penstock.worker.stage import Flight, Stage
+from penstock.worker.processing import Flight
+from penstock.worker.stage import Stage
 from penstock.worker.work import Answer, StepWork
 from tests.unit.conftest import messages
 from tests.unit.houses import DEAD_LETTERS, SPEC, TRACE, House, idea, live, take, write

@@ -129,6 +129,29 @@ def test_what_kills_its_worker_or_is_too_large_for_the_broker_has_a_record_too(l
     live(body)
 
 
+def test_a_step_that_was_cancelled_in_its_middle_says_what_it_had_called(live):
+    async def body(house: House) -> None:
+        called = asyncio.Event()
+
+        async def step(work: Work) -> str:
+            await tale(work)
+            called.set()
+            await asyncio.Event().wait()
+            return "never"
+
+        stage = house.stage(step)
+        (message,) = await house.put(IDEA)
+        stage._take(message)
+        await called.wait()
+        assert await stage.cancel(IDEA.key) == 1
+        await house.store.flush()
+        (record,) = records(house)
+        assert record.end == steps.CANCELLED and record.taken < record.ended
+        assert [call.name for call in record.calls] == ["look"]
+
+    live(body)
+
+
 def test_what_a_last_step_gave_is_its_result_be_it_json_or_not(live):
     class Thing:
         def __repr__(self) -> str:
