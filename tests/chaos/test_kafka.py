@@ -35,7 +35,8 @@ def test_a_run_on_kafka_ends_once_when_its_worker_is_killed_at_each_point(
     trial.terminate(1)  # it has made the topics
     for point in list(KAFKA_POINTS) * (3 if LONG else 1):
         trial.submit(RUNS // 4 if LONG else 20)
-        occurrence = 1 if point in SELDOM else trial.random.randrange(2, 12)
+        # Ends that are written together pass a point once: twenty runs do so some five times.
+        occurrence = 1 if point in SELDOM else trial.random.randrange(2, 5)
         trial.start(1, crash=f"{point}:{occurrence}")
         trial.wait_for_crash(1)
     trial.start(1)
