@@ -76,8 +76,8 @@ class Writer:
                 rows.append(Row(topic, event.key, events.dump(event)))
                 records.append(self._record(event, number, topic))
         for first in range(0, len(records), SHARED):
-            some = records[first : first + SHARED]
-            rows.append(Row(self._steps, b"", steps.dump(some)))
+            some = [steps.dump(one) for one in records[first : first + SHARED]]
+            rows.append(Row(self._steps, b"", steps.joined(some)))
         self._broker.append(rows)
         return ids
 
@@ -99,10 +99,9 @@ class Writer:
             input_tokens=300, output_tokens=200, cost=0.001, price="large 2026-11",
         )  # fmt: skip
         return StepRecord(
-            id=steps.record_id(event.id, f"s{number % STAGES}", 0), trace_id=event.trace_id,
-            event=event.id, pipeline=PIPELINE, stage=f"s{number % STAGES}", does="writer",
-            card="writer@0123456789ab", topic=topic, partition=0, offset=0, created=at,
-            taken=at, ended=at + 1, worker="bench", calls=[call],
+            trace_id=event.trace_id, event=event.id, pipeline=PIPELINE, stage=f"s{number % STAGES}",
+            does="writer", card="writer@0123456789ab", topic=topic, partition=0, offset=0,
+            created=at, taken=at, ended=at + 1, worker="bench", calls=[call],
         )  # fmt: skip
 
 

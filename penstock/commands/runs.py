@@ -332,7 +332,7 @@ async def cancel(context: Context, trace_id: str | None, topic: str | None) -> N
 async def trace(context: Context, trace_id: str, full: bool) -> None:
     async with context.client() as client:
         await client.refresh(BuildProgress())
-        whole = await resolved(client, trace_id)
+        whole = await asyncio.to_thread(client.index.resolve, trace_id)
         run = await asyncio.to_thread(client.index.read, whole)
         steps = await asyncio.to_thread(client.index.steps, whole)
     if context.as_json:
